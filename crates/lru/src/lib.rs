@@ -1,0 +1,1 @@
+//! A least-recently-used cache bounded by bytes, and a sharded form for threads.

@@ -1,0 +1,1 @@
+//! A service's own processes as one distributed, self-filling cache.

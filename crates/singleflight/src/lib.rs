@@ -1,0 +1,1 @@
+//! One call per key at a time; everyone who asks meanwhile shares its result.
