@@ -121,3 +121,19 @@ impl Seats {
         self.wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
+
+#[cfg(all(test, not(peercache_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_are_used_again() {
+        let mut seats = Seats::default();
+        let [mut first, mut second, mut third] = [None; 3];
+        seats.sit(&mut first, Waker::noop());
+        seats.sit(&mut second, Waker::noop());
+        assert!(seats.leave(first.unwrap()).is_some());
+        seats.sit(&mut third, Waker::noop());
+        assert_eq!((third, seats.wakers.len()), (first, 2));
+    }
+}

@@ -1,14 +1,28 @@
-//! One call per key at a time; everyone who asks meanwhile shares its result.
+#![cfg_attr(feature = "tokio", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "tokio"),
+    doc = "One call per key at a time; everyone who asks meanwhile shares its result: [`Flights`]."
+)]
 
-mod error;
-mod flight;
-mod leader;
-mod sync;
+#[cfg(all(feature = "tokio", not(peercache_loom)))]
+mod single_flight;
+
 mod table;
+
+mod leader;
 mod waiter;
 
+mod flight;
+
+mod error;
+mod sync;
+
 pub use error::Abandoned;
+#[cfg(all(feature = "tokio", not(peercache_loom)))]
+pub use error::CallError;
 pub use hashbrown::Equivalent;
 pub use leader::Leader;
+#[cfg(all(feature = "tokio", not(peercache_loom)))]
+pub use single_flight::{Outcome, SingleFlight};
 pub use table::{Flights, Join, Shard};
 pub use waiter::Waiter;

@@ -301,3 +301,16 @@ impl<K, T, S> fmt::Debug for Shard<'_, K, T, S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(peercache_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_gives_its_memory_back() {
+        let flights: Flights<u32, ()> = Flights::with_shards(1, RandomState::new());
+        let burst: Vec<_> = (0..1000).map(|key| flights.lock(&key).join(key)).collect();
+        drop(burst);
+        assert!(lock(&flights.table.shards[0].0).0.capacity() <= ROOM_KEPT);
+    }
+}
