@@ -1,2 +1,192 @@
-//! Placeholder.
-fn main() {}
+//! What a flight costs beside the call itself: its bookkeeping, a call in a task of its own, and
+//! many callers of one call. The rival is `async_singleflight`, which runs the call inside its
+//! first caller; `spawned` puts that caller into a task, which is the closest to what we do.
+//!
+//! Same key (16 bytes), value (an `Arc`) and hasher (std's) for all.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use peercache_singleflight::{Flights, Join, SingleFlight};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinSet, yield_now};
+
+type Value = Arc<[u8]>;
+type Rival = async_singleflight::UnaryGroup<String, Value>;
+
+const KEY: &str = "user:00000000007";
+const CALLERS: u64 = 64;
+
+/// Join and finish, with nothing to do in between and nobody else waiting.
+fn bookkeeping(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("singleflight/bookkeeping");
+    let value = value();
+
+    let flights: Flights<String, Value> = Flights::new();
+    group.bench_function("peercache", |bencher| {
+        bencher.iter(|| {
+            let join = flights.lock(KEY).join_with(KEY, || KEY.to_owned());
+            let Join::Lead(leader) = join else {
+                unreachable!("nobody else flies")
+            };
+            leader.publish(Arc::clone(&value), |value| value.len())
+        });
+    });
+
+    let (rival, runtime) = (Rival::new(), one_thread());
+    per_iteration(&mut group, "async_singleflight", &runtime, || {
+        let value = Arc::clone(&value);
+        rival.work(KEY, async move { value })
+    });
+    group.finish();
+}
+
+/// One caller, one call that is ready at once.
+fn call(criterion: &mut Criterion) {
+    for (threads, runtime) in [("1_thread", one_thread()), ("2_threads", two_threads())] {
+        let mut group = criterion.benchmark_group(format!("singleflight/call/{threads}"));
+        let value = value();
+
+        let flight: Arc<SingleFlight<String, Value>> = Arc::default();
+        per_iteration_in_task(&mut group, "peercache", &runtime, {
+            let value = Arc::clone(&value);
+            move || {
+                let (flight, value) = (Arc::clone(&flight), Arc::clone(&value));
+                async move {
+                    flight
+                        .run(KEY.to_owned(), || async move { value })
+                        .await
+                        .expect("it returns");
+                }
+            }
+        });
+
+        let rival = Arc::new(Rival::new());
+        per_iteration_in_task(
+            &mut group,
+            "async_singleflight_spawned",
+            &runtime,
+            move || {
+                let (rival, value) = (Arc::clone(&rival), Arc::clone(&value));
+                async move {
+                    let caller = async move { rival.work(KEY, async move { value }).await };
+                    tokio::spawn(caller).await.expect("it returns");
+                }
+            },
+        );
+
+        // What is spent on the task alone.
+        per_iteration_in_task(&mut group, "bare_spawn", &runtime, || async {
+            tokio::spawn(async {}).await.expect("it returns");
+        });
+        group.finish();
+    }
+}
+
+/// Callers in tasks of their own, all sharing a call that yields once.
+fn shared(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("singleflight/64_callers");
+    group.throughput(Throughput::Elements(CALLERS));
+    let (runtime, value) = (one_thread(), value());
+
+    let flight: Arc<SingleFlight<String, Value>> = Arc::default();
+    per_iteration(&mut group, "peercache", &runtime, || {
+        callers(|| {
+            let (flight, value) = (Arc::clone(&flight), Arc::clone(&value));
+            let call = || async move {
+                yield_now().await;
+                value
+            };
+            async move {
+                flight
+                    .run(KEY.to_owned(), call)
+                    .await
+                    .expect("it returns")
+                    .value
+            }
+        })
+    });
+
+    let rival = Arc::new(Rival::new());
+    per_iteration(&mut group, "async_singleflight", &runtime, || {
+        callers(|| {
+            let (rival, value) = (Arc::clone(&rival), Arc::clone(&value));
+            let call = async move {
+                yield_now().await;
+                value
+            };
+            async move { rival.work(KEY, call).await }
+        })
+    });
+    group.finish();
+}
+
+async fn callers<F>(caller: impl Fn() -> F)
+where
+    F: Future<Output = Value> + Send + 'static,
+{
+    let mut tasks: JoinSet<Value> = (0..CALLERS).map(|_| caller()).collect();
+    while let Some(value) = tasks.join_next().await {
+        value.expect("no caller panics");
+    }
+}
+
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+/// Entering the runtime is not what we measure, so one entry is for many iterations.
+fn per_iteration<F: Future>(
+    group: &mut Group<'_>,
+    name: &str,
+    runtime: &Runtime,
+    once: impl Fn() -> F,
+) {
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| runtime.block_on(timed(iterations, &once)));
+    });
+}
+
+/// As `per_iteration`, from inside a task, where a caller usually is.
+fn per_iteration_in_task<F, O>(group: &mut Group<'_>, name: &str, runtime: &Runtime, once: O)
+where
+    F: Future + Send + 'static,
+    O: Fn() -> F + Clone + Send + Sync + 'static,
+{
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            let once = once.clone();
+            let task = runtime.spawn(async move { timed(iterations, &once).await });
+            runtime.block_on(task).expect("no iteration panics")
+        });
+    });
+}
+
+async fn timed<F: Future>(iterations: u64, once: &impl Fn() -> F) -> Duration {
+    let start = Instant::now();
+    for _ in 0..iterations {
+        once().await;
+    }
+    start.elapsed()
+}
+
+fn value() -> Value {
+    Arc::from([7; 100])
+}
+
+fn one_thread() -> Runtime {
+    Builder::new_current_thread()
+        .build()
+        .expect("a runtime starts")
+}
+
+fn two_threads() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .expect("a runtime starts")
+}
+
+criterion_group!(benches, bookkeeping, call, shared);
+criterion_main!(benches);
