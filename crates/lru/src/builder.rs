@@ -1,0 +1,176 @@
+//! The choices there are, and their defaults.
+
+use std::{
+    collections::hash_map::RandomState,
+    fmt,
+    hash::{BuildHasher, Hash},
+    marker::PhantomData,
+    sync::Arc,
+};
+
+use crate::{
+    ByHeapBytes, Cache, Removal, ShardedCache, Weigher, entry::Listener, entry_overhead,
+    shards::Shards, store::Store,
+};
+
+/// Makes a [`Cache`] or a [`ShardedCache`].
+///
+/// ```
+/// use peercache_lru::{Cache, ShardedCache};
+///
+/// struct Film(Vec<u8>);
+///
+/// let one = Cache::<u64, Film>::builder(1 << 20).weigher(|_key, film| film.0.len()).build();
+/// let many = ShardedCache::<u64, u64>::builder(1 << 30).shards(16).build_sharded();
+/// assert_eq!((one.max_bytes(), many.max_bytes()), (1 << 20, 1 << 30));
+/// ```
+#[must_use = "a builder makes nothing until `build` or `build_sharded`"]
+pub struct Builder<K, V, S = RandomState, W = ByHeapBytes> {
+    max_bytes: usize,
+    weigher: W,
+    entry_overhead: usize,
+    hasher: S,
+    listener: Option<Listener<K, V>>,
+    shards: Shards,
+    types: PhantomData<fn(K, V)>,
+}
+
+impl<K, V> Builder<K, V> {
+    /// Starts a cache of at most `max_bytes`: keys, values and overhead. `usize::MAX` is no limit, 0 holds nothing.
+    pub fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            weigher: ByHeapBytes,
+            entry_overhead: entry_overhead::<K, V>(),
+            hasher: RandomState::new(),
+            listener: None,
+            shards: Shards::default(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<K, V, S, W> Builder<K, V, S, W> {
+    /// Says how many bytes a key and a value hold on the heap, in place of their [`HeapBytes`](crate::HeapBytes); see [`Weigher`].
+    /// Defaults to [`ByHeapBytes`].
+    pub fn weigher<F>(self, weigher: F) -> Builder<K, V, S, F>
+    where
+        F: Fn(&K, &V) -> usize + Send + Sync + 'static,
+    {
+        let Self {
+            max_bytes,
+            weigher: _,
+            entry_overhead,
+            hasher,
+            listener,
+            shards,
+            types,
+        } = self;
+        Builder {
+            max_bytes,
+            weigher,
+            entry_overhead,
+            hasher,
+            listener,
+            shards,
+            types,
+        }
+    }
+
+    /// What is added to the weight of every entry, in bytes. With 0 and a weigher that always says 1, `max_bytes` counts entries.
+    /// Defaults to [`entry_overhead`].
+    pub fn entry_overhead(mut self, bytes: usize) -> Self {
+        self.entry_overhead = bytes;
+        self
+    }
+
+    /// How keys are hashed. Take one with random seeds where strangers choose the keys.
+    /// Defaults to [`RandomState`].
+    pub fn hasher<T: BuildHasher + Clone>(self, hasher: T) -> Builder<K, V, T, W> {
+        let Self {
+            max_bytes,
+            weigher,
+            entry_overhead,
+            hasher: _,
+            listener,
+            shards,
+            types,
+        } = self;
+        Builder {
+            max_bytes,
+            weigher,
+            entry_overhead,
+            hasher,
+            listener,
+            shards,
+            types,
+        }
+    }
+
+    /// Hears of every entry that leaves and why, after it left and before it is dropped. In a [`ShardedCache`] it is called outside of all
+    /// locks. Defaults to nobody.
+    pub fn eviction_listener(
+        mut self,
+        listener: impl Fn(&K, &V, Removal) + Send + Sync + 'static,
+    ) -> Self {
+        self.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// How many shards a [`ShardedCache`] has: rounded up to a power of two, at most 256. Read by
+    /// [`build_sharded`](Self::build_sharded) alone. Defaults to [`shard_count`](crate::shard_count).
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Shards::Exactly(shards);
+        self
+    }
+
+    /// What an entry is expected to be charged, in bytes, so that no shard is too small for a fair number of them. Say it when entries are
+    /// larger than 16 KiB. Read by [`build_sharded`](Self::build_sharded) alone, unless `shards` is given. Defaults to 1 KiB.
+    pub fn expected_entry_bytes(mut self, bytes: usize) -> Self {
+        self.shards = Shards::ForEntriesOf(bytes);
+        self
+    }
+}
+
+impl<K, V, S, W> Builder<K, V, S, W>
+where
+    K: Hash + Eq,
+    S: BuildHasher + Clone,
+    W: Weigher<K, V> + Send + Sync + 'static,
+{
+    /// A cache for one thread.
+    #[must_use]
+    pub fn build(self) -> Cache<K, V, S> {
+        let store = Store::new(self.max_bytes, self.hasher);
+        Cache::from_parts(
+            store,
+            Box::new(self.weigher),
+            self.entry_overhead,
+            self.listener,
+        )
+    }
+
+    /// A cache for many threads.
+    #[must_use]
+    pub fn build_sharded(self) -> ShardedCache<K, V, S> {
+        let shards = self.shards.count(self.max_bytes);
+        ShardedCache::from_parts(
+            self.max_bytes,
+            shards,
+            self.hasher,
+            Box::new(self.weigher),
+            self.entry_overhead,
+            self.listener,
+        )
+    }
+}
+
+impl<K, V, S, W> fmt::Debug for Builder<K, V, S, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("max_bytes", &self.max_bytes)
+            .field("entry_overhead", &self.entry_overhead)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}

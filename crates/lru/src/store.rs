@@ -1,0 +1,199 @@
+//! The list, the budget and the sum, without weigher or listener: no code of a user but hashing and comparing runs in here, so that
+//! nothing can be half done when that code panics, and the sharded form can call it under a lock.
+
+use std::{
+    borrow::Borrow,
+    hash::{BuildHasher, Hash},
+};
+
+use lru::LruCache;
+
+use crate::{Entry, TooHeavy};
+
+pub(crate) struct Store<K, V, S> {
+    /// Unbounded by itself: the budget is ours to keep.
+    entries: LruCache<K, Slot<V>, S>,
+    /// The sum of the entries' weights; never more than `max_bytes`, which is why additions below cannot overflow.
+    bytes: usize,
+    max_bytes: usize,
+    /// For the next list after `take`.
+    hasher: S,
+}
+
+/// A value and what its entry was charged, remembered because a weigher may not answer the same twice.
+pub(crate) struct Slot<V> {
+    pub(crate) value: V,
+    weight: usize,
+}
+
+impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
+    pub(crate) fn new(max_bytes: usize, hasher: S) -> Self {
+        Self {
+            entries: LruCache::unbounded_with_hasher(hasher.clone()),
+            bytes: 0,
+            max_bytes,
+            hasher,
+        }
+    }
+
+    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.entries.get(key).map(|slot| &slot.value)
+    }
+
+    pub(crate) fn peek<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.entries.peek(key).map(|slot| &slot.value)
+    }
+
+    pub(crate) fn peek_lru(&self) -> Option<(&K, &V)> {
+        self.entries
+            .peek_lru()
+            .map(|(key, slot)| (key, &slot.value))
+    }
+
+    pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) -> Change<K, V> {
+        if weight > self.max_bytes {
+            let replaced = self.remove(&key);
+            let refused = TooHeavy {
+                key,
+                value,
+                weight,
+                max_bytes: self.max_bytes,
+            };
+            return Change {
+                replaced,
+                refused: Some(refused),
+                evicted: Evicted::none(),
+            };
+        }
+        let replaced = self
+            .entries
+            .push(key, Slot { value, weight })
+            .map(Entry::from);
+        self.bytes -= replaced.as_ref().map_or(0, |entry| entry.weight);
+        // The new entry is the most recent and not yet in the sum: when all others are gone the sum is 0, so it never makes room for itself.
+        let evicted = self.make_room(weight);
+        self.bytes += weight;
+        Change {
+            replaced,
+            refused: None,
+            evicted,
+        }
+    }
+
+    pub(crate) fn remove<Q>(&mut self, key: &Q) -> Option<Entry<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let entry = Entry::from(self.entries.pop_entry(key)?);
+        self.bytes -= entry.weight;
+        Some(entry)
+    }
+
+    pub(crate) fn pop_lru(&mut self) -> Option<Entry<K, V>> {
+        let entry = Entry::from(self.entries.pop_lru()?);
+        self.bytes -= entry.weight;
+        Some(entry)
+    }
+
+    /// Empties the store, which gives the index's memory back too, and returns what was in it.
+    pub(crate) fn take(&mut self) -> Self {
+        let fresh = Self::new(self.max_bytes, self.hasher.clone());
+        std::mem::replace(self, fresh)
+    }
+
+    pub(crate) fn resize(&mut self, max_bytes: usize) -> Evicted<K, V> {
+        self.max_bytes = max_bytes;
+        self.make_room(0)
+    }
+
+    pub(crate) fn iter(&self) -> lru::Iter<'_, K, Slot<V>> {
+        self.entries.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// Evicts until `weight` more bytes fit. Written so that no sum can overflow.
+    fn make_room(&mut self, weight: usize) -> Evicted<K, V> {
+        let mut evicted = Evicted::none();
+        while self
+            .max_bytes
+            .checked_sub(self.bytes)
+            .is_none_or(|free| weight > free)
+        {
+            let Some(entry) = self.pop_lru() else { break };
+            evicted.push(entry);
+        }
+        evicted
+    }
+}
+
+impl<K, V> From<(K, Slot<V>)> for Entry<K, V> {
+    fn from((key, Slot { value, weight }): (K, Slot<V>)) -> Self {
+        Self { key, value, weight }
+    }
+}
+
+/// What an insertion did.
+pub(crate) struct Change<K, V> {
+    pub(crate) replaced: Option<Entry<K, V>>,
+    pub(crate) refused: Option<TooHeavy<K, V>>,
+    pub(crate) evicted: Evicted<K, V>,
+}
+
+impl<K, V> Change<K, V> {
+    pub(crate) fn into_result(self) -> Result<Option<V>, TooHeavy<K, V>> {
+        match self.refused {
+            Some(refused) => Err(refused),
+            None => Ok(self.replaced.map(|entry| entry.value)),
+        }
+    }
+}
+
+/// Entries on their way out, oldest first. Most insertions evict one or none, which costs no allocation.
+pub(crate) struct Evicted<K, V> {
+    first: Option<Entry<K, V>>,
+    rest: Vec<Entry<K, V>>,
+}
+
+impl<K, V> Evicted<K, V> {
+    pub(crate) fn none() -> Self {
+        Self {
+            first: None,
+            rest: Vec::new(),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry<K, V>> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    fn push(&mut self, entry: Entry<K, V>) {
+        match self.first {
+            None => self.first = Some(entry),
+            Some(_) => self.rest.push(entry),
+        }
+    }
+}

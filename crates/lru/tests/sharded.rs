@@ -1,0 +1,181 @@
+//! What the form for threads adds.
+
+mod support;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, Weak},
+};
+
+use peercache_lru::{Removal, ShardedCache, Stats};
+use support::Heard;
+
+/// Entries weigh 1, so the budget counts them.
+fn counted(entries: usize, shards: usize, heard: &Heard) -> ShardedCache<u64, u64> {
+    ShardedCache::builder(entries)
+        .entry_overhead(0)
+        .weigher(|_: &u64, _: &u64| 1)
+        .shards(shards)
+        .eviction_listener(heard.listener())
+        .build_sharded()
+}
+
+#[test]
+fn shards_keep_within_the_budget_together() {
+    let heard = Heard::default();
+    let cache = counted(1_003, 8, &heard);
+    for key in 0..5_000 {
+        cache.insert(key, key).unwrap();
+    }
+    // Every shard sees some 625 keys and holds 125, so all are full to the last byte.
+    assert_eq!(
+        (
+            cache.max_bytes(),
+            cache.bytes(),
+            cache.len(),
+            cache.max_entry_bytes()
+        ),
+        (1_003, 1_003, 1_003, 125)
+    );
+    assert_eq!(heard.take().len(), 5_000 - 1_003);
+}
+
+#[test]
+fn what_was_inserted_is_found() {
+    let cache = counted(10_000, 8, &Heard::default());
+    for key in 0..1_000 {
+        cache.insert(key, key * 2).unwrap();
+    }
+    assert!(
+        (0..1_000).all(|key| cache.get(&key) == Some(key * 2) && cache.peek(&key) == Some(key * 2))
+    );
+    let mut seen = 0;
+    cache.for_each(|key, value| seen += u64::from(key * 2 == *value));
+    assert_eq!(seen, 1_000);
+}
+
+#[test]
+fn every_reason_is_told() {
+    let heard = Heard::default();
+    let cache = counted(2, 1, &heard);
+    for key in [1, 2, 2, 3] {
+        cache.insert(key, 0).unwrap();
+    }
+    cache.remove(&3);
+    cache.insert(4, 0).unwrap();
+    cache.resize(1);
+    cache.clear();
+    assert_eq!(
+        heard.take(),
+        ["2 Replaced", "1 Size", "3 Removed", "2 Size", "4 Cleared"]
+    );
+}
+
+#[test]
+fn it_counts() {
+    let cache = counted(2, 1, &Heard::default());
+    for key in [1, 2, 3, 3] {
+        cache.insert(key, 0).unwrap();
+    }
+    cache.insert_weighed(4, 0, 3).unwrap_err();
+    cache.get(&1);
+    cache.get(&3);
+    cache.get(&2);
+    cache.peek(&9);
+    let Stats {
+        hits,
+        misses,
+        insertions,
+        refusals,
+        evictions,
+        ..
+    } = cache.stats();
+    assert_eq!(
+        (hits, misses, insertions, refusals, evictions),
+        (2, 1, 4, 1, 1)
+    );
+    assert_eq!(format!("{:.3}", cache.stats().hit_ratio()), "0.667");
+}
+
+#[test]
+fn it_is_usable_after_clear() {
+    let cache = counted(100, 4, &Heard::default());
+    cache.insert(1, 1).unwrap();
+    cache.clear();
+    assert_eq!((cache.get(&1), cache.bytes()), (None, 0));
+    cache.insert(1, 2).unwrap();
+    assert_eq!((cache.get(&1), cache.bytes()), (Some(2), 1));
+}
+
+/// It would deadlock if it were called under a lock.
+#[test]
+fn the_listener_may_use_the_cache() {
+    let found = Arc::new(Mutex::new(Vec::new()));
+    let cache = Arc::new_cyclic(|cache: &Weak<ShardedCache<u64, u64>>| {
+        let (cache, found) = (cache.clone(), Arc::clone(&found));
+        ShardedCache::builder(1)
+            .entry_overhead(0)
+            .weigher(|_: &u64, _: &u64| 1)
+            .eviction_listener(move |key: &u64, _: &u64, why: Removal| {
+                let cache = cache
+                    .upgrade()
+                    .expect("the cache is alive while it is used");
+                found
+                    .lock()
+                    .unwrap()
+                    .push((*key, why, cache.get(key), cache.len()));
+            })
+            .build_sharded()
+    });
+    cache.insert(1, 1).unwrap();
+    cache.insert(2, 2).unwrap();
+    cache.insert(2, 3).unwrap();
+    cache.remove(&2);
+    cache.insert(4, 4).unwrap();
+    cache.clear();
+    assert_eq!(
+        *found.lock().unwrap(),
+        [
+            (1, Removal::Size, None, 1),
+            (2, Removal::Replaced, Some(3), 1),
+            (2, Removal::Removed, None, 0),
+            (4, Removal::Cleared, None, 0)
+        ]
+    );
+}
+
+#[test]
+fn a_panic_under_the_lock_does_not_stop_the_others() {
+    let cache = counted(10, 1, &Heard::default());
+    cache.insert(1, 1).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.get_with(&1, |_| panic!("reader")))).is_err());
+    assert_eq!(cache.get(&1), Some(1));
+}
+
+#[test]
+fn threads_do_not_lose_the_count() {
+    let heard = Heard::default();
+    let cache = counted(500, 4, &heard);
+    std::thread::scope(|threads| {
+        for worker in 0..4_u64 {
+            let cache = &cache;
+            threads.spawn(move || {
+                for step in 0..5_000_u64 {
+                    let key = (step * 7 + worker * 13) % 2_000;
+                    match step % 5 {
+                        0 => drop(cache.remove(&key)),
+                        1 | 2 => drop(cache.get(&key)),
+                        _ => drop(cache.insert(key, step)),
+                    }
+                    assert!(cache.bytes() <= 500);
+                }
+            });
+        }
+    });
+    let mut entries = 0;
+    cache.for_each(|_, _| entries += 1);
+    assert_eq!((cache.bytes(), cache.len()), (entries, entries));
+    // Nothing is lost without a word: what went in and is no longer there was told.
+    let told = heard.take().len() as u64;
+    assert_eq!(cache.stats().insertions, told + entries as u64);
+}
