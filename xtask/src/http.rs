@@ -1,0 +1,101 @@
+//! Asking a node, as curl would.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ureq::Agent;
+
+/// Longest wait for one answer. Far more than a healthy node takes, so that running into it is a finding.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest answer that is read: nothing we ask for comes near.
+const BODY_BYTES_MAX: u64 = 1 << 20;
+
+/// One request, one connection: an answer never depends on what happened to an earlier connection.
+#[derive(Clone)]
+pub struct Client {
+    agent: Agent,
+}
+
+/// What came back, whatever the status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// The header `x-cache`: where the node had the value from.
+    pub cache: Option<String>,
+    pub body: String,
+}
+
+impl Client {
+    /// A client that takes no proxy from the environment and follows no redirects.
+    pub fn new() -> Self {
+        let config = Agent::config_builder()
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .max_idle_connections(0)
+            .timeout_global(Some(ANSWER_TIMEOUT));
+        Self {
+            agent: config.build().into(),
+        }
+    }
+
+    /// GET.
+    pub fn get(&self, url: &str) -> Result<Answer> {
+        let response = self.agent.get(url).call();
+        response
+            .map_err(Into::into)
+            .and_then(answer)
+            .with_context(|| format!("GET {url}"))
+    }
+
+    /// PUT with a body.
+    pub fn put(&self, url: &str, body: &str) -> Result<Answer> {
+        let response = self.agent.put(url).send(body);
+        response
+            .map_err(Into::into)
+            .and_then(answer)
+            .with_context(|| format!("PUT {url}"))
+    }
+}
+
+fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
+    let cache = response
+        .headers()
+        .get("x-cache")
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(BODY_BYTES_MAX)
+        .read_to_vec()?;
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Ok(Answer {
+        status: response.status().as_u16(),
+        cache,
+        body,
+    })
+}
+
+/// All but `A-Za-z0-9-._~` as `%XX`: safe anywhere in a URL.
+pub fn percent_encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = text.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    encoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_encoded_byte_by_byte() {
+        assert_eq!(
+            percent_encode("张三 a+b/~"),
+            "%E5%BC%A0%E4%B8%89%20a%2Bb%2F~"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! What people see of `cargo xtask` when they get it wrong, and that a tethered program does not outlive xtask.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// Far longer than any of these takes: a test that fails says so rather than hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn xtask(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// What it says on standard error when it ends with exit code 2, as for every wrong flag.
+fn refusal(arguments: &[&str]) -> String {
+    let output = xtask(arguments);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn no_nodes_is_a_wrong_flag() {
+    let sentence = refusal(&["cluster", "--nodes", "0"]);
+    assert!(
+        sentence.contains("write a number of nodes from 1 to 90"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn too_many_nodes_is_a_wrong_flag() {
+    let sentence = refusal(&["cluster", "--nodes", "91"]);
+    assert!(
+        sentence.contains("write a number of nodes from 1 to 90"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn ports_beyond_the_last_are_a_wrong_flag() {
+    let sentence = refusal(&["cluster", "--base-port", "65500"]);
+    assert!(sentence.contains("write 65342 or less"), "{sentence}");
+}
+
+#[test]
+fn sabotage_without_a_tour_is_a_wrong_flag() {
+    let sentence = refusal(&["cluster", "--sabotage"]);
+    assert!(sentence.contains("--demo"), "{sentence}");
+}
+
+#[test]
+fn a_port_in_use_is_told_before_anything_is_built() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let base = (port - 1).to_string();
+    // Without a cargo to run: it must not come so far.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
+        .args(["cluster", "--nodes", "1", "--base-port", &base])
+        .env("CARGO", "/nonexistent")
+        .stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        sentence.contains(&format!("port {port} (front of node 1) is in use")),
+        "{sentence}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_tethered_program_ends_when_xtask_does() {
+    let mut tether = tether(&["sh", "-c", "echo started; sleep 1000; echo survived"]);
+    let mut stdout = BufReader::new(tether.stdout.take().unwrap());
+    stdout.read_line(&mut String::new()).unwrap();
+    // What the kernel does when the holder of the other end dies, of whatever.
+    drop(tether.stdin.take());
+    // The shell and its `sleep` hold the pipe as well: its end is the end of all.
+    assert_eq!(until_closed(stdout), "");
+    tether.wait().unwrap();
+}
+
+#[test]
+fn a_tether_passes_on_the_exit_code() {
+    let mut tether = tether(&["sh", "-c", "exit 7"]);
+    assert_eq!(tether.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn a_tether_passes_on_the_arguments() {
+    let mut tether = tether(&["printf", "%s|", "--version", "a b"]);
+    assert_eq!(
+        until_closed(tether.stdout.take().unwrap()),
+        "--version|a b|"
+    );
+    tether.wait().unwrap();
+}
+
+fn tether(program: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
+        .args(["tether", "--"])
+        .args(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn until_closed(mut stdout: impl Read + Send + 'static) -> String {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        sender.send(rest)
+    });
+    receiver
+        .recv_timeout(PATIENCE)
+        .expect("nobody holds the pipe for ever")
+}
