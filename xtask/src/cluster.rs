@@ -183,20 +183,19 @@ fn suggestions(nodes: &[Node]) -> Vec<(String, &'static str)> {
 
 /// Waits for a signal, telling of nodes that end meanwhile. Ends early when none is left. Returns whether any ended.
 fn wait_for_stop(nodes: &mut [Node], stop: &AtomicBool) -> bool {
-    let mut told = vec![false; nodes.len()];
-    while !stop.load(Ordering::Relaxed) && told.contains(&false) {
-        for (node, told) in nodes.iter_mut().zip(&mut told) {
-            if let (false, Some(status)) = (*told, node.ended()) {
-                eprintln!(
-                    "{}the others go on; Ctrl-C stops them",
-                    node.obituary(status)
-                );
-                *told = true;
+    let all = nodes.len();
+    let mut running: Vec<&mut Node> = nodes.iter_mut().collect();
+    while !stop.load(Ordering::Relaxed) && !running.is_empty() {
+        running.retain_mut(|node| {
+            let ended = node.ended();
+            if let Some(status) = ended {
+                eprintln!("{}", node.obituary(status).trim_end());
             }
-        }
+            ended.is_none()
+        });
         thread::sleep(POLL);
     }
-    told.contains(&true)
+    running.len() < all
 }
 
 fn stop_nodes(nodes: &mut [Node]) {
@@ -204,7 +203,10 @@ fn stop_nodes(nodes: &mut [Node]) {
         .iter_mut()
         .filter_map(|n| n.ended().is_none().then_some(n))
         .collect();
-    eprintln!("stopping {} nodes (Ctrl-C again: at once)", running.len());
+    match running.len() {
+        0 => eprintln!("no node is left"),
+        some => eprintln!("stopping {some} nodes (Ctrl-C again: at once)"),
+    }
     let ends = node::stop(running.iter_mut().map(|node| &mut **node));
     for (number, _) in ends.iter().filter(|(_, status)| status.is_none()) {
         eprintln!(

@@ -100,7 +100,7 @@ impl Plan {
         let mut sentences: Vec<String> = troubles.iter().map(Trouble::to_string).collect();
         sentences.push(match self.free_base() {
             Some(base) => {
-                format!("stop the program that uses them, or take other ports: --base-port {base}")
+                format!("stop the program that uses them, or take other ports: `cargo xtask cluster --base-port {base}`")
             }
             None => {
                 "stop the program that uses them, or take other ports with --base-port".to_string()

@@ -225,28 +225,17 @@ fn tests(context: &Context) -> Result<()> {
     )
 }
 
-/// Each example is run to its end. They are built first, so that the limit is one of running.
+/// Each example is run to its end. They are built first, so that the limit is one of running; and no package is named,
+/// so that all is built as it was for the tests.
 fn examples(context: &Context) -> Vec<Step> {
-    let mut steps = vec![cargo(
-        "build the examples",
-        ["build", "--workspace", "--examples", "--locked"],
-        BUILD_LIMIT,
-    )];
-    for package in &context.workspace.packages {
-        let names = package.targets_of("example");
-        steps.extend(names.map(|name| {
-            let arguments = [
-                "run",
-                "-p",
-                &package.name,
-                "--locked",
-                "--quiet",
-                "--example",
-                name,
-            ];
-            cargo(format!("example {name}"), arguments, EXAMPLE_LIMIT)
-        }));
-    }
+    let build = ["build", "--workspace", "--examples", "--locked"];
+    let mut steps = vec![cargo("build the examples", build, BUILD_LIMIT)];
+    let packages = context.workspace.packages.iter();
+    let names = packages.flat_map(|package| package.targets_of("example"));
+    steps.extend(names.map(|name| {
+        let run = ["run", "--locked", "--quiet", "--example", name];
+        cargo(format!("example {name}"), run, EXAMPLE_LIMIT)
+    }));
     steps
 }
 
