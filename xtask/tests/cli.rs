@@ -90,6 +90,8 @@ fn a_tethered_program_ends_when_xtask_does() {
 #[test]
 fn a_tether_passes_on_the_exit_code() {
     let mut tether = tether(&["sh", "-c", "exit 7"]);
+    // `wait` would close it first, and so end the program.
+    let _stdin = tether.stdin.take();
     assert_eq!(tether.wait().unwrap().code(), Some(7));
 }
 
