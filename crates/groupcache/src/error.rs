@@ -1,0 +1,180 @@
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+/// Any error, as loaders and peers give them.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why a get got no value. Small and cheap to clone: all callers who shared a load share its error.
+#[derive(Clone)]
+pub struct Error {
+    kind: ErrorKind,
+    detail: Option<Arc<Detail>>,
+}
+
+/// What went wrong, for a `match`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The origin has no such key. The loader said so, with [`LoadError::not_found`](crate::LoadError::not_found),
+    /// here or at the owner.
+    NotFound,
+    /// The loader failed or panicked, here or at the owner. Its error is the [`source`](StdError::source); from the
+    /// owner it arrives as text.
+    LoadFailed,
+    /// The load took longer than the group's `load_timeout`, here or at the owner.
+    LoadTimedOut,
+    /// The caller's own deadline, set with [`Get::timeout`](crate::Get::timeout), passed. The load goes on for others.
+    DeadlineExceeded,
+    /// This node or the owner has as many loads under way as it allows. Worth another try a little later.
+    Overloaded,
+    /// The value is larger than the group's `max_value_bytes`.
+    ValueTooLarge,
+    /// The key is longer than the group's `max_key_bytes`.
+    KeyTooLong,
+    /// The value could not be turned into bytes for a peer.
+    Codec,
+    /// A key that is not cached was asked for outside a tokio runtime, where nothing can be loaded.
+    NoRuntime,
+}
+
+struct Detail {
+    message: String,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    /// An error of this kind that says no more than the kind does.
+    pub fn new(kind: ErrorKind) -> Self {
+        Error { kind, detail: None }
+    }
+
+    /// An error of this kind in the words of `message`.
+    pub fn with_message(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let detail = Detail { message: message.into(), source: None };
+        Error { kind, detail: Some(Arc::new(detail)) }
+    }
+
+    /// An error of this kind with what caused it.
+    pub fn with_source(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
+        let detail = Detail { message: kind.as_str().to_owned(), source: Some(source.into()) };
+        Error { kind, detail: Some(Arc::new(detail)) }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the origin has no such key, which many callers treat as an answer.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == ErrorKind::NotFound
+    }
+}
+
+impl ErrorKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::NotFound => "not found",
+            ErrorKind::LoadFailed => "the loader failed",
+            ErrorKind::LoadTimedOut => "the load took too long",
+            ErrorKind::DeadlineExceeded => "the caller's deadline passed",
+            ErrorKind::Overloaded => "too many loads under way",
+            ErrorKind::ValueTooLarge => "the value is too large",
+            ErrorKind::KeyTooLong => "the key is too long",
+            ErrorKind::Codec => "the value cannot be encoded",
+            ErrorKind::NoRuntime => "nothing can be loaded outside a tokio runtime",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.detail {
+            Some(detail) => f.write_str(&detail.message),
+            None => f.write_str(self.kind.as_str()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.kind);
+        if let Some(detail) = &self.detail {
+            out.field("message", &detail.message);
+            if let Some(source) = &detail.source {
+                out.field("source", source);
+            }
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let source = self.detail.as_ref()?.source.as_ref()?;
+        Some(source.as_ref())
+    }
+}
+
+/// A group or a member list that cannot be built as asked. Found when it is built or set, never later.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A group of this name exists at this node already.
+    #[error("a group named {0:?} exists already")]
+    DuplicateGroup(String),
+    /// A group's name is empty or longer than 255 bytes.
+    #[error("a group's name has 1 to 255 bytes, not {0}")]
+    GroupName(usize),
+    /// A setting is outside its range.
+    #[error("{name} must be {expected}")]
+    Setting {
+        /// The setter's name.
+        name: &'static str,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// The member list does not name this node, which is not `client_only`.
+    #[error("the member list does not contain this node, {0:?}; add it, or build the node as client_only")]
+    SelfMissing(String),
+    /// The member list names one member twice.
+    #[error("the member list names {0:?} twice")]
+    DuplicateMember(String),
+    /// The member list is empty.
+    #[error("the member list is empty")]
+    NoMembers,
+    /// The member list has more members than a ring takes.
+    #[error("the member list has {0} members, more than {max}", max = crate::MEMBERS_MAX)]
+    TooManyMembers(usize),
+    /// A member's name is not one that the transport can reach.
+    #[error("{name:?} cannot be a member: {why}")]
+    MemberName {
+        /// The name, as it was given.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_two_words() {
+        assert!(size_of::<Error>() <= 2 * size_of::<usize>());
+    }
+
+    #[test]
+    fn the_cause_is_kept() {
+        let error = Error::with_source(ErrorKind::LoadFailed, "disk on fire");
+        assert_eq!(error.to_string(), "the loader failed");
+        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("disk on fire"));
+    }
+}

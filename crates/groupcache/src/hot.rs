@@ -1,0 +1,94 @@
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use crate::Key;
+
+/// Decides which fetched values are mirrored: kept as hot copies at a node that does not own them.
+///
+/// A copy saves fetches while its key is popular and wastes budget when it is not.
+pub trait HotAdmission: Send + Sync + 'static {
+    /// Whether to keep the value of `key`, of `weight` bytes, just fetched from its owner. Called once for each fetch.
+    fn admit(&self, key: &Key, weight: usize) -> bool;
+}
+
+/// golang/groupcache's rule: one fetch in `n` at random is mirrored, so that a key comes in about as often as it is
+/// asked for.
+pub struct OneIn {
+    n: u64,
+    /// Of a Weyl sequence, which visits every number once before it repeats.
+    state: AtomicU64,
+}
+
+/// Every fetched value is mirrored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Always;
+
+/// No fetched value is mirrored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Never;
+
+impl OneIn {
+    /// One fetch in `n`. Of 0 it makes [`Never`], of 1 [`Always`].
+    pub fn new(n: u32) -> Self {
+        OneIn { n: n.into(), state: AtomicU64::new(RandomState::new().hash_one(n)) }
+    }
+}
+
+impl HotAdmission for OneIn {
+    fn admit(&self, _: &Key, _: usize) -> bool {
+        /// 2^64 divided by the golden ratio, as SplitMix64 steps (Steele, Lea and Flood, 2014).
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let step = self.state.fetch_add(STEP, Relaxed);
+        self.n != 0 && mix(step).is_multiple_of(self.n)
+    }
+}
+
+impl HotAdmission for Always {
+    fn admit(&self, _: &Key, _: usize) -> bool {
+        true
+    }
+}
+
+impl HotAdmission for Never {
+    fn admit(&self, _: &Key, _: usize) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for OneIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OneIn").field("n", &self.n).finish_non_exhaustive()
+    }
+}
+
+/// SplitMix64's finisher.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admitted(admission: &OneIn) -> usize {
+        let key = Key::from("k");
+        (0..10_000).filter(|_| admission.admit(&key, 100)).count()
+    }
+
+    #[test]
+    fn one_in_ten_admits_about_a_tenth() {
+        // Five standard deviations of 30 either way.
+        let admitted = admitted(&OneIn { n: 10, state: AtomicU64::new(0) });
+        assert!((850..=1_150).contains(&admitted), "{admitted} of 10,000");
+    }
+
+    #[test]
+    fn one_in_none_is_never_and_one_in_one_is_always() {
+        assert_eq!((admitted(&OneIn::new(0)), admitted(&OneIn::new(1))), (0, 10_000));
+    }
+}

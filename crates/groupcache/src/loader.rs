@@ -1,0 +1,207 @@
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use crate::{BoxError, Error, ErrorKind, Key, Value};
+
+/// How a group gets a value at its origin: a database, an object store, another service.
+///
+/// A closure is a loader too, by way of [`with`] or [`from_fn`]. Written out, it is an `async fn`:
+///
+/// ```
+/// use peercache_groupcache::{Key, LoadError, Loaded, Loader};
+///
+/// struct Files(std::path::PathBuf);
+///
+/// impl Loader for Files {
+///     type Value = String;
+///
+///     async fn load(&self, key: Key) -> Result<Loaded<String>, LoadError> {
+///         let path = self.0.join(key.as_str()?);
+///         Ok(Loaded::new(std::fs::read_to_string(path)?))
+///     }
+/// }
+/// ```
+pub trait Loader: Send + Sync + 'static {
+    /// What it loads, which is what the group holds.
+    type Value: Value;
+
+    /// Loads one key. It runs in a task of its own, which no caller's departure ends; the group's `load_timeout` does.
+    ///
+    /// # Errors
+    /// [`LoadError::not_found`] where the origin has no such key; anything else means that the origin failed.
+    fn load(&self, key: Key) -> impl Future<Output = Result<Loaded<Self::Value>, LoadError>> + Send;
+}
+
+/// What a loader brings: a value, and later what it knows about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded<V> {
+    pub(crate) value: V,
+}
+
+impl<V> Loaded<V> {
+    /// A loaded value.
+    pub fn new(value: V) -> Self {
+        Loaded { value }
+    }
+}
+
+/// Why a load brought no value. Any error turns into one with `?`; so it is not itself an [`Error`](std::error::Error).
+///
+/// Our own [`Error`] is recognised: where a loader asks another group, that group's "not found" stays a "not found".
+pub struct LoadError(Error);
+
+impl LoadError {
+    /// The origin has no such key.
+    pub fn not_found() -> Self {
+        LoadError(Error::new(ErrorKind::NotFound))
+    }
+
+    pub(crate) fn into_error(self) -> Error {
+        self.0
+    }
+}
+
+impl<E: Into<BoxError>> From<E> for LoadError {
+    fn from(error: E) -> Self {
+        match error.into().downcast::<Error>() {
+            Ok(ours) => LoadError(*ours),
+            Err(other) => LoadError(Error::with_source(ErrorKind::LoadFailed, other)),
+        }
+    }
+}
+
+impl fmt::Debug for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LoadError").field(&self.0).finish()
+    }
+}
+
+/// What a loading closure may return: a value, or [`Loaded`].
+pub trait IntoLoaded: Send {
+    /// The value's type.
+    type Value: Value;
+
+    /// The value as a loader returns it.
+    fn into_loaded(self) -> Loaded<Self::Value>;
+}
+
+impl<V: Value> IntoLoaded for V {
+    type Value = V;
+
+    fn into_loaded(self) -> Loaded<V> {
+        Loaded::new(self)
+    }
+}
+
+impl<V: Value> IntoLoaded for Loaded<V> {
+    type Value = V;
+
+    fn into_loaded(self) -> Loaded<V> {
+        self
+    }
+}
+
+/// A loader from a closure: `from_fn(|key| async move { Ok(..) })`.
+///
+/// The closure's future is `'static`, so it owns what it uses; [`with`] hands it a clone of some state for each load.
+pub fn from_fn<F, Fut, T>(load: F) -> FromFn<F>
+where
+    F: Fn(Key) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
+    T: IntoLoaded,
+{
+    FromFn(load)
+}
+
+/// A loader from some state and a closure: `with(db, |db, key| async move { Ok(db.find(key).await?) })`.
+///
+/// The state is cloned for each load; keep it in an `Arc` if that is costly.
+pub fn with<S, F, Fut, T>(state: S, load: F) -> With<S, F>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Fn(S, Key) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
+    T: IntoLoaded,
+{
+    With { state, load }
+}
+
+/// The loader that [`from_fn`] makes.
+#[derive(Clone, Copy)]
+pub struct FromFn<F>(F);
+
+/// The loader that [`with`] makes.
+#[derive(Clone, Copy)]
+pub struct With<S, F> {
+    state: S,
+    load: F,
+}
+
+impl<F, Fut, T> Loader for FromFn<F>
+where
+    F: Fn(Key) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
+    T: IntoLoaded,
+{
+    type Value = T::Value;
+
+    async fn load(&self, key: Key) -> Result<Loaded<T::Value>, LoadError> {
+        (self.0)(key).await.map(T::into_loaded)
+    }
+}
+
+impl<S, F, Fut, T> Loader for With<S, F>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Fn(S, Key) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
+    T: IntoLoaded,
+{
+    type Value = T::Value;
+
+    async fn load(&self, key: Key) -> Result<Loaded<T::Value>, LoadError> {
+        (self.load)(self.state.clone(), key).await.map(T::into_loaded)
+    }
+}
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FromFn")
+    }
+}
+
+impl<S, F> fmt::Debug for With<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("With")
+    }
+}
+
+/// A load under way, whatever the loader.
+pub(crate) type Loading<V> = Pin<Box<dyn Future<Output = Result<Loaded<V>, LoadError>> + Send>>;
+
+/// A loader of `V`, whatever its type: groups are typed by their values alone.
+pub(crate) trait DynLoader<V>: Send + Sync {
+    fn start(self: Arc<Self>, key: Key) -> Loading<V>;
+}
+
+impl<L: Loader> DynLoader<L::Value> for L {
+    fn start(self: Arc<Self>, key: Key) -> Loading<L::Value> {
+        Box::pin(async move { self.load(key).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_ours_keeps_its_kind() {
+        let error = LoadError::from(Error::new(ErrorKind::NotFound)).into_error();
+        assert!(error.is_not_found());
+    }
+
+    #[test]
+    fn any_other_error_is_a_failed_load() {
+        let error = LoadError::from("no route to host").into_error();
+        assert_eq!(error.kind(), ErrorKind::LoadFailed);
+    }
+}

@@ -1,0 +1,74 @@
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::{ConfigError, GroupBuilder, Loader, Members, ServedGroup, clock::Clock};
+
+/// The groups of one node, by name: what a peer server answers from. A cheap handle; a value, not a global, so that
+/// three nodes fit in one process.
+#[derive(Clone)]
+pub struct Groups {
+    members: Members,
+    /// One for all groups of a node, so that it ticks once.
+    clock: Arc<Clock>,
+    by_name: Arc<RwLock<ByName>>,
+}
+
+type ByName = HashMap<Arc<str>, Arc<dyn ServedGroup>>;
+
+impl Groups {
+    /// No groups yet, at a node with these members.
+    pub fn new(members: Members) -> Self {
+        Groups { members, clock: Arc::default(), by_name: Arc::default() }
+    }
+
+    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`with`](crate::with) or
+    /// [`from_fn`](crate::from_fn). The loader decides the type of the values.
+    pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
+        GroupBuilder::new(self.clone(), name.into(), loader)
+    }
+
+    /// The members that every group here asks.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The group of this name, as peers see it.
+    pub fn get(&self, name: &str) -> Option<Arc<dyn ServedGroup>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// The groups' names, in no order.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Has peers served from `group`. A built [`Group`](crate::Group) is registered already; this is for a
+    /// [`ServedGroup`] of your own.
+    ///
+    /// # Errors
+    /// When a group of that name exists.
+    pub fn register(&self, group: Arc<dyn ServedGroup>) -> Result<(), ConfigError> {
+        match self.by_name.write().unwrap_or_else(PoisonError::into_inner).entry(group.name().clone()) {
+            Entry::Occupied(taken) => Err(ConfigError::DuplicateGroup(taken.key().to_string())),
+            Entry::Vacant(free) => {
+                free.insert(group);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Groups {
+    pub(crate) fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+}
+
+impl fmt::Debug for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Groups").field("names", &self.names()).field("members", &self.members).finish()
+    }
+}

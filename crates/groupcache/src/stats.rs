@@ -1,0 +1,109 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What a group has done so far, and what it holds. Counters only grow; they are read one after another, so while gets
+/// are under way their sums may differ by a few.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Gets, those that came from peers included.
+    pub gets: u64,
+    /// Gets answered from main or hot at once.
+    pub cache_hits: u64,
+    /// Gets that found nothing cached.
+    pub loads: u64,
+    /// Loads and fetches really begun, after callers of one key were merged.
+    pub loads_deduped: u64,
+    /// Values that the loader brought here.
+    pub local_loads: u64,
+    /// Loads here that brought none: the loader failed, found nothing, took too long or brought too much.
+    pub local_load_errors: u64,
+    /// Fetches that their owner answered, with a value or with its loader's error.
+    pub peer_loads: u64,
+    /// Fetches that failed on the way, so that the value was loaded here.
+    pub peer_errors: u64,
+    /// Gets that came from peers.
+    pub server_requests: u64,
+    /// Keys of other members that were loaded here because the peer's dialect cannot carry them.
+    pub keys_not_carried: u64,
+    /// Gets refused because too many loads were under way.
+    pub overloads: u64,
+    /// Entries that this node owns.
+    pub main: CacheStats,
+    /// Copies of entries that it does not own.
+    pub hot: CacheStats,
+}
+
+/// What one of a group's two caches has done and holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Bytes charged to the budget: keys, values and overhead.
+    pub bytes: u64,
+    /// Entries held.
+    pub items: u64,
+    /// Look-ups by gets. Hot is looked up where main has nothing.
+    pub gets: u64,
+    /// Look-ups that found a value.
+    pub hits: u64,
+    /// Entries that left to make room for others.
+    pub evictions: u64,
+}
+
+impl CacheStats {
+    pub(crate) fn add(&mut self, other: CacheStats) {
+        self.bytes += other.bytes;
+        self.items += other.items;
+        self.gets += other.gets;
+        self.hits += other.hits;
+        self.evictions += other.evictions;
+    }
+}
+
+/// The counters off the hit path; hits are counted in the cache's shards, under the lock that a look-up takes anyway.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) loads: Counter,
+    pub(crate) loads_deduped: Counter,
+    pub(crate) local_loads: Counter,
+    pub(crate) local_load_errors: Counter,
+    pub(crate) peer_loads: Counter,
+    pub(crate) peer_errors: Counter,
+    pub(crate) server_requests: Counter,
+    pub(crate) keys_not_carried: Counter,
+    pub(crate) overloads: Counter,
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Counters {
+    /// Together with what the two caches counted.
+    pub(crate) fn stats(&self, main: CacheStats, hot: CacheStats) -> Stats {
+        Stats {
+            // Every get looks in main first, and nothing else counts there.
+            gets: main.gets,
+            cache_hits: main.hits + hot.hits,
+            loads: self.loads.read(),
+            loads_deduped: self.loads_deduped.read(),
+            local_loads: self.local_loads.read(),
+            local_load_errors: self.local_load_errors.read(),
+            peer_loads: self.peer_loads.read(),
+            peer_errors: self.peer_errors.read(),
+            server_requests: self.server_requests.read(),
+            keys_not_carried: self.keys_not_carried.read(),
+            overloads: self.overloads.read(),
+            main,
+            hot,
+        }
+    }
+}
