@@ -187,6 +187,12 @@ mod tests {
         }
     }
 
+    // The first number of splitmix64 seeded with 0, as its authors print it.
+    #[test]
+    fn score_is_the_finalizer_of_splitmix64() {
+        assert_eq!(score(0, 1), 0xe220_a839_7b1d_cdaf);
+    }
+
     #[test]
     fn bound_leaves_room_for_every_slot() {
         for slots in [1, 7, 64, 1000] {

@@ -276,6 +276,12 @@ mod tests {
 
     // What follows is the contract between members. A change here is a new `VERSION`.
 
+    // From the xxHash specification's own implementation: XXH3, 64 bits, no seed, no input.
+    #[test]
+    fn slots_of_keys_are_the_top_bits_of_xxh3() {
+        assert_eq!(slot_of(b""), 0x2d06_8005_38d3_94c2 >> 46);
+    }
+
     #[test]
     fn golden_owners() {
         let table = Table::new(THREE).unwrap();
