@@ -125,13 +125,17 @@ impl<V: Value> GroupBuilder<V> {
     /// # Errors
     /// A setting out of range, a name that is empty or over 255 bytes, or one that this node has already.
     pub fn build(self) -> Result<Group<V>, ConfigError> {
+        self.build_core().map(Group::new)
+    }
+
+    pub(crate) fn build_core(self) -> Result<Arc<Core<V>>, ConfigError> {
         self.check()?;
         let shards = self.shards.unwrap_or_else(|| default_shards(self.max_bytes));
         let cache = Cache::new(self.max_bytes, shards);
         let core = Core::new(self.name.into(), &self.groups, self.loader, self.settings, cache);
         self.groups.register(core.clone())?;
         core.follow_members();
-        Ok(Group::new(core))
+        Ok(core)
     }
 
     fn check(&self) -> Result<(), ConfigError> {

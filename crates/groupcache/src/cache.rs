@@ -225,3 +225,66 @@ impl<V> Entry<V> {
         (reader == Reader::Caller || self.loaded) && (self.expires_ms == 0 || now_ms < self.expires_ms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Bytes;
+
+    const WEIGHT: usize = 100;
+
+    /// One shard with room for so many entries of the tests' weight.
+    fn cache(entries: usize) -> Cache<Bytes> {
+        Cache::new(entries * WEIGHT, 1)
+    }
+
+    fn put(cache: &Cache<Bytes>, key: &str, place: Place) {
+        let entry = Entry { value: Bytes::new(), loaded: true, expires_ms: 0 };
+        drop(cache.insert(key.into(), WEIGHT, entry, || Some((place, 0))));
+    }
+
+    /// Items in main and in hot.
+    fn items(cache: &Cache<Bytes>) -> (u64, u64) {
+        let (main, hot) = cache.stats();
+        assert_eq!(main.bytes + hot.bytes, (main.items + hot.items) * WEIGHT as u64, "every entry is accounted once");
+        (main.items, hot.items)
+    }
+
+    #[test]
+    fn an_entry_that_comes_again_is_in_one_place() {
+        let cache = cache(10);
+        for (place, expected) in
+            [(Place::Main, (1, 0)), (Place::Main, (1, 0)), (Place::Hot, (0, 1)), (Place::Main, (1, 0))]
+        {
+            put(&cache, "key", place);
+            assert_eq!(items(&cache), expected);
+        }
+    }
+
+    #[test]
+    fn hot_gives_way_while_it_holds_more_than_an_eighth_of_main() {
+        let cache = cache(10);
+        (0..5).for_each(|n| put(&cache, &format!("hot-{n}"), Place::Hot));
+        (0..9).for_each(|n| put(&cache, &format!("main-{n}"), Place::Main));
+        assert_eq!(items(&cache), (9, 1));
+    }
+
+    #[test]
+    fn main_gives_way_while_hot_is_small() {
+        let cache = cache(10);
+        put(&cache, "hot", Place::Hot);
+        (0..20).for_each(|n| put(&cache, &format!("main-{n}"), Place::Main));
+        assert_eq!(items(&cache), (9, 1));
+    }
+
+    #[test]
+    fn the_least_recently_used_leaves_first() {
+        let cache = cache(2);
+        put(&cache, "a", Place::Main);
+        put(&cache, "b", Place::Main);
+        assert!(cache.get(b"a", Reader::Caller, 0).is_some());
+        put(&cache, "c", Place::Main);
+        let there = ["a", "b", "c"].map(|key| cache.peek(key.as_bytes(), Reader::Caller, 0).is_some());
+        assert_eq!(there, [true, false, true]);
+    }
+}

@@ -171,3 +171,29 @@ impl<V> From<Hit<V>> for Answer<V> {
         Answer { value: hit.value, source: hit.source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+    use crate::{Bytes, Groups, builder::GroupBuilder, with};
+
+    /// The interleaving: we look and find nothing; another flight starts, lands and publishes; only then do we depart.
+    #[tokio::test]
+    async fn a_leader_that_comes_late_finds_what_the_first_one_left() {
+        let loads = Arc::new(AtomicUsize::new(0));
+        let loader = with(loads.clone(), |loads: Arc<AtomicUsize>, _| async move {
+            loads.fetch_add(1, SeqCst);
+            Ok(Bytes::from_static(b"value"))
+        });
+        let builder: GroupBuilder<Bytes> = Groups::new(Members::alone()).group("group", loader);
+        let core = builder.build_core().expect("the settings are fine");
+        assert!(core.look_up(b"key", Reader::Caller).is_none());
+        core.depart(b"key").outcome().await.expect("the loader brings a value");
+        let before = core.stats().main;
+        assert!(matches!(core.depart(b"key"), Departure::Landed(Ok(_))));
+        let after = core.stats().main;
+        assert_eq!((loads.load(SeqCst), before.items, before.bytes), (1, after.items, after.bytes));
+    }
+}

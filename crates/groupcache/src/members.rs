@@ -207,7 +207,8 @@ impl MembersBuilder {
         self
     }
 
-    /// Whether this node owns no keys: it asks the members, who do not know of it. Defaults to false.
+    /// Whether the list may leave this node out. It then owns no keys and only asks the members, who need not know of
+    /// it. Defaults to false.
     pub fn client_only(mut self, client_only: bool) -> Self {
         self.site.client_only = client_only;
         self

@@ -197,8 +197,8 @@ async fn members_that_disagree_answer_each_other_while_both_fetch() {
     let group_b = group_of(&groups_b, &b.origin).build().unwrap();
     let (one, other) =
         (tokio::spawn(async move { group_a.get("k").await }), tokio::spawn(async move { group_b.get("k").await }));
-    a.origin.called(1).await;
-    b.origin.called(1).await;
+    let both_load = async { tokio::join!(a.origin.called(1), b.origin.called(1)) };
+    tokio::time::timeout(ms(60_000), both_load).await.expect("each waits for the other");
     a.origin.open(1);
     b.origin.open(1);
     assert_eq!((one.await.unwrap().unwrap(), other.await.unwrap().unwrap()), ("k".into(), "k".into()));
