@@ -77,7 +77,7 @@ async fn main() {
     );
 
     println!("\na failure and a panic are errors, and the key can be asked again at once:");
-    for year in [1999, 2000, 2000] {
+    for year in [1999, 1999, 2000] {
         match reports.report(year).await {
             Ok(report) => println!("{report}"),
             Err(CallError::Failed(why)) => println!("{year} failed: {why}"),

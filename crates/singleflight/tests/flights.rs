@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use peercache_singleflight::{Abandoned, Flights, Join, Leader, Waiter};
@@ -34,16 +35,35 @@ fn keys_that_hash_alike_are_two_flights_under_one_lock() {
         }
     }
 
-    let flights: Flights<Slotted, u8> = Flights::new();
-    let mut shard = flights.lock("k");
-    let local = lead(shard.join(Slotted("k", 0)));
-    let remote = lead(shard.join(Slotted("k", 1)));
-    assert!(shard.contains(&Slotted("k", 0)) && shard.contains(&Slotted("k", 1)));
-    assert!(shard.forget(&Slotted("k", 0)));
-    drop(shard);
-    assert_eq!(local.publish(1, |_| ()), None);
-    assert_eq!(remote.publish(2, |_| ()), Some(()));
-    assert!(flights.is_empty());
+    for forgotten in [0, 1] {
+        let flights: Flights<Slotted, u8> = Flights::new();
+        let mut shard = flights.lock("k");
+        let leaders = [0, 1].map(|slot| (slot, lead(shard.join(Slotted("k", slot)))));
+        assert!(shard.contains(&Slotted("k", 0)) && shard.contains(&Slotted("k", 1)));
+        assert!(shard.forget(&Slotted("k", forgotten)));
+        drop(shard);
+        for (slot, leader) in leaders {
+            assert_eq!(leader.publish(7, |_| ()).is_none(), slot == forgotten);
+        }
+        assert!(flights.is_empty());
+    }
+}
+
+#[test]
+fn the_last_waker_is_the_one_that_is_woken() {
+    let flights = Strings::new();
+    let leader = lead(flights.lock("k").join("k".into()));
+    let (first, last, mut waiter) = (Alarm::default(), Alarm::default(), leader.waiter());
+    for alarm in [&first, &last] {
+        let waker = Waker::from(Arc::new(alarm.clone()));
+        assert!(
+            Pin::new(&mut waiter)
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+    }
+    leader.finish("v".into());
+    assert_eq!((first.rings(), last.rings()), (0, 1));
 }
 
 #[test]
@@ -132,7 +152,7 @@ fn a_panic_under_the_guard_does_not_close_the_shard() {
 fn a_waiter_that_leaves_takes_its_waker_along() {
     let flights = Strings::new();
     let leader = lead(flights.lock("k").join("k".into()));
-    let (alarm, mut waiter) = (Arc::new(Alarm), leader.waiter());
+    let (alarm, mut waiter) = (Arc::new(Alarm::default()), leader.waiter());
     let waker = Waker::from(Arc::clone(&alarm));
     assert!(
         Pin::new(&mut waiter)
@@ -183,10 +203,19 @@ fn a_leader_and_a_waiter_go_to_other_threads() {
     is_send_and_static::<Waiter<Vec<u8>>>();
 }
 
-struct Alarm;
+#[derive(Clone, Default)]
+struct Alarm(Arc<AtomicUsize>);
+
+impl Alarm {
+    fn rings(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {}
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn lead<K, T, S>(join: Join<K, T, S>) -> Leader<K, T, S> {

@@ -5,9 +5,9 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use peercache_singleflight::{CallError, Outcome, SingleFlight};
@@ -281,6 +281,8 @@ async fn more_calls_than_allowed_are_refused_but_joining_is_not() {
     assert!(poll_once(joining.as_mut()).await.is_pending());
     origin.open(1);
     assert_eq!(joining.await.unwrap().value, 1);
+    origin.open(1);
+    assert_eq!(origin.ask(&flight, "other").await.unwrap().value, 2);
 }
 
 #[tokio::test]
@@ -297,20 +299,34 @@ async fn a_forgotten_call_counts_while_it_runs() {
 }
 
 #[tokio::test]
-async fn the_place_of_an_ended_call_is_free_for_whoever_has_its_result() {
-    let flight = Flight::new().max_calls(1);
-    for call in 0..10 {
-        assert_eq!(
-            flight
-                .run("k", move || async move { call })
-                .await
-                .unwrap()
-                .value,
-            call
-        );
-        let panics = flight.run("k", || async { panic!("boom") }).await;
-        assert_eq!(panics, Err(panicked("boom")));
+async fn the_place_of_an_ended_call_is_free_when_its_callers_are_woken() {
+    /// Starts the next call from within the wake-up.
+    struct Eager(Flight, Mutex<Option<Poll<Answer>>>);
+    impl Wake for Eager {
+        fn wake(self: Arc<Self>) {
+            let next = poll_bare(self.0.run("next", || async { 2 }));
+            *self.1.lock().unwrap() = Some(next);
+        }
     }
+
+    let flight = Flight::new().max_calls(1);
+    let eager = Arc::new(Eager(flight.clone(), Mutex::default()));
+    let mut caller = Box::pin(flight.run("k", || async { 1 }));
+    let waker = Waker::from(Arc::clone(&eager));
+    assert!(
+        caller
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    assert_eq!(
+        *eager.1.lock().unwrap(),
+        Some(Poll::Pending),
+        "started, not refused"
+    );
 }
 
 #[tokio::test]
