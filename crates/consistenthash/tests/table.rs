@@ -108,6 +108,17 @@ fn sampled_keys_are_shared_as_the_slots_are() {
     assert!(largest <= 1.055, "{largest}");
 }
 
+// Among 100 names the bound sends some slots away from the name that scores highest on them.
+#[test]
+fn line_begins_with_the_owner_also_where_the_bound_chose_it() {
+    let table = Table::new((0..100).map(|i| format!("http://10.0.0.{i}:8080"))).unwrap();
+    let astray = (0_u32..50_000)
+        .map(u32::to_le_bytes)
+        .filter(|key| table.owner_indices(key, 2).first() != table.owner_index(key).as_ref())
+        .count();
+    assert_eq!(astray, 0);
+}
+
 #[test]
 fn an_empty_list_owns_nothing() {
     let table = Table::new(Vec::<String>::new()).unwrap();
