@@ -1,0 +1,119 @@
+//! What can be said instead of a value, as a number in a frame, as a word in a header and as an [`ErrorKind`].
+
+use std::error::Error as _;
+
+use bytes::Bytes;
+use peercache_groupcache::{Error, ErrorKind};
+
+/// The longest text that goes with an error, in bytes. It is for people; more would only fill logs.
+pub(crate) const TEXT_BYTES_MAX: usize = 1024;
+
+// Codes below 64 are the owner's answer. The rest say that the peer cannot answer.
+
+/// The peer has no group of this name.
+pub(crate) const UNKNOWN_GROUP: u8 = 64;
+/// The asker has reached itself.
+pub(crate) const MYSELF: u8 = 65;
+
+const ANSWERS: [(u8, &str, ErrorKind); 7] = [
+    (1, "not-found", ErrorKind::NotFound),
+    (2, "load-failed", ErrorKind::LoadFailed),
+    (3, "load-timed-out", ErrorKind::LoadTimedOut),
+    (4, "overloaded", ErrorKind::Overloaded),
+    (5, "value-too-large", ErrorKind::ValueTooLarge),
+    (6, "key-too-long", ErrorKind::KeyTooLong),
+    (7, "codec", ErrorKind::Codec),
+];
+
+/// The code and the word for an error. What has none is a failed load to the asker.
+pub(crate) fn code_and_word(kind: ErrorKind) -> (u8, &'static str) {
+    match ANSWERS.iter().find(|answer| answer.2 == kind) {
+        Some((code, word, _)) => (*code, word),
+        // Nobody's deadline is the peer's to know; if one was hit while loading, the load took too long.
+        None if kind == ErrorKind::DeadlineExceeded => code_and_word(ErrorKind::LoadTimedOut),
+        None => code_and_word(ErrorKind::LoadFailed),
+    }
+}
+
+pub(crate) fn kind_of_code(code: u8) -> Option<ErrorKind> {
+    ANSWERS.iter().find(|answer| answer.0 == code).map(|answer| answer.2)
+}
+
+pub(crate) fn kind_of_word(word: &[u8]) -> Option<ErrorKind> {
+    ANSWERS.iter().find(|answer| answer.1.as_bytes() == word).map(|answer| answer.2)
+}
+
+/// What an error says to a peer: the cause, if it has one, else the error itself.
+pub(crate) fn text_of(error: &Error) -> String {
+    let Some(mut cause) = error.source() else {
+        return head(&error.to_string()).to_owned();
+    };
+    let mut text = cause.to_string();
+    while let Some(deeper) = cause.source() {
+        if text.len() > TEXT_BYTES_MAX {
+            break;
+        }
+        text.push_str(": ");
+        text.push_str(&deeper.to_string());
+        cause = deeper;
+    }
+    head(&text).to_owned()
+}
+
+/// The error that the owner answered with, from what it said.
+pub(crate) fn error_of(kind: ErrorKind, text: &[u8]) -> Error {
+    let text = text_from(text);
+    match kind {
+        ErrorKind::LoadFailed if !text.is_empty() => Error::with_source(kind, text),
+        _ if text.is_empty() || text == kind.to_string() => Error::new(kind),
+        _ => Error::with_message(kind, text),
+    }
+}
+
+/// A peer's text, fit to be shown: UTF-8, short, without the line's end.
+pub(crate) fn text_from(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX + 1)]);
+    head(text.strip_suffix('\n').unwrap_or(&text)).to_owned()
+}
+
+/// At most [`TEXT_BYTES_MAX`] bytes of a text, and only whole characters.
+fn head(text: &str) -> &str {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// A frame's payload for an error: the code, then the text.
+pub(crate) fn payload(code: u8, text: &str) -> Bytes {
+    [&[code], head(text).as_bytes()].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_arrives_as_it_was_sent() {
+        for (code, word, kind) in ANSWERS {
+            assert_eq!(code_and_word(kind), (code, word));
+            assert_eq!((kind_of_code(code), kind_of_word(word.as_bytes())), (Some(kind), Some(kind)));
+        }
+    }
+
+    #[test]
+    fn the_loaders_words_cross_the_wire() {
+        let error =
+            error_of(ErrorKind::LoadFailed, text_of(&Error::with_source(ErrorKind::LoadFailed, "no disk")).as_bytes());
+        assert_eq!(error.to_string(), "the loader failed");
+        assert_eq!(error.source().unwrap().to_string(), "no disk");
+    }
+
+    #[test]
+    fn a_long_text_ends_between_characters() {
+        let text = text_of(&Error::with_source(ErrorKind::LoadFailed, format!("a{}", "é".repeat(1024))));
+        assert_eq!((text.len(), text.chars().last()), (1023, Some('é')));
+        assert!(text_from(&[0xff; 5000]).len() <= TEXT_BYTES_MAX);
+    }
+}

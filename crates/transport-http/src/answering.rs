@@ -1,0 +1,17 @@
+//! What peers are answered, and the server that any router may have.
+
+mod router;
+
+mod answer_get;
+mod answer_native;
+mod pieces;
+mod reply_body;
+
+mod server;
+
+mod linger;
+mod stall;
+mod timed_body;
+
+pub use router::PeerServer;
+pub use server::Server;

@@ -1,0 +1,66 @@
+//! golang/groupcache's GET, answered.
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use peercache_groupcache::{Error, ErrorKind};
+
+use super::{
+    pieces::Pieces,
+    router::{Desk, text},
+};
+use crate::{answer, escape, greeting::ERROR_WORD, wire};
+
+/// What is worth waiting before asking again when loads are too many, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Response {
+    if desk.is_from_self(&request.headers) {
+        return text(StatusCode::MISDIRECTED_REQUEST, "this is the asker itself\n");
+    }
+    let Some((group, key)) = parts(desk, request.uri.path()) else {
+        return text(StatusCode::BAD_REQUEST, "bad request\n");
+    };
+    let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| desk.groups.get(name)) else {
+        return text(StatusCode::NOT_FOUND, [b"no such group: ", &group[..], b"\n"].concat());
+    };
+    match served_group.answer(&key).finish().await {
+        Ok(value) => found(value),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Group and key, decoded after the path is cut at the first slash: a group may have one, escaped.
+fn parts(desk: &Desk, path: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (group, key) = path.strip_prefix(&desk.base_path)?.split_once('/')?;
+    let plus_is_space = desk.path_dialect.plus_is_space();
+    Some((escape::unescape(group.as_bytes(), plus_is_space)?, escape::unescape(key.as_bytes(), plus_is_space)?))
+}
+
+fn found(value: Bytes) -> Response {
+    let prefix = wire::value_prefix(value.len());
+    let mut answer = Response::new(Body::new(Pieces::new(&prefix, value)));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    answer
+}
+
+fn refused(error: &Error) -> Response {
+    let (_, word) = answer::code_and_word(error.kind());
+    let status = match error.kind() {
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::LoadTimedOut | ErrorKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let words = match error.kind() {
+        // A loader's own words could begin as the answer for an unknown group does.
+        ErrorKind::NotFound => "not found".to_owned(),
+        _ => answer::text_of(error),
+    };
+    let mut answer = text(status, words + "\n");
+    answer.headers_mut().insert(ERROR_WORD, HeaderValue::from_static(word));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    answer
+}

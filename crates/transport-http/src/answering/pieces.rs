@@ -1,0 +1,70 @@
+use std::{
+    convert::Infallible,
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+/// A value up to here is copied behind what comes before it: one write and one piece are cheaper than the copy.
+pub(super) const COPIED_BYTES_MAX: usize = 4 * 1024;
+
+/// A body of a known length: a prefix and a value, of which a large one is not copied.
+pub(super) struct Pieces {
+    first: Bytes,
+    second: Bytes,
+}
+
+impl Pieces {
+    pub(super) fn new(prefix: &[u8], value: Bytes) -> Self {
+        match value.len() <= COPIED_BYTES_MAX {
+            true => Pieces { first: [prefix, &value].concat().into(), second: Bytes::new() },
+            false => Pieces { first: Bytes::copy_from_slice(prefix), second: value },
+        }
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = mem::take(&mut self.second);
+        let piece = mem::replace(&mut self.first, next);
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.first.len() + self.second.len()) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_large_value_is_not_copied() {
+        let value = Bytes::from(vec![1; COPIED_BYTES_MAX + 1]);
+        let mut body = Pieces::new(b"prefix", value.clone());
+        assert_eq!(body.size_hint().exact(), Some(6 + value.len() as u64));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "prefix");
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().as_ptr(), value.as_ptr());
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_small_value_goes_with_its_prefix() {
+        let mut body = Pieces::new(b"prefix", "value".into());
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "prefixvalue");
+        assert!(body.is_end_stream());
+    }
+}

@@ -1,0 +1,178 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+    routing::any,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use peercache_groupcache::Groups;
+use tokio::sync::Semaphore;
+
+use super::{answer_get, answer_native};
+use crate::{
+    BuildError, Dialect, NodeId,
+    base_path::{self, DEFAULT_BASE_PATH},
+    greeting::{GET_PATH, Greeting},
+};
+
+/// As long as the longest key that a group takes by default.
+const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long the body of a request may take to arrive. It is a key or a few.
+const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many bodies of more than 4 KiB are read at once. The rest of them wait, so that a thousand connections that
+/// send long keys slowly hold some megabytes and not a hundred.
+const LARGE_BODIES_MAX: usize = 64;
+
+/// Answers peers, ours and Go's, from a node's groups.
+///
+/// What it is asked for is answered from what was loaded here, or is loaded here; it is never passed on.
+#[derive(Clone)]
+#[must_use]
+pub struct PeerServer {
+    groups: Groups,
+    node_id: NodeId,
+    base_path: String,
+    key_bytes_max: usize,
+    body_read_timeout: Duration,
+}
+
+/// What every request needs.
+pub(super) struct Desk {
+    pub(super) groups: Groups,
+    node_id: NodeId,
+    greeting: (HeaderName, HeaderValue),
+    pub(super) base_path: String,
+    /// How the escapes of a plain path are meant.
+    pub(super) path_dialect: Dialect,
+    pub(super) key_bytes_max: usize,
+    pub(super) body_read_timeout: Duration,
+    /// Places for bodies that are not small while they arrive.
+    pub(super) large_bodies: Semaphore,
+}
+
+impl PeerServer {
+    /// A server for these groups, and for those that are registered later.
+    pub fn new(groups: Groups) -> Self {
+        PeerServer {
+            groups,
+            node_id: NodeId::random(),
+            base_path: DEFAULT_BASE_PATH.to_owned(),
+            key_bytes_max: KEY_BYTES_MAX,
+            body_read_timeout: BODY_READ_TIMEOUT,
+        }
+    }
+
+    /// The id of this node, so that it notices when it is asked by itself:
+    /// `PeerServer::new(groups).node_id(pool.node_id())`. Defaults to a random one, with which it cannot notice.
+    pub fn node_id(mut self, node_id: NodeId) -> Self {
+        self.node_id = node_id;
+        self
+    }
+
+    /// Where golang/groupcache's GET is answered. The native exchange stays where it is, under `/_peercache/`.
+    /// Defaults to `/_groupcache/`.
+    ///
+    /// # Errors
+    /// A path that does not begin and end with a slash, or that has other than letters, digits and `-._~/` in it.
+    pub fn base_path(mut self, base_path: impl Into<String>) -> Result<Self, BuildError> {
+        self.base_path = base_path::check(base_path.into())?;
+        Ok(self)
+    }
+
+    /// The longest key that a peer may ask for in the body of a request, in bytes. Defaults to 64 KiB.
+    pub fn key_bytes_max(mut self, bytes: usize) -> Self {
+        self.key_bytes_max = bytes;
+        self
+    }
+
+    /// How long the body of a request may take to arrive. Defaults to 10 s.
+    pub fn body_read_timeout(mut self, timeout: Duration) -> Self {
+        self.body_read_timeout = timeout;
+        self
+    }
+
+    /// The paths that peers ask for, to be served by a [`Server`](crate::Server) or merged into an application.
+    /// Middleware is a tower layer on it.
+    pub fn router(self) -> Router {
+        let base_path = self.base_path.clone();
+        let desk = Arc::new(Desk {
+            groups: self.groups,
+            node_id: self.node_id,
+            greeting: Greeting::new(self.node_id).to_header(),
+            base_path: self.base_path,
+            // The path is golang's own, whatever this node asks its peers with.
+            path_dialect: Dialect::Golang,
+            key_bytes_max: self.key_bytes_max,
+            body_read_timeout: self.body_read_timeout,
+            large_bodies: Semaphore::new(LARGE_BODIES_MAX),
+        });
+        Router::new()
+            .route(GET_PATH, any(native))
+            // A catch-all does not match nothing at all.
+            .route(&base_path, any(plain))
+            .route(&format!("{base_path}{{*rest}}"), any(plain))
+            .with_state(desk)
+    }
+}
+
+async fn plain(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let answer = match head.method {
+        Method::GET | Method::HEAD => answer_get::answer(&desk, &head).await,
+        _ => wrong_method("GET, HEAD"),
+    };
+    desk.greet(answer)
+}
+
+async fn native(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    let answer = match *request.method() {
+        Method::POST => answer_native::answer(&desk, request).await,
+        _ => wrong_method("POST"),
+    };
+    desk.greet(answer)
+}
+
+fn wrong_method(allowed: &'static str) -> Response {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+/// An answer in words, with the headers that Go's `http.Error` sets.
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    let mut answer = Response::new(Body::from(text.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+impl Desk {
+    /// Whether the request comes from this very node. Its pool says so in the log when it gets the answer.
+    pub(super) fn is_from_self(&self, headers: &HeaderMap) -> bool {
+        Greeting::read(headers).is_some_and(|greeting| greeting.node == self.node_id)
+    }
+
+    fn greet(&self, mut answer: Response) -> Response {
+        let (header, greeting) = self.greeting.clone();
+        answer.headers_mut().insert(header, greeting);
+        answer
+    }
+}
+
+impl fmt::Debug for PeerServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerServer")
+            .field("groups", &self.groups)
+            .field("node_id", &self.node_id)
+            .field("base_path", &self.base_path)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,17 @@
+//! From the pool down to one HTTP exchange.
+
+mod builder;
+mod names;
+mod pool;
+
+mod peer;
+
+mod native;
+mod plain;
+
+mod chunks;
+mod exchange;
+mod failure;
+
+pub use builder::HttpPoolBuilder;
+pub use pool::HttpPool;

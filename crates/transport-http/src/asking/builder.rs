@@ -1,0 +1,207 @@
+use std::{sync::Arc, time::Duration};
+
+use super::{exchange::Exchange, pool::Site};
+use crate::{
+    BuildError, Dialect, HttpPool, NodeId,
+    base_path::{self, DEFAULT_BASE_PATH},
+    greeting::Greeting,
+};
+
+/// A peer that says nothing for a second is sick: a heartbeat comes every third of that.
+const PEER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// 256 to one peer: four asking nodes fill a peer's 1,024.
+const CONNECTIONS_MAX: usize = 256;
+
+/// Some thousand waiting keys are a storm; more of them in memory would not make it pass sooner.
+const FETCHES_MAX: usize = 4_096;
+
+/// As long as the longest key that a group takes by default.
+const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// A server of ours closes an idle connection after 10 s. We let go of it sooner, so that no request meets the end.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The shortest silence bound. The server's heartbeat comes every 10 ms at most.
+const PEER_TIMEOUT_MIN: Duration = Duration::from_millis(30);
+
+/// Sets up an [`HttpPool`].
+#[derive(Debug)]
+#[must_use]
+pub struct HttpPoolBuilder {
+    base_path: String,
+    dialect: Dialect,
+    client: Option<reqwest::Client>,
+    connect_timeout: Option<Duration>,
+    peer_timeout: Duration,
+    connections_max: usize,
+    fetches_max: usize,
+    key_bytes_max: usize,
+    node_id: NodeId,
+}
+
+impl HttpPoolBuilder {
+    pub(super) fn new() -> Self {
+        HttpPoolBuilder {
+            base_path: DEFAULT_BASE_PATH.to_owned(),
+            dialect: Dialect::default(),
+            client: None,
+            connect_timeout: None,
+            peer_timeout: PEER_TIMEOUT,
+            connections_max: CONNECTIONS_MAX,
+            fetches_max: FETCHES_MAX,
+            key_bytes_max: KEY_BYTES_MAX,
+            node_id: NodeId::random(),
+        }
+    }
+
+    /// Where peers answer golang/groupcache's GET. It is appended to a peer's name as it stands, so it begins and
+    /// ends with a slash. Defaults to `/_groupcache/`.
+    pub fn base_path(mut self, base_path: impl Into<String>) -> Self {
+        self.base_path = base_path.into();
+        self
+    }
+
+    /// How peers are asked. Defaults to [`Dialect::Native`].
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
+    /// The HTTP client to ask with, for TLS, a proxy or headers of your own. It should follow no redirects and drop
+    /// idle connections after less than 10 seconds, when our servers close them;
+    /// [`connect_timeout`](Self::connect_timeout) is its own affair then.
+    ///
+    /// Defaults to one without TLS, redirects, proxy or decompression. This crate does not turn on reqwest's TLS:
+    /// to reach `https://` peers, depend on reqwest with the TLS of your choice and give its client here.
+    pub fn client(mut self, client: reqwest::Client) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// The longest time to open a connection. Defaults to [`peer_timeout`](Self::peer_timeout).
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// The longest silence of a peer before it counts as failed, at least 30 ms. A slow load is not silence, for one
+    /// of our nodes says every now and then that it is at work. From a Go peer no such word comes: its answer may
+    /// take as long as a load, and this bounds the connection and the gaps within the body. Defaults to 1 s.
+    ///
+    /// A whole fetch takes at most the group's `load_timeout` and this.
+    pub fn peer_timeout(mut self, timeout: Duration) -> Self {
+        self.peer_timeout = timeout;
+        self
+    }
+
+    /// How many requests to one peer are on their way at once, each on a connection of its own; further ones wait
+    /// their turn. Defaults to 256.
+    pub fn connections_max(mut self, connections_max: usize) -> Self {
+        self.connections_max = connections_max;
+        self
+    }
+
+    /// How many fetches from one peer may be under way or waiting. One too many is answered as overload at once.
+    /// Defaults to 4,096.
+    pub fn fetches_max(mut self, fetches_max: usize) -> Self {
+        self.fetches_max = fetches_max;
+        self
+    }
+
+    /// The longest key that peers are asked for, in bytes; a longer one is loaded here. Peers have the same bound,
+    /// [`PeerServer::key_bytes_max`](crate::PeerServer::key_bytes_max). Defaults to 64 KiB.
+    pub fn key_bytes_max(mut self, bytes: usize) -> Self {
+        self.key_bytes_max = bytes;
+        self
+    }
+
+    /// This node's id, when the server is built before the pool. Defaults to a random one.
+    pub fn node_id(mut self, node_id: NodeId) -> Self {
+        self.node_id = node_id;
+        self
+    }
+
+    /// Builds the pool. Nothing is sent and no task is started.
+    ///
+    /// # Errors
+    /// A base path that cannot stand in a request, a bound outside its range, an HTTP client that cannot be set up.
+    pub fn build(self) -> Result<HttpPool, BuildError> {
+        self.check()?;
+        let connect_timeout = self.connect_timeout.unwrap_or(self.peer_timeout);
+        let exchange: Box<dyn Exchange> = match self.client {
+            Some(client) => Box::new(client),
+            None => Box::new(own_client(connect_timeout, self.connections_max)?),
+        };
+        let greeting = Greeting::new(self.node_id);
+        Ok(HttpPool::new(Arc::new(Site {
+            base_path: base_path::check(self.base_path)?,
+            dialect: self.dialect,
+            peer_timeout: self.peer_timeout,
+            connections_max: self.connections_max,
+            fetches_max: self.fetches_max,
+            key_bytes_max: self.key_bytes_max,
+            node_id: self.node_id,
+            greeting: greeting.to_header(),
+            exchange,
+        })))
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        /// `tokio::sync::Semaphore` counts no further.
+        const PERMITS_MAX: usize = usize::MAX >> 3;
+        let timeouts = PEER_TIMEOUT_MIN..=Duration::from_millis(u32::MAX.into());
+        let settings = [
+            ("peer_timeout", timeouts.contains(&self.peer_timeout), "from 30 ms to 49 days"),
+            ("connect_timeout", self.connect_timeout != Some(Duration::ZERO), "above zero"),
+            ("connections_max", (1..=PERMITS_MAX).contains(&self.connections_max), "from 1 to what a semaphore counts"),
+            ("fetches_max", (1..=PERMITS_MAX).contains(&self.fetches_max), "from 1 to what a semaphore counts"),
+            ("key_bytes_max", self.key_bytes_max <= 1 << 30, "at most 1 GiB"),
+        ];
+        match settings.into_iter().find(|(_, good, _)| !good) {
+            Some((name, _, expected)) => Err(BuildError::Setting { name, expected }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn own_client(connect_timeout: Duration, idle_max: usize) -> Result<reqwest::Client, BuildError> {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .http1_only()
+        .tcp_nodelay(true)
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(idle_max)
+        .build()
+        .map_err(|error| BuildError::Client(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(builder: HttpPoolBuilder) -> String {
+        builder.build().expect_err("the setting is wrong").to_string()
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        assert_eq!(
+            refused(HttpPool::builder().peer_timeout(Duration::ZERO)),
+            "peer_timeout must be from 30 ms to 49 days"
+        );
+        assert_eq!(refused(HttpPool::builder().connect_timeout(Duration::ZERO)), "connect_timeout must be above zero");
+        assert_eq!(
+            refused(HttpPool::builder().connections_max(0)),
+            "connections_max must be from 1 to what a semaphore counts"
+        );
+        assert_eq!(
+            refused(HttpPool::builder().fetches_max(usize::MAX)),
+            "fetches_max must be from 1 to what a semaphore counts"
+        );
+        assert!(refused(HttpPool::builder().base_path("cache")).contains("\"cache\" is not such a path"));
+    }
+}

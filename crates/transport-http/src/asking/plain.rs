@@ -1,0 +1,129 @@
+//! golang/groupcache's GET, asked. Plainly: its answer begins when the load has ended.
+
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri, header};
+use peercache_groupcache::{ErrorKind, PeerReply, PeerRequest};
+
+use super::{
+    chunks::Chunks,
+    failure::Failure,
+    peer::{Answer, NoAnswer, Shared},
+};
+use crate::{
+    answer::{self, TEXT_BYTES_MAX},
+    escape,
+    greeting::{ERROR_WORD, Greeting},
+    wire,
+};
+
+/// The longest escaped key, in bytes. Servers and proxies take request lines of 8 KiB and more, and few take much more.
+const ESCAPED_KEY_BYTES_MAX: usize = 8 * 1024;
+
+/// How a 404 begins that does not mean "not found".
+const NO_SUCH_GROUP: &[u8] = b"no such group: ";
+
+/// What Go's own mux says of a path that nobody answers: there is no groupcache, so this is no answer of one.
+const NOT_A_GROUPCACHE: &[u8] = b"404 page not found\n";
+
+pub(super) async fn ask(peer: &Shared, request: &PeerRequest) -> Result<Answer, NoAnswer> {
+    let Some(path) = path(&peer.site.base_path, &request.group, request.key.as_bytes()) else {
+        return Err(NoAnswer::KeyNotCarried);
+    };
+    // A Go peer's head comes after the load, so silence before it means nothing: the bound of the whole fetch holds.
+    let (head, body) = peer.site.exchange.send(get(peer, &path)?).await?.into_parts();
+    peer.meet(Greeting::read(&head.headers))?;
+    if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        return Err(Failure::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
+    }
+    let word = head.headers.get(ERROR_WORD).and_then(|word| answer::kind_of_word(word.as_bytes()));
+    let mut chunks = Chunks::new(body, peer.site.peer_timeout);
+    let outcome = match head.status {
+        StatusCode::OK => Ok(PeerReply::new(value(&mut chunks, request.value_bytes_max).await?)),
+        status => {
+            let kind = kind_of(status).ok_or(Failure::Status(status))?;
+            let text = chunks.head(NO_SUCH_GROUP.len() + TEXT_BYTES_MAX).await?;
+            check_not_found(status, &text)?;
+            Err(answer::error_of(word.unwrap_or(kind), &text))
+        }
+    };
+    Ok(Answer { outcome, rest: chunks })
+}
+
+/// The path of a request; `None` when it would not arrive as it was sent.
+fn path(base: &str, group: &str, key: &[u8]) -> Option<String> {
+    let carried = escape::survives_in_path(group.as_bytes())
+        && escape::survives_in_path(key)
+        && escape::escaped_len(key) <= ESCAPED_KEY_BYTES_MAX;
+    if !carried {
+        return None;
+    }
+    let mut path = String::with_capacity(base.len() + 3 * (group.len() + key.len()) + 1);
+    path.push_str(base);
+    escape::escape_into(&mut path, group.as_bytes());
+    path.push('/');
+    escape::escape_into(&mut path, key);
+    Some(path)
+}
+
+fn get(peer: &Shared, path: &str) -> Result<http::Request<Bytes>, Failure> {
+    let (header, greeting) = &peer.site.greeting;
+    http::Request::builder()
+        .method(Method::GET)
+        .uri(Uri::try_from(format!("{}{path}", peer.name)).map_err(|error| Failure::Send(error.into()))?)
+        .header(header, greeting)
+        .body(Bytes::new())
+        .map_err(|error| Failure::Send(error.into()))
+}
+
+async fn value(chunks: &mut Chunks, value_bytes_max: usize) -> Result<Bytes, Failure> {
+    let body = chunks.collect(value_bytes_max.saturating_add(wire::OVERHEAD_BYTES_MAX)).await?;
+    let value = wire::value_of(body).map_err(Failure::garbage)?;
+    match value.len() <= value_bytes_max {
+        true => Ok(value),
+        false => Err(Failure::TooLong(value_bytes_max)),
+    }
+}
+
+/// What a status says about the key; `None` when it says something about the peer.
+fn kind_of(status: StatusCode) -> Option<ErrorKind> {
+    Some(match status {
+        StatusCode::NOT_FOUND => ErrorKind::NotFound,
+        StatusCode::INTERNAL_SERVER_ERROR => ErrorKind::LoadFailed,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorKind::Overloaded,
+        StatusCode::GATEWAY_TIMEOUT => ErrorKind::LoadTimedOut,
+        _ => return None,
+    })
+}
+
+/// Tells a key that the owner does not have from an owner that does not have the group.
+fn check_not_found(status: StatusCode, text: &[u8]) -> Result<(), Failure> {
+    match text.strip_prefix(NO_SUCH_GROUP) {
+        _ if status != StatusCode::NOT_FOUND => Ok(()),
+        Some(group) => Err(Failure::UnknownGroup(answer::text_from(group))),
+        None if text == NOT_A_GROUPCACHE => Err(Failure::Status(status)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_as_a_go_server_reads_them() {
+        let path = |group, key: &[u8]| path("/_groupcache/", group, key).unwrap();
+        assert_eq!(path("g/h", b"a b+c/%2F"), "/_groupcache/g%2Fh/a%20b%2Bc%2F%252F");
+        assert_eq!(path("g", b""), "/_groupcache/g/");
+        assert_eq!(path("g", b"\xff\xfe"), "/_groupcache/g/%FF%FE");
+        assert_eq!(path("g", b"..."), "/_groupcache/g/...");
+    }
+
+    #[test]
+    fn what_a_path_does_not_carry() {
+        let long = [b'a'; ESCAPED_KEY_BYTES_MAX + 1];
+        let carried = |group, key: &[u8]| path("/_groupcache/", group, key).is_some();
+        assert!(!carried("g", b".") && !carried("g", b"..") && !carried("..", b"k") && !carried(".", b"k"));
+        assert!(!carried("g", &long) && carried("g", &long[1..]));
+        assert!(!carried("g", &[0xff; ESCAPED_KEY_BYTES_MAX / 3 + 1]));
+    }
+}

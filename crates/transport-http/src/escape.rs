@@ -1,0 +1,96 @@
+//! Bytes in a URL's path: everything but `A-Za-z0-9-._~` as `%XX`, both ways.
+
+/// Escapes so strictly that no server, proxy or URL library between here and the peer takes a byte for anything but
+/// itself: a space is `%20`, a plus `%2B`, a slash `%2F`.
+pub(crate) fn escape_into(path: &mut String, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(byte.into());
+        } else {
+            path.push('%');
+            path.push(HEX[usize::from(byte >> 4)].into());
+            path.push(HEX[usize::from(byte & 15)].into());
+        }
+    }
+}
+
+/// How long the bytes are once escaped.
+pub(crate) fn escaped_len(bytes: &[u8]) -> usize {
+    bytes.iter().map(|byte| if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) { 1 } else { 3 }).sum()
+}
+
+/// Whether a path carries these bytes. `.` and `..` it does not: URL libraries and servers take them, escaped or not,
+/// for "here" and "one up".
+pub(crate) fn survives_in_path(segment: &[u8]) -> bool {
+    segment != b"." && segment != b".."
+}
+
+/// The bytes behind an escaped segment; `None` when an escape is broken.
+pub(crate) fn unescape(segment: &[u8], plus_is_space: bool) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.iter();
+    while let Some(&byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => hex(*rest.next()?)? << 4 | hex(*rest.next()?)?,
+            b'+' if plus_is_space => b' ',
+            byte => byte,
+        });
+    }
+    Some(bytes)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16)?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn escape(bytes: &[u8]) -> String {
+        let mut path = String::new();
+        escape_into(&mut path, bytes);
+        path
+    }
+
+    #[test]
+    fn only_unreserved_bytes_stay_as_they_are() {
+        let all: Vec<u8> = (0..=255).collect();
+        let bare: String = escape(&all).split('%').map(|part| part.get(2..).unwrap_or(part)).collect();
+        assert_eq!(bare, "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~");
+    }
+
+    #[test]
+    fn a_space_is_not_a_plus() {
+        assert_eq!((escape(b"a b"), escape(b"a+b")), ("a%20b".to_owned(), "a%2Bb".to_owned()));
+        assert_eq!(unescape(b"a+b", true).unwrap(), b"a b");
+        assert_eq!(unescape(b"a%2Bb", true).unwrap(), b"a+b");
+        assert_eq!(unescape(b"a+b", false).unwrap(), b"a+b");
+    }
+
+    #[test]
+    fn a_broken_escape_is_refused() {
+        for broken in ["%", "%2", "%2g", "%+1", "a%zz", "%%20"] {
+            assert_eq!(unescape(broken.as_bytes(), true), None, "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_bytes_come_back(bytes: Vec<u8>, plus_is_space: bool) {
+            let escaped = escape(&bytes);
+            prop_assert_eq!(escaped.len(), escaped_len(&bytes));
+            prop_assert_eq!(unescape(escaped.as_bytes(), plus_is_space), Some(bytes));
+        }
+
+        #[test]
+        fn any_segment_is_decoded_or_refused(segment: Vec<u8>, plus_is_space: bool) {
+            if let Some(bytes) = unescape(&segment, plus_is_space) {
+                prop_assert!(bytes.len() <= segment.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+use bytes::Bytes;
+
+/// Puts together a body or a payload that arrives in pieces.
+///
+/// A length that the other side claims is believed only as far as bytes have come, so a lie costs no memory. One
+/// piece is kept as it is, without a copy; of many the result is as large as their sum if the claim was true.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    claimed: usize,
+    bytes_max: usize,
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    One(Bytes),
+    Many(Vec<u8>),
+}
+
+/// More came than was to come.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooLong;
+
+/// What is reserved on a claim alone, before bytes prove it. A thousand hostile connections may make such claims.
+const FIRST_BYTES: usize = 8 * 1024;
+
+impl Gather {
+    /// Takes at most `bytes_max` bytes, of whom `claimed` are announced.
+    pub(crate) fn new(claimed: usize, bytes_max: usize) -> Self {
+        Gather { claimed: claimed.min(bytes_max), bytes_max, held: Held::One(Bytes::new()) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.held {
+            Held::One(piece) => piece.len(),
+            Held::Many(bytes) => bytes.len(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, piece: Bytes) -> Result<(), TooLong> {
+        if piece.len() > self.bytes_max - self.len() {
+            return Err(TooLong);
+        }
+        match &mut self.held {
+            Held::One(first) if first.is_empty() => *first = piece,
+            Held::One(first) => {
+                let mut bytes = Vec::new();
+                append(&mut bytes, first, self.claimed);
+                append(&mut bytes, &piece, self.claimed);
+                self.held = Held::Many(bytes);
+            }
+            Held::Many(bytes) => append(bytes, &piece, self.claimed),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Bytes {
+        match self.held {
+            Held::One(piece) => piece,
+            Held::Many(bytes) => bytes.into(),
+        }
+    }
+}
+
+/// Doubles when full, but not beyond what is claimed, so that a true claim ends in a full buffer.
+fn append(bytes: &mut Vec<u8>, piece: &[u8], claimed: usize) {
+    let needed = bytes.len() + piece.len();
+    if needed > bytes.capacity() {
+        let roomy = (2 * needed).max(FIRST_BYTES).min(claimed);
+        bytes.reserve_exact(roomy.max(needed) - bytes.len());
+    }
+    bytes.extend_from_slice(piece);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gathered(claimed: usize, pieces: &[&'static [u8]]) -> Gather {
+        let mut gather = Gather::new(claimed, 1 << 30);
+        for piece in pieces {
+            gather.push(Bytes::from_static(piece)).unwrap();
+        }
+        gather
+    }
+
+    fn capacity(gather: &Gather) -> usize {
+        match &gather.held {
+            Held::One(_) => 0,
+            Held::Many(bytes) => bytes.capacity(),
+        }
+    }
+
+    #[test]
+    fn one_piece_is_not_copied() {
+        let piece = Bytes::from(vec![1; 10]);
+        let mut gather = Gather::new(10, 10);
+        gather.push(piece.clone()).unwrap();
+        assert_eq!(gather.finish().as_ptr(), piece.as_ptr());
+    }
+
+    #[test]
+    fn a_true_claim_ends_in_a_full_buffer() {
+        const PIECE: &[u8] = &[7; 50_000];
+        let gather = gathered(200_000, &[PIECE; 4]);
+        assert_eq!((gather.len(), capacity(&gather)), (200_000, 200_000));
+    }
+
+    #[test]
+    fn a_lie_costs_no_memory() {
+        assert!(capacity(&gathered(1 << 30, &[b"a", b"b"])) <= FIRST_BYTES);
+    }
+
+    #[test]
+    fn more_than_the_bound_is_refused() {
+        let mut gather = Gather::new(0, 3);
+        assert_eq!(gather.push(Bytes::from_static(b"abc")), Ok(()));
+        assert_eq!(gather.push(Bytes::from_static(b"d")), Err(TooLong));
+    }
+}

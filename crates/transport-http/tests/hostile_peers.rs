@@ -1,0 +1,299 @@
+//! Peers that are sick, foreign or lying, on raw sockets.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use peercache_groupcache::{Connect, PeerRequest};
+use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder};
+use support::{ask, ask_once, parrot, pool, read_request, scripted, soon, told};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+const OURS: &str = "peercache: 1; node=00000000000000ff\r\n";
+
+/// A silence that a test waits out.
+const SHORT: Duration = Duration::from_millis(150);
+
+fn golang() -> HttpPoolBuilder {
+    HttpPool::builder().dialect(Dialect::Golang).peer_timeout(SHORT)
+}
+
+fn native() -> HttpPoolBuilder {
+    HttpPool::builder().peer_timeout(SHORT)
+}
+
+/// What comes of a peer that answers with these bytes and closes, without the peer's name.
+async fn answered(builder: HttpPoolBuilder, words: impl Into<Vec<u8>>) -> String {
+    let url = parrot(words).await;
+    told(ask_once(builder, &url, "g", b"k").await).replace(&format!("peer {url} "), "")
+}
+
+fn ok(headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn status(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn answers_of_a_go_peer() {
+    for (words, outcome) in [
+        (ok("", b""), "value b\"\""),
+        (ok("", b"\x0a\x00"), "value b\"\""),
+        (ok("", b"\x0a\x01v"), "value b\"v\""),
+        (ok("", b"\x0a\x01v\x11\0\0\0\0\0\0\xf8\x3f"), "value b\"v\""),
+        (ok("", b"\x18\x05\x0a\x01v"), "value b\"v\""),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n\x0a\x01\r\n1\r\nv\r\n0\r\n\r\n".to_vec(),
+            "value b\"v\"",
+        ),
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n\x0a\x01v".to_vec(), "value b\"v\""),
+        (status("500 X", "no disk\n").into(), "answered LoadFailed"),
+        (status("503 X", "").into(), "answered Overloaded"),
+        (status("504 X", "").into(), "answered LoadTimedOut"),
+        (status("404 X", "no such key\n").into(), "answered NotFound"),
+        (status("404 X", "").into(), "answered NotFound"),
+        (status("404 X", "no such group: g\n").into(), "failed: has no such group: g"),
+        (status("404 X", "404 page not found\n").into(), "failed: answered 404 Not Found"),
+        (status("400 X", "bad request\n").into(), "failed: answered 400 Bad Request"),
+        (status("502 X", "").into(), "failed: answered 502 Bad Gateway"),
+    ] {
+        assert_eq!(answered(golang(), words).await, outcome);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = parrot(ok("", b"\x0a\x01v")).await;
+    let words = format!("HTTP/1.1 307 X\r\nlocation: {elsewhere}/_groupcache/g/k\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(answered(golang(), words).await, "failed: answered 307 Temporary Redirect");
+}
+
+#[tokio::test]
+async fn garbage_is_a_failed_peer() {
+    for builder in [golang, native] {
+        for words in [&b"\x16\x03\x01garbage\r\n\r\n"[..], b"HTTP/9.9 999\r\n\r\n", &[0; 5_000], b""] {
+            let outcome = answered(builder(), words).await;
+            assert!(outcome.starts_with("failed: "), "{outcome}");
+        }
+    }
+    let outcome = answered(golang(), ok("", b"\x0a\xff\xff\xff\xff\x0fv")).await;
+    assert!(outcome.starts_with("failed: sent what is not an answer"), "{outcome}");
+    let outcome = answered(golang(), ok("content-encoding: gzip\r\n", b"\x1f\x8b")).await;
+    assert_eq!(outcome, "failed: sent a body coded as \"gzip\", unasked");
+}
+
+#[tokio::test]
+async fn native_garbage_is_a_failed_peer() {
+    for (frames, outcome) in [
+        (&b""[..], "no answer before the end"),
+        (&[0x80, 0, 0, 0, 0, 0, 0, 0], "no answer before the end"),
+        (&[0x11, 0, 0, 0, 0, 0, 0, 9, b'v'], "a frame that is cut short"),
+        (&[0x11, 0, 0, 0], "a frame that is cut short"),
+        (&[0x7f, 0, 0, 0, 0, 0, 0, 0], "a frame of the unknown kind 0x7f"),
+        (&[0x11, 0, 0, 1, 0, 0, 0, 0], "a frame that answers nothing that was asked"),
+        (&[0x11, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], "a frame of 4294967295 bytes, 33554432 are allowed"),
+        (&[0x12, 0, 0, 0, 0, 0, 0, 0], "a frame too short for its kind 0x12"),
+        (&[0x12, 0, 0, 0, 0, 0, 0, 1, 63], "an error of the unknown code 63"),
+        (b"<html>hello</html>", "a frame of the unknown kind 0x3c"),
+    ] {
+        assert_eq!(
+            answered(native(), ok(OURS, frames)).await,
+            format!("failed: sent what is not an answer: {outcome}")
+        );
+    }
+}
+
+#[tokio::test]
+async fn truncation_is_a_failed_peer() {
+    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n\x0a\x01v".to_vec();
+    assert!(answered(golang(), cut).await.starts_with("failed: broke off its answer"));
+    let chunk = format!("HTTP/1.1 200 OK\r\n{OURS}transfer-encoding: chunked\r\n\r\n64\r\n\x11");
+    assert!(answered(native(), chunk).await.starts_with("failed: broke off its answer"));
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused() {
+    let refusal = "failed: sent more than 33555456 bytes";
+    let claimed = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_vec();
+    assert_eq!(answered(golang(), claimed).await, refusal);
+    let url = scripted(|mut stream| async move {
+        read_request(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        while stream.write_all(&[0; 65_536]).await.is_ok() {}
+    })
+    .await;
+    assert!(told(ask_once(golang(), &url, "g", b"k").await).ends_with(&refusal["failed: ".len()..]));
+}
+
+#[tokio::test]
+async fn text_that_never_ends_is_cut() {
+    let url = scripted(|mut stream| async move {
+        read_request(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 500 X\r\n\r\n").await;
+        while stream.write_all(&[b'w'; 65_536]).await.is_ok() {}
+    })
+    .await;
+    assert_eq!(told(ask_once(golang(), &url, "g", b"k").await), "answered LoadFailed");
+}
+
+/// A peer that says this after a request, then keeps the connection and says no more.
+async fn silent_after(words: &'static [u8]) -> String {
+    scripted(move |mut stream| async move {
+        read_request(&mut stream).await;
+        let _ = stream.write_all(words).await;
+        let _ = read_request(&mut stream).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn silence_is_a_failed_peer() {
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\npeercache: 1; node=00000000000000ff\r\ntransfer-encoding: chunked\r\n\r\n";
+    const CUT: &[u8] =
+        b"HTTP/1.1 200 OK\r\npeercache: 1; node=00000000000000ff\r\ntransfer-encoding: chunked\r\n\r\n8\r\n\x80";
+    for words in [b"", HEAD, CUT] {
+        let url = silent_after(words).await;
+        assert_eq!(told(ask_once(native(), &url, "g", b"k").await), format!("failed: peer {url} silent for {SHORT:?}"));
+    }
+}
+
+#[tokio::test]
+async fn a_go_peer_may_be_silent_for_as_long_as_a_load() {
+    let url = silent_after(b"").await;
+    let peer = pool(golang()).connect(&url).unwrap();
+    let mut request = PeerRequest::new("g", "k");
+    request.load_timeout = SHORT;
+    assert_eq!(
+        told(ask(&peer, request).await),
+        format!("failed: peer {url} the answer did not come within {:?}", 2 * SHORT)
+    );
+    let url = silent_after(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x0a").await;
+    assert_eq!(told(ask_once(golang(), &url, "g", b"k").await), format!("failed: peer {url} silent for {SHORT:?}"));
+}
+
+#[tokio::test]
+async fn a_frozen_peer_is_a_failed_peer() {
+    // The system completes the connection; nobody accepts it.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    assert_eq!(told(ask_once(native(), &url, "g", b"k").await), format!("failed: peer {url} silent for {SHORT:?}"));
+}
+
+#[tokio::test]
+async fn an_absent_peer_is_a_failed_peer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for builder in [golang(), native()] {
+        let outcome = told(ask_once(builder, &url, "g", b"k").await);
+        assert!(outcome.starts_with(&format!("failed: peer {url} cannot be asked: ")), "{outcome}");
+    }
+}
+
+/// A server that knows only golang's path; `elsewhere` is what it says to a POST, `None` closes the connection. It
+/// counts the POSTs.
+async fn go_only(elsewhere: Option<&'static str>) -> (String, Arc<AtomicUsize>) {
+    let posts = Arc::new(AtomicUsize::new(0));
+    let counted = posts.clone();
+    let url = scripted(move |mut stream| {
+        let posts = counted.clone();
+        async move {
+            while let Some((head, _)) = read_request(&mut stream).await {
+                if head.starts_with("GET /_groupcache/g/k HTTP/1.1\r\n") {
+                    stream.write_all(&ok("", b"\x0a\x01v")).await.unwrap();
+                    continue;
+                }
+                posts.fetch_add(1, Ordering::Relaxed);
+                let Some(words) = elsewhere else { return };
+                stream.write_all(words.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    (url, posts)
+}
+
+#[tokio::test]
+async fn a_peer_that_knows_only_gos_path_is_asked_there_from_then_on() {
+    for elsewhere in [
+        Some("HTTP/1.1 404 X\r\ncontent-length: 19\r\n\r\n404 page not found\n"),
+        Some("HTTP/1.1 405 X\r\ncontent-length: 0\r\n\r\n"),
+        Some("HTTP/1.1 501 X\r\ncontent-length: 0\r\n\r\n"),
+        Some("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nwelcome"),
+        // golang's pool panics at paths that are not its own, and Go's server closes the connection then.
+        None,
+    ] {
+        let (url, posts) = go_only(elsewhere).await;
+        let peer = pool(native()).connect(&url).unwrap();
+        for _ in 0..3 {
+            assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"", "{elsewhere:?}");
+        }
+        assert_eq!(posts.load(Ordering::Relaxed), 1, "{elsewhere:?}");
+        assert_eq!(told(ask(&peer, PeerRequest::new("g", "..")).await), "key not carried");
+    }
+}
+
+#[tokio::test]
+async fn a_golang_pool_asks_a_go_peer_nothing_else() {
+    let (url, posts) = go_only(Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")).await;
+    let peer = pool(golang()).connect(&url).unwrap();
+    for _ in 0..3 {
+        assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
+    }
+    assert_eq!(posts.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_golang_pool_goes_back_when_a_peer_stops_being_one_of_ours() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let url = scripted(move |mut stream| {
+        let asked = counted.clone();
+        async move {
+            while let Some((head, _)) = read_request(&mut stream).await {
+                let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+                let words = match head.starts_with("GET ") {
+                    true => ok(if first { OURS } else { "" }, b"\x0a\x01v"),
+                    false => status("404 X", "404 page not found\n").into(),
+                };
+                stream.write_all(&words).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let peer = pool(golang()).connect(&url).unwrap();
+    let mut requests = Vec::new();
+    for _ in 0..3 {
+        assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
+        requests.push(asked.load(Ordering::Relaxed));
+    }
+    assert_eq!(requests, [1, 3, 4], "a GET; a POST and a GET; a GET");
+}
+
+#[tokio::test]
+async fn what_a_go_server_is_sent() {
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    let tx = Arc::new(std::sync::Mutex::new(Some(tx)));
+    let url = scripted(move |mut stream| {
+        let tx = tx.clone();
+        async move {
+            let request = read_request(&mut stream).await.unwrap();
+            let _ = tx.lock().unwrap().take().unwrap().send(request);
+        }
+    })
+    .await;
+    let _ = ask_once(golang(), &format!("{url}/behind"), "g/h", b"a b+\xff").await;
+    let (head, body) = soon(rx).await.unwrap();
+    assert!(head.starts_with("GET /behind/_groupcache/g%2Fh/a%20b%2B%FF HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\npeercache: 1; node=") && !head.contains("accept-encoding"), "{head}");
+    assert!(body.is_empty());
+}
