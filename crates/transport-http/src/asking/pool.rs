@@ -40,6 +40,11 @@ impl HttpPool {
         HttpPool { site }
     }
 
+    /// The path under which peers are asked in a Go dialect: `/_groupcache/`, unless the builder said otherwise.
+    pub fn base_path(&self) -> &str {
+        &self.site.base_path
+    }
+
     /// The id that this pool's requests carry. Give it to the node's own [`PeerServer`](crate::PeerServer).
     pub fn node_id(&self) -> NodeId {
         self.site.node_id
