@@ -1,0 +1,94 @@
+use std::fmt;
+
+use peercache_groupcache::{ConfigError, Connect, Groups, Members, MembersBuilder, Placement};
+use peercache_transport_http::{HttpPool, PeerServer};
+
+use crate::Node;
+
+/// Sets up a [`Node`]. Made by [`Node::builder`].
+#[must_use = "a node exists once it is built"]
+pub struct NodeBuilder {
+    self_name: String,
+    peers: Option<Vec<String>>,
+    client_only: bool,
+    placement: Option<Box<dyn FnOnce(MembersBuilder) -> MembersBuilder + Send>>,
+    transport: Option<HttpPool>,
+}
+
+/// Why a node cannot be built as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The member list cannot be.
+    #[error(transparent)]
+    Members(#[from] ConfigError),
+    /// The transport cannot be set up.
+    #[error(transparent)]
+    Transport(#[from] peercache_transport_http::BuildError),
+}
+
+impl NodeBuilder {
+    pub(crate) fn new(self_name: String) -> Self {
+        NodeBuilder { self_name, peers: None, client_only: false, placement: None, transport: None }
+    }
+
+    /// The members' URLs, this node's own among them. Defaults to this node alone.
+    pub fn peers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.peers = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether the list may leave this node out. It then owns no keys and only asks the members, who need not know of
+    /// it. Defaults to false.
+    pub fn client_only(mut self, client_only: bool) -> Self {
+        self.client_only = client_only;
+        self
+    }
+
+    /// How keys are placed. All members must place them alike. Defaults to
+    /// [`NativePlacement`](crate::NativePlacement); among Go peers it is [`GolangPlacement`](crate::GolangPlacement).
+    pub fn placement(mut self, placement: impl Placement) -> Self {
+        self.placement = Some(Box::new(|members| members.placement(placement)));
+        self
+    }
+
+    /// How peers are asked. Defaults to what [`HttpPool::builder`] gives.
+    pub fn transport(mut self, pool: HttpPool) -> Self {
+        self.transport = Some(pool);
+        self
+    }
+
+    /// Checks the list and builds the ring. Nothing is sent and nothing is spawned.
+    ///
+    /// # Errors
+    /// [`BuildError`] says what to change.
+    pub fn build(self) -> Result<Node, BuildError> {
+        let pool = match self.transport {
+            Some(pool) => pool,
+            None => HttpPool::builder().build()?,
+        };
+        let (node_id, base_path) = (pool.node_id(), pool.base_path().to_owned());
+        // The list would never connect to this node itself, so its own name is checked here.
+        pool.connect(&self.self_name)
+            .map_err(|why| ConfigError::MemberName { name: self.self_name.clone(), why: why.to_string() })?;
+        let mut members = Members::builder(self.self_name, pool).client_only(self.client_only);
+        if let Some(names) = self.peers {
+            members = members.peers(names);
+        }
+        if let Some(place) = self.placement {
+            members = place(members);
+        }
+        let groups = Groups::new(members.build()?);
+        let peer_server = PeerServer::new(groups.clone()).node_id(node_id).base_path(base_path)?;
+        Ok(Node::new(groups, peer_server))
+    }
+}
+
+impl fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeBuilder")
+            .field("self_name", &self.self_name)
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! Nodes of one process over real sockets, with an origin that counts and can be held.
+#![allow(dead_code, reason = "each test file uses what it needs")]
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use peercache::{Bytes, Group, GroupBuilder, HttpPool, Key, LoadError, Never, Node, with};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+pub const GROUP: &str = "roles";
+
+/// Real sockets take real time: generous, for it only ends a test that hangs.
+pub async fn watched<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), what).await.expect("the test hangs")
+}
+
+/// An origin shared by all nodes of a test.
+#[derive(Clone, Default)]
+pub struct Origin {
+    shared: Arc<OriginShared>,
+}
+
+#[derive(Default)]
+struct OriginShared {
+    calls: Mutex<HashMap<Key, usize>>,
+    gate: Option<Semaphore>,
+}
+
+impl Origin {
+    /// Calls wait until [`open`](Origin::open) lets them through.
+    pub fn gated() -> Self {
+        let gate = Some(Semaphore::new(0));
+        Origin { shared: Arc::new(OriginShared { calls: Mutex::default(), gate }) }
+    }
+
+    pub fn open(&self, calls: usize) {
+        self.shared.gate.as_ref().expect("the origin is gated").add_permits(calls);
+    }
+
+    pub fn calls(&self) -> usize {
+        self.shared.calls.lock().unwrap().values().sum()
+    }
+
+    pub async fn called(&self, calls: usize) {
+        until(|| self.calls() >= calls).await;
+    }
+
+    /// `key` says what happens: `missing`, `failing`, `panicking` and `N bytes` are what they say, the rest echo.
+    async fn load(self, key: Key) -> Result<Bytes, LoadError> {
+        *self.shared.calls.lock().unwrap().entry(key.clone()).or_default() += 1;
+        if let Some(gate) = &self.shared.gate {
+            gate.acquire().await?.forget();
+        }
+        match key.as_str().unwrap_or_default() {
+            "missing" => Err(LoadError::not_found()),
+            "failing" => Err("disk on fire".into()),
+            "panicking" => panic!("a planned panic"),
+            text => match text.strip_suffix(" bytes").and_then(|count| count.parse().ok()) {
+                Some(count) => Ok(vec![7; count].into()),
+                None => Ok(key.into_bytes()),
+            },
+        }
+    }
+}
+
+/// Yields until `done` says so. It is an event that is waited for, which the caller bounds with [`watched`].
+pub async fn until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub struct Member {
+    pub node: Node,
+    pub group: Group<Bytes>,
+    pub name: String,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Member {
+    /// A node on `listener` that believes in `list`.
+    pub fn start(
+        listener: TcpListener,
+        list: &[String],
+        pool: HttpPool,
+        set: impl FnOnce(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
+        origin: &Origin,
+    ) -> Self {
+        let name = name_of(&listener);
+        let node = Node::builder(&name).peers(list).transport(pool).build().unwrap();
+        let group = node.group(GROUP, with(origin.clone(), Origin::load)).hot_admission(Never);
+        let group = set(group).build().unwrap();
+        let serving = tokio::spawn(node.serve(listener));
+        Member { node, group, name, serving }
+    }
+
+    /// Stops serving and waits until that is done.
+    pub async fn stop(self) {
+        self.node.shutdown();
+        watched(self.serving).await.unwrap().unwrap();
+    }
+}
+
+pub async fn listeners<const N: usize>() -> [TcpListener; N] {
+    let mut all = Vec::new();
+    for _ in 0..N {
+        all.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    all.try_into().expect("as many as were asked for")
+}
+
+pub fn name_of(listener: &TcpListener) -> String {
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// A cluster whose members agree.
+pub async fn cluster<const N: usize>(origin: &Origin) -> [Member; N] {
+    let listeners = listeners::<N>().await;
+    let list: Vec<String> = listeners.iter().map(name_of).collect();
+    listeners.map(|listener| Member::start(listener, &list, pool(), |group| group, origin))
+}
+
+pub fn pool() -> HttpPool {
+    HttpPool::builder().build().unwrap()
+}
+
+/// A key that `owner` owns in the eyes of `member`.
+pub fn key_of(owner: &str, member: &Member) -> String {
+    let view = member.node.members().view();
+    (0..).map(|n| format!("key-{n}")).find(|key| view.owner_name(key) == owner).expect("every member owns some key")
+}
