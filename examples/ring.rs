@@ -11,10 +11,7 @@ fn main() -> Result<(), Error> {
 
     for session in ["alice", "bob", "张三"] {
         let line = table.owners(session.as_bytes(), 2);
-        println!(
-            "{session} is on {}; should it fail, on {}",
-            line[0], line[1]
-        );
+        println!("{session} is on {}; should it fail, on {}", line[0], line[1]);
     }
 
     println!();
@@ -26,19 +23,10 @@ fn main() -> Result<(), Error> {
     servers.push("10.0.0.4:7000");
     let next = Table::new(&servers)?;
     let sessions = || (0..100_000).map(|i| format!("session-{i}"));
-    let moved = sessions()
-        .filter(|s| table.owner(s.as_bytes()) != next.owner(s.as_bytes()))
-        .count();
-    println!(
-        "\na fourth server takes over {:.1} % of the sessions",
-        moved as f64 / 1000.0
-    );
+    let moved = sessions().filter(|s| table.owner(s.as_bytes()) != next.owner(s.as_bytes())).count();
+    println!("\na fourth server takes over {:.1} % of the sessions", moved as f64 / 1000.0);
 
     // Servers that see different lists notice it by this number.
-    println!(
-        "list of three {:016x}, list of four {:016x}",
-        table.digest(),
-        next.digest()
-    );
+    println!("list of three {:016x}, list of four {:016x}", table.digest(), next.digest());
     Ok(())
 }

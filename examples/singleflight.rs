@@ -50,31 +50,15 @@ async fn main() {
     };
     let callers: Vec<_> = (0..100).map(|_| ask(2024)).collect();
     for caller in callers {
-        let report = caller
-            .await
-            .expect("no caller panics")
-            .expect("2024 can be computed");
+        let report = caller.await.expect("no caller panics").expect("2024 can be computed");
         assert_eq!(&*report, "all was well in 2024");
     }
 
     println!("\na caller that leaves early takes nothing from one that stays:");
     let stays = ask(2025);
     let hasty = timeout(Duration::from_millis(50), reports.report(2025)).await;
-    println!(
-        "hasty: {}",
-        if hasty.is_err() {
-            "gave up after 50 ms"
-        } else {
-            "was lucky"
-        }
-    );
-    println!(
-        "patient: {}",
-        stays
-            .await
-            .expect("no caller panics")
-            .expect("2025 can be computed")
-    );
+    println!("hasty: {}", if hasty.is_err() { "gave up after 50 ms" } else { "was lucky" });
+    println!("patient: {}", stays.await.expect("no caller panics").expect("2025 can be computed"));
 
     println!("\na failure and a panic are errors, and the key can be asked again at once:");
     for year in [1999, 1999, 2000] {

@@ -83,19 +83,14 @@ struct Held {
 /// Sends slots on from names that hold more than `bound` until none does.
 fn level(seeds: &[u64], owners: &mut [u16], bound: usize) {
     let mut holdings = holdings(seeds, owners);
-    let mut over: Vec<usize> = (0..seeds.len())
-        .filter(|&name| holdings[name].len() > bound)
-        .collect();
+    let mut over: Vec<usize> = (0..seeds.len()).filter(|&name| holdings[name].len() > bound).collect();
     while let Some(name) = over.pop() {
         for rejected in keep_best(&mut holdings[name], bound) {
             let slot = rejected.slot.0;
             let next = next_choice(seeds, slot as usize, (rejected.score, name));
             let score = score(seeds[next], slot as usize);
             owners[slot as usize] = next as u16;
-            holdings[next].push(Held {
-                score,
-                slot: rejected.slot,
-            });
+            holdings[next].push(Held { score, slot: rejected.slot });
             // Exactly one over: a name further over is on the list already.
             if holdings[next].len() == bound + 1 {
                 over.push(next);
@@ -105,17 +100,11 @@ fn level(seeds: &[u64], owners: &mut [u16], bound: usize) {
 }
 
 fn holdings(seeds: &[u64], owners: &[u16]) -> Vec<Vec<Held>> {
-    let mut holdings: Vec<Vec<Held>> = count(owners, seeds.len())
-        .into_iter()
-        .map(Vec::with_capacity)
-        .collect();
+    let mut holdings: Vec<Vec<Held>> = count(owners, seeds.len()).into_iter().map(Vec::with_capacity).collect();
     for (slot, &owner) in owners.iter().enumerate() {
         let owner = usize::from(owner);
         let score = score(seeds[owner], slot);
-        holdings[owner].push(Held {
-            score,
-            slot: std::cmp::Reverse(slot as u32),
-        });
+        holdings[owner].push(Held { score, slot: std::cmp::Reverse(slot as u32) });
     }
     holdings
 }
@@ -165,10 +154,7 @@ mod tests {
                 room[name] -= 1;
             }
         }
-        owners
-            .into_iter()
-            .map(|owner| owner.expect("room for every slot"))
-            .collect()
+        owners.into_iter().map(|owner| owner.expect("room for every slot")).collect()
     }
 
     proptest! {
@@ -197,10 +183,7 @@ mod tests {
     fn bound_leaves_room_for_every_slot() {
         for slots in [1, 7, 64, 1000] {
             for names in 1..=70 {
-                assert!(
-                    bound(names, slots) * names >= slots,
-                    "{names} names, {slots} slots"
-                );
+                assert!(bound(names, slots) * names >= slots, "{names} names, {slots} slots");
             }
         }
     }

@@ -10,14 +10,8 @@ use crate::Error;
 pub const MAX_NAMES: usize = 4096;
 
 /// The names in the order given, or why they cannot be used. Reads at most one name too many.
-pub(crate) fn collect<N: AsRef<str>>(
-    names: impl IntoIterator<Item = N>,
-) -> Result<Vec<String>, Error> {
-    let names: Vec<String> = names
-        .into_iter()
-        .take(MAX_NAMES + 1)
-        .map(|name| name.as_ref().to_owned())
-        .collect();
+pub(crate) fn collect<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Vec<String>, Error> {
+    let names: Vec<String> = names.into_iter().take(MAX_NAMES + 1).map(|name| name.as_ref().to_owned()).collect();
     if names.len() > MAX_NAMES {
         return Err(Error::TooManyNames);
     }
@@ -29,8 +23,5 @@ pub(crate) fn collect<N: AsRef<str>>(
 
 fn first_duplicate(names: &[String]) -> Option<&str> {
     let mut seen = HashSet::with_capacity(names.len());
-    names
-        .iter()
-        .map(String::as_str)
-        .find(|name| !seen.insert(*name))
+    names.iter().map(String::as_str).find(|name| !seen.insert(*name))
 }

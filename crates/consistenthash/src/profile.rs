@@ -39,17 +39,8 @@ impl Profile {
     /// `point_hash` is given a point's number in decimal, starting at 0, followed by the name: `0http://10.0.0.1:8000`.
     /// The `label` goes into the [digest](crate::Ring::digest); give different hashes different labels. Two hashes of
     /// fewer than 64 bits may be returned as they are, as long as both have the same range. Points per name default to 50.
-    pub const fn new(
-        label: &'static str,
-        point_hash: fn(&[u8]) -> u64,
-        key_hash: fn(&[u8]) -> u64,
-    ) -> Self {
-        Profile {
-            label,
-            point_hash,
-            key_hash,
-            replicas: 50,
-        }
+    pub const fn new(label: &'static str, point_hash: fn(&[u8]) -> u64, key_hash: fn(&[u8]) -> u64) -> Self {
+        Profile { label, point_hash, key_hash, replicas: 50 }
     }
 
     /// How many points each name has on the ring: 1 to [`MAX_REPLICAS`], checked when the ring is built.
@@ -70,10 +61,7 @@ mod tests {
     // Values printed by Go's hash/crc32.ChecksumIEEE.
     #[test]
     fn point_hash_of_golang_is_crc32_ieee() {
-        assert_eq!(
-            (Profile::GOLANG.point_hash)(b"0http://127.0.0.1:8001"),
-            1_053_699_627
-        );
+        assert_eq!((Profile::GOLANG.point_hash)(b"0http://127.0.0.1:8001"), 1_053_699_627);
     }
 
     #[test]

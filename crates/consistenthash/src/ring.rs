@@ -52,37 +52,24 @@ impl Ring {
     ///
     /// As [`golang`](Ring::golang), and [`Error::Replicas`] if the profile gives a name no points or more than
     /// [`MAX_REPLICAS`].
-    pub fn new<N: AsRef<str>>(
-        profile: Profile,
-        names: impl IntoIterator<Item = N>,
-    ) -> Result<Self, Error> {
+    pub fn new<N: AsRef<str>>(profile: Profile, names: impl IntoIterator<Item = N>) -> Result<Self, Error> {
         if !(1..=MAX_REPLICAS).contains(&profile.replicas) {
             return Err(Error::Replicas(profile.replicas));
         }
         let names = names::collect(names)?;
         let (points, owners): (Vec<u64>, Vec<u16>) = place(profile, &names).into_iter().unzip();
-        Ok(Ring {
-            names: names.into(),
-            points: points.into(),
-            owners: owners.into(),
-            profile,
-        })
+        Ok(Ring { names: names.into(), points: points.into(), owners: owners.into(), profile })
     }
 
     /// The owner of `key`, or `None` if the ring is empty.
     pub fn owner(&self, key: &[u8]) -> Option<&str> {
-        self.owner_index(key)
-            .map(|index| self.names[index].as_str())
+        self.owner_index(key).map(|index| self.names[index].as_str())
     }
 
     /// The owner of `key` as an index into [`names`](Ring::names), or `None` if the ring is empty.
     pub fn owner_index(&self, key: &[u8]) -> Option<usize> {
         let at = self.first_point(key);
-        self.owners
-            .get(at)
-            .or(self.owners.first())
-            .copied()
-            .map(usize::from)
+        self.owners.get(at).or(self.owners.first()).copied().map(usize::from)
     }
 
     /// The first `n` owners of `key`, all different: its owner, then who is met next on the way round. All names if there
@@ -91,10 +78,7 @@ impl Ring {
     /// The first is always [`owner`](Ring::owner); the second is who owns the key once the first is gone, the third once
     /// the first two are gone, and so on.
     pub fn owners(&self, key: &[u8], n: usize) -> Vec<&str> {
-        self.owner_indices(key, n)
-            .into_iter()
-            .map(|index| self.names[index].as_str())
-            .collect()
+        self.owner_indices(key, n).into_iter().map(|index| self.names[index].as_str()).collect()
     }
 
     /// The first `n` owners of `key`, as [`owners`](Ring::owners), as indices into [`names`](Ring::names).
@@ -121,16 +105,12 @@ impl Ring {
     /// order of names counts only where points fall together.
     pub fn digest(&self) -> u64 {
         let (sorted, rank) = ranks(&self.names);
-        let digester = Digester::new("ring")
-            .text(self.profile.label)
-            .texts(sorted.into_iter())
-            .number(self.points.len() as u64);
+        let digester =
+            Digester::new("ring").text(self.profile.label).texts(sorted.into_iter()).number(self.points.len() as u64);
         self.points
             .iter()
             .zip(self.owners.iter())
-            .fold(digester, |digester, (&point, &owner)| {
-                digester.number(point).number(rank[usize::from(owner)])
-            })
+            .fold(digester, |digester, (&point, &owner)| digester.number(point).number(rank[usize::from(owner)]))
             .finish()
     }
 
@@ -172,11 +152,5 @@ fn ranks(names: &[String]) -> (Vec<&str>, Vec<u64>) {
     for (place, &index) in order.iter().enumerate() {
         rank[index] = place as u64;
     }
-    (
-        order
-            .into_iter()
-            .map(|index| names[index].as_str())
-            .collect(),
-        rank,
-    )
+    (order.into_iter().map(|index| names[index].as_str()).collect(), rank)
 }

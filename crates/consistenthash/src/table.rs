@@ -60,22 +60,14 @@ impl Table {
         let mut names = names::collect(names)?;
         names.sort_unstable();
         let seeds: Vec<u64> = names.iter().map(|name| xxh3_64(name.as_bytes())).collect();
-        let slots = (!seeds.is_empty()).then(|| {
-            <Arc<[u16]>>::from(assign(&seeds, SLOTS))
-                .try_into()
-                .expect("as many owners as slots asked for")
-        });
-        Ok(Table {
-            names: names.into(),
-            seeds: seeds.into(),
-            slots,
-        })
+        let slots = (!seeds.is_empty())
+            .then(|| <Arc<[u16]>>::from(assign(&seeds, SLOTS)).try_into().expect("as many owners as slots asked for"));
+        Ok(Table { names: names.into(), seeds: seeds.into(), slots })
     }
 
     /// The owner of `key`, or `None` if the table is empty.
     pub fn owner(&self, key: &[u8]) -> Option<&str> {
-        self.owner_index(key)
-            .map(|index| self.names[index].as_str())
+        self.owner_index(key).map(|index| self.names[index].as_str())
     }
 
     /// The owner of `key` as an index into [`names`](Table::names), or `None` if the table is empty.
@@ -90,10 +82,7 @@ impl Table {
     /// bound sends the key elsewhere: that happens to 1 key in 80 among 100 names, and hardly ever among 20 or fewer. The
     /// same goes for the third once the first two are gone, and so on. Takes time in proportion to the number of names.
     pub fn owners(&self, key: &[u8], n: usize) -> Vec<&str> {
-        self.owner_indices(key, n)
-            .into_iter()
-            .map(|index| self.names[index].as_str())
-            .collect()
+        self.owner_indices(key, n).into_iter().map(|index| self.names[index].as_str()).collect()
     }
 
     /// The first `n` owners of `key`, as [`owners`](Table::owners), as indices into [`names`](Table::names).
@@ -126,10 +115,7 @@ impl Table {
             return Vec::new();
         };
         let counts = count(&slots[..], self.names.len());
-        counts
-            .into_iter()
-            .map(|owned| owned as f64 / SLOTS as f64)
-            .collect()
+        counts.into_iter().map(|owned| owned as f64 / SLOTS as f64).collect()
     }
 
     /// A fingerprint of the placement: tables with equal digests give every key the same owners, on any machine.
@@ -137,17 +123,13 @@ impl Table {
     /// It is the xxh3 hash of [`VERSION`](crate::VERSION), the kind of placement and the sorted names, and so differs from
     /// any [`Ring`](crate::Ring)'s. Different lists have different digests, but for chance (1 in 2^64).
     pub fn digest(&self) -> u64 {
-        Digester::new("table")
-            .texts(self.names.iter().map(String::as_str))
-            .finish()
+        Digester::new("table").texts(self.names.iter().map(String::as_str)).finish()
     }
 }
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table")
-            .field("names", &self.names)
-            .finish_non_exhaustive()
+        f.debug_struct("Table").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
@@ -160,20 +142,14 @@ fn slot_of(key: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    const THREE: [&str; 3] = [
-        "http://127.0.0.1:8001",
-        "http://127.0.0.1:8002",
-        "http://127.0.0.1:8003",
-    ];
+    const THREE: [&str; 3] = ["http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003"];
 
     fn table(names: &[String]) -> Table {
         Table::new(names).unwrap()
     }
 
     fn urls(count: usize) -> Vec<String> {
-        (0..count)
-            .map(|i| format!("http://10.0.0.{i}:8080"))
-            .collect()
+        (0..count).map(|i| format!("http://10.0.0.{i}:8080")).collect()
     }
 
     fn hosts(count: usize) -> Vec<String> {
@@ -186,9 +162,7 @@ mod tests {
 
     /// Slots with different owners, as a multiple of what has to move when one of `larger`'s names goes.
     fn moved(larger: &Table, smaller: &Table) -> f64 {
-        let moved = (0..SLOTS)
-            .filter(|&slot| owner_of_slot(larger, slot) != owner_of_slot(smaller, slot))
-            .count();
+        let moved = (0..SLOTS).filter(|&slot| owner_of_slot(larger, slot) != owner_of_slot(smaller, slot)).count();
         moved as f64 / (SLOTS as f64 / larger.names.len() as f64)
     }
 
@@ -198,12 +172,7 @@ mod tests {
 
     fn hash_of_slots(table: &Table) -> u64 {
         let slots = table.slots.as_ref().unwrap();
-        xxh3_64(
-            &slots
-                .iter()
-                .flat_map(|owner| owner.to_le_bytes())
-                .collect::<Vec<u8>>(),
-        )
+        xxh3_64(&slots.iter().flat_map(|owner| owner.to_le_bytes()).collect::<Vec<u8>>())
     }
 
     /// Sizes of lists up to the one that the promises are made for.
@@ -215,12 +184,7 @@ mod tests {
     fn no_name_owns_more_than_its_bound() {
         for names in sizes().flat_map(|n| [urls(n), hosts(n)]) {
             let largest = largest_share_over_mean(&table(&names));
-            assert!(
-                largest <= 1.0201,
-                "{} names like {}: {largest}",
-                names.len(),
-                names[0]
-            );
+            assert!(largest <= 1.0201, "{} names like {}: {largest}", names.len(), names[0]);
         }
     }
 
@@ -232,12 +196,7 @@ mod tests {
                 let mut rest = names.clone();
                 rest.remove(gone);
                 let moved = moved(&whole, &table(&rest));
-                assert!(
-                    moved <= 1.1,
-                    "{} names like {}: {moved}",
-                    names.len(),
-                    names[0]
-                );
+                assert!(moved <= 1.1, "{} names like {}: {moved}", names.len(), names[0]);
             }
         }
     }
@@ -266,12 +225,7 @@ mod tests {
     #[test]
     fn most_names_are_taken_and_share() {
         let table = table(&hosts(crate::MAX_NAMES));
-        assert_eq!(
-            count(&table.slots.unwrap()[..], crate::MAX_NAMES)
-                .iter()
-                .max(),
-            Some(&65)
-        );
+        assert_eq!(count(&table.slots.unwrap()[..], crate::MAX_NAMES).iter().max(), Some(&65));
     }
 
     // What follows is the contract between members. A change here is a new `VERSION`.
@@ -303,20 +257,14 @@ mod tests {
             &[0x55; 200],
             &[0xff; 65_536],
         ];
-        let owners: String = keys
-            .iter()
-            .map(|key| table.owner(key).unwrap().chars().last().unwrap())
-            .collect();
+        let owners: String = keys.iter().map(|key| table.owner(key).unwrap().chars().last().unwrap()).collect();
         assert_eq!(owners, "1131311222112323");
     }
 
     #[test]
     fn golden_line_of_owners() {
         let table = table(&urls(10));
-        assert_eq!(
-            table.owner_indices(b"user:42", 10),
-            [5, 1, 8, 0, 7, 3, 2, 4, 9, 6]
-        );
+        assert_eq!(table.owner_indices(b"user:42", 10), [5, 1, 8, 0, 7, 3, 2, 4, 9, 6]);
     }
 
     #[test]
@@ -327,15 +275,7 @@ mod tests {
             hash_of_slots(&table(&urls(10))),
             hash_of_slots(&table(&urls(100))),
         ];
-        assert_eq!(
-            hashes,
-            [
-                18249793289083243590,
-                6152475688816044540,
-                13984483057356799852,
-                1798744739137669149
-            ]
-        );
+        assert_eq!(hashes, [18249793289083243590, 6152475688816044540, 13984483057356799852, 1798744739137669149]);
     }
 
     #[test]
@@ -346,14 +286,6 @@ mod tests {
             Table::new(THREE).unwrap().digest(),
             table(&urls(100)).digest(),
         ];
-        assert_eq!(
-            digests,
-            [
-                7514907325741528500,
-                16560597242297963728,
-                15466876131414806587,
-                14468090619747179450
-            ]
-        );
+        assert_eq!(digests, [7514907325741528500, 16560597242297963728, 15466876131414806587, 14468090619747179450]);
     }
 }

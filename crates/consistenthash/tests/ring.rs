@@ -5,11 +5,7 @@ use std::collections::HashSet;
 use peercache_consistenthash::{Error, MAX_REPLICAS, Profile, Ring, Table};
 use proptest::prelude::*;
 
-const THREE: [&str; 3] = [
-    "http://127.0.0.1:8001",
-    "http://127.0.0.1:8002",
-    "http://127.0.0.1:8003",
-];
+const THREE: [&str; 3] = ["http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003"];
 
 /// What golang/groupcache at 2c02b82 answers over `THREE`: `consistenthash.New(50, nil)`, `Add(THREE...)`, `Get(key)`, the
 /// last digit of the port.
@@ -66,10 +62,7 @@ fn a_key_on_a_point_belongs_to_that_point() {
 
 #[test]
 fn past_the_last_point_comes_the_first() {
-    assert_eq!(
-        ring_of_numbers(&["6", "4", "2"]).owners(b"25", 3),
-        ["6", "2", "4"]
-    );
+    assert_eq!(ring_of_numbers(&["6", "4", "2"]).owners(b"25", 3), ["6", "2", "4"]);
 }
 
 /// Both names have the points 0 and 1.
@@ -99,10 +92,7 @@ fn order_of_tied_names_shows_in_the_digest() {
 #[test]
 fn order_of_names_without_ties_does_not_show_in_the_digest() {
     let backwards: Vec<_> = THREE.into_iter().rev().collect();
-    assert_eq!(
-        Ring::golang(THREE).unwrap().digest(),
-        Ring::golang(backwards).unwrap().digest()
-    );
+    assert_eq!(Ring::golang(THREE).unwrap().digest(), Ring::golang(backwards).unwrap().digest());
 }
 
 #[test]
@@ -112,29 +102,16 @@ fn golden_digests() {
         Ring::golang(["a"]).unwrap().digest(),
         Ring::golang(THREE).unwrap().digest(),
     ];
-    assert_eq!(
-        digests,
-        [
-            2683844579812322754,
-            9061816588107308255,
-            13688323627453677275
-        ]
-    );
+    assert_eq!(digests, [2683844579812322754, 9061816588107308255, 13688323627453677275]);
 }
 
 #[test]
 fn digest_tells_profiles_and_kinds_apart() {
     let digests = HashSet::from([
         Ring::golang(THREE).unwrap().digest(),
-        Ring::new(Profile::GOLANG.replicas(51), THREE)
-            .unwrap()
-            .digest(),
-        Ring::new(Profile::new("a", number_of_bytes, number_of_bytes), THREE)
-            .unwrap()
-            .digest(),
-        Ring::new(Profile::new("b", number_of_bytes, number_of_bytes), THREE)
-            .unwrap()
-            .digest(),
+        Ring::new(Profile::GOLANG.replicas(51), THREE).unwrap().digest(),
+        Ring::new(Profile::new("a", number_of_bytes, number_of_bytes), THREE).unwrap().digest(),
+        Ring::new(Profile::new("b", number_of_bytes, number_of_bytes), THREE).unwrap().digest(),
         Table::new(THREE).unwrap().digest(),
     ]);
     assert_eq!(digests.len(), 5);
@@ -147,40 +124,24 @@ fn number_of_bytes(bytes: &[u8]) -> u64 {
 #[test]
 fn an_empty_list_owns_nothing() {
     let ring = Ring::golang(Vec::<String>::new()).unwrap();
-    assert_eq!(
-        (
-            ring.owner(b"key"),
-            ring.owner_index(b"key"),
-            ring.owners(b"key", 2)
-        ),
-        (None, None, vec![])
-    );
+    assert_eq!((ring.owner(b"key"), ring.owner_index(b"key"), ring.owners(b"key", 2)), (None, None, vec![]));
 }
 
 #[test]
 fn names_keep_their_order() {
     let ring = Ring::golang(["b", "c", "a"]).unwrap();
     assert_eq!(ring.names(), ["b", "c", "a"]);
-    assert_eq!(
-        ring.owner(b"key"),
-        Some(ring.names()[ring.owner_index(b"key").unwrap()].as_str())
-    );
+    assert_eq!(ring.owner(b"key"), Some(ring.names()[ring.owner_index(b"key").unwrap()].as_str()));
 }
 
 #[test]
 fn a_name_given_twice_is_refused() {
-    assert_eq!(
-        Ring::golang(["a", "a"]).unwrap_err(),
-        Error::DuplicateName("a".to_owned())
-    );
+    assert_eq!(Ring::golang(["a", "a"]).unwrap_err(), Error::DuplicateName("a".to_owned()));
 }
 
 #[test]
 fn an_endless_list_is_refused() {
-    assert_eq!(
-        Ring::golang((0..).map(|i: u64| i.to_string())).unwrap_err(),
-        Error::TooManyNames
-    );
+    assert_eq!(Ring::golang((0..).map(|i: u64| i.to_string())).unwrap_err(), Error::TooManyNames);
 }
 
 #[test]
@@ -193,9 +154,7 @@ fn replicas_out_of_bounds_are_refused() {
 
 /// A hash with ties in plenty.
 fn coarse(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |sum: u64, &byte| {
-        sum.wrapping_mul(31).wrapping_add(byte.into())
-    }) % 61
+    bytes.iter().fold(0, |sum: u64, &byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 61
 }
 
 fn first_byte(bytes: &[u8]) -> u64 {
@@ -203,11 +162,7 @@ fn first_byte(bytes: &[u8]) -> u64 {
 }
 
 fn coarse_ring(names: &[String], replicas: usize) -> Ring {
-    Ring::new(
-        Profile::new("coarse", coarse, first_byte).replicas(replicas),
-        names,
-    )
-    .unwrap()
+    Ring::new(Profile::new("coarse", coarse, first_byte).replicas(replicas), names).unwrap()
 }
 
 /// The owner by looking at every point: the nearest one going up, or else the lowest of all; of equals the last added.

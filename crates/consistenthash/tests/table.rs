@@ -17,10 +17,7 @@ fn keys() -> impl Strategy<Value = Vec<Vec<u8>>> {
 fn two_orders() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
     names(0..12).prop_flat_map(|names| {
         let names = Vec::from_iter(names);
-        (
-            Just(names.clone()).prop_shuffle(),
-            Just(names).prop_shuffle(),
-        )
+        (Just(names.clone()).prop_shuffle(), Just(names).prop_shuffle())
     })
 }
 
@@ -122,26 +119,13 @@ fn line_begins_with_the_owner_also_where_the_bound_chose_it() {
 #[test]
 fn an_empty_list_owns_nothing() {
     let table = Table::new(Vec::<String>::new()).unwrap();
-    assert_eq!(
-        (table.owner(b"key"), table.owner_index(b"key")),
-        (None, None)
-    );
-    assert_eq!(
-        (
-            table.owners(b"key", 3).len(),
-            table.names().len(),
-            table.shares().len()
-        ),
-        (0, 0, 0)
-    );
+    assert_eq!((table.owner(b"key"), table.owner_index(b"key")), (None, None));
+    assert_eq!((table.owners(b"key", 3).len(), table.names().len(), table.shares().len()), (0, 0, 0));
 }
 
 #[test]
 fn default_is_the_empty_table() {
-    assert_eq!(
-        Table::default().digest(),
-        Table::new(Vec::<String>::new()).unwrap().digest()
-    );
+    assert_eq!(Table::default().digest(), Table::new(Vec::<String>::new()).unwrap().digest());
 }
 
 #[test]
@@ -153,26 +137,17 @@ fn one_name_owns_everything() {
 
 #[test]
 fn a_name_given_twice_is_refused() {
-    assert_eq!(
-        Table::new(["a", "b", "a"]).unwrap_err(),
-        Error::DuplicateName("a".to_owned())
-    );
+    assert_eq!(Table::new(["a", "b", "a"]).unwrap_err(), Error::DuplicateName("a".to_owned()));
 }
 
 #[test]
 fn an_endless_list_is_refused() {
-    assert_eq!(
-        Table::new((0..).map(|i: u64| i.to_string())).unwrap_err(),
-        Error::TooManyNames
-    );
+    assert_eq!(Table::new((0..).map(|i: u64| i.to_string())).unwrap_err(), Error::TooManyNames);
 }
 
 #[test]
 fn one_name_too_many_is_refused() {
-    assert_eq!(
-        Table::new((0..=MAX_NAMES).map(|i| i.to_string())).unwrap_err(),
-        Error::TooManyNames
-    );
+    assert_eq!(Table::new((0..=MAX_NAMES).map(|i| i.to_string())).unwrap_err(), Error::TooManyNames);
 }
 
 #[test]

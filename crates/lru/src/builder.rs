@@ -9,8 +9,7 @@ use std::{
 };
 
 use crate::{
-    ByHeapBytes, Cache, Removal, ShardedCache, Weigher, entry::Listener, entry_overhead,
-    shards::Shards, store::Store,
+    ByHeapBytes, Cache, Removal, ShardedCache, Weigher, entry::Listener, entry_overhead, shards::Shards, store::Store,
 };
 
 /// Makes a [`Cache`] or a [`ShardedCache`].
@@ -57,24 +56,8 @@ impl<K, V, S, W> Builder<K, V, S, W> {
     where
         F: Fn(&K, &V) -> usize + Send + Sync + 'static,
     {
-        let Self {
-            max_bytes,
-            weigher: _,
-            entry_overhead,
-            hasher,
-            listener,
-            shards,
-            types,
-        } = self;
-        Builder {
-            max_bytes,
-            weigher,
-            entry_overhead,
-            hasher,
-            listener,
-            shards,
-            types,
-        }
+        let Self { max_bytes, weigher: _, entry_overhead, hasher, listener, shards, types } = self;
+        Builder { max_bytes, weigher, entry_overhead, hasher, listener, shards, types }
     }
 
     /// What is added to the weight of every entry, in bytes. With 0 and a weigher that always says 1, `max_bytes` counts entries.
@@ -87,32 +70,13 @@ impl<K, V, S, W> Builder<K, V, S, W> {
     /// How keys are hashed. Take one with random seeds where strangers choose the keys.
     /// Defaults to [`RandomState`].
     pub fn hasher<T: BuildHasher + Clone>(self, hasher: T) -> Builder<K, V, T, W> {
-        let Self {
-            max_bytes,
-            weigher,
-            entry_overhead,
-            hasher: _,
-            listener,
-            shards,
-            types,
-        } = self;
-        Builder {
-            max_bytes,
-            weigher,
-            entry_overhead,
-            hasher,
-            listener,
-            shards,
-            types,
-        }
+        let Self { max_bytes, weigher, entry_overhead, hasher: _, listener, shards, types } = self;
+        Builder { max_bytes, weigher, entry_overhead, hasher, listener, shards, types }
     }
 
     /// Hears of every entry that leaves and why, after it left and before it is dropped. In a [`ShardedCache`] it is called outside of all
     /// locks. Defaults to nobody.
-    pub fn eviction_listener(
-        mut self,
-        listener: impl Fn(&K, &V, Removal) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn eviction_listener(mut self, listener: impl Fn(&K, &V, Removal) + Send + Sync + 'static) -> Self {
         self.listener = Some(Arc::new(listener));
         self
     }
@@ -142,12 +106,7 @@ where
     #[must_use]
     pub fn build(self) -> Cache<K, V, S> {
         let store = Store::new(self.max_bytes, self.hasher);
-        Cache::from_parts(
-            store,
-            Box::new(self.weigher),
-            self.entry_overhead,
-            self.listener,
-        )
+        Cache::from_parts(store, Box::new(self.weigher), self.entry_overhead, self.listener)
     }
 
     /// A cache for many threads.

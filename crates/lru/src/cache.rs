@@ -72,12 +72,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         entry_overhead: usize,
         listener: Option<Listener<K, V>>,
     ) -> Self {
-        Self {
-            store,
-            weigher,
-            entry_overhead,
-            listener,
-        }
+        Self { store, weigher, entry_overhead, listener }
     }
 
     /// The value of `key`, which becomes the most recently used.
@@ -129,12 +124,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
     ///
     /// # Errors
     /// [`TooHeavy`], as [`insert`](Self::insert).
-    pub fn insert_weighed(
-        &mut self,
-        key: K,
-        value: V,
-        weight: usize,
-    ) -> Result<Option<V>, TooHeavy<K, V>> {
+    pub fn insert_weighed(&mut self, key: K, value: V, weight: usize) -> Result<Option<V>, TooHeavy<K, V>> {
         let change = self.store.insert(key, value, weight);
         if let Some(replaced) = &change.replaced {
             self.tell(replaced, Removal::Replaced);
@@ -147,9 +137,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
 
     /// What an entry is charged, in bytes: what the weigher says, and the overhead.
     pub fn weight_of(&self, key: &K, value: &V) -> usize {
-        self.weigher
-            .weigh(key, value)
-            .saturating_add(self.entry_overhead)
+        self.weigher.weigh(key, value).saturating_add(self.entry_overhead)
     }
 
     /// Takes out the value of `key` ([`Removal::Removed`]).

@@ -20,11 +20,7 @@ pub struct TooHeavy<K, V> {
 
 impl<K, V> fmt::Display for TooHeavy<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "an entry of {} bytes exceeds the cache's budget of {}",
-            self.weight, self.max_bytes
-        )
+        write!(f, "an entry of {} bytes exceeds the cache's budget of {}", self.weight, self.max_bytes)
     }
 }
 

@@ -83,18 +83,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     ) -> Self {
         let shard = |index| {
             let store = Store::new(share(max_bytes, shards, index), hasher.clone());
-            Shard(Mutex::new(Guarded {
-                store,
-                stats: Stats::default(),
-            }))
+            Shard(Mutex::new(Guarded { store, stats: Stats::default() }))
         };
-        Self {
-            shards: (0..shards).map(shard).collect(),
-            hasher,
-            weigher,
-            entry_overhead,
-            listener,
-        }
+        Self { shards: (0..shards).map(shard).collect(), hasher, weigher, entry_overhead, listener }
     }
 
     /// The value of `key`, which becomes its shard's most recently used. Counted as a hit or a miss.
@@ -158,12 +149,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     ///
     /// # Errors
     /// [`TooHeavy`], as [`insert`](Self::insert).
-    pub fn insert_weighed(
-        &self,
-        key: K,
-        value: V,
-        weight: usize,
-    ) -> Result<Option<V>, TooHeavy<K, V>> {
+    pub fn insert_weighed(&self, key: K, value: V, weight: usize) -> Result<Option<V>, TooHeavy<K, V>> {
         let change = {
             let mut guarded = self.shard(&key).lock();
             let Guarded { store, stats } = &mut *guarded;
@@ -184,9 +170,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
 
     /// What an entry is charged, in bytes: what the weigher says, and the overhead.
     pub fn weight_of(&self, key: &K, value: &V) -> usize {
-        self.weigher
-            .weigh(key, value)
-            .saturating_add(self.entry_overhead)
+        self.weigher.weigh(key, value).saturating_add(self.entry_overhead)
     }
 
     /// Takes out the value of `key` ([`Removal::Removed`]).
@@ -229,9 +213,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
         for (index, shard) in self.shards.iter().enumerate() {
             let evicted = {
                 let mut guarded = shard.lock();
-                let evicted = guarded
-                    .store
-                    .resize(share(max_bytes, self.shards.len(), index));
+                let evicted = guarded.store.resize(share(max_bytes, self.shards.len(), index));
                 guarded.stats.evictions += evicted.len() as u64;
                 evicted
             };
@@ -245,21 +227,14 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     /// locked while it is shown, so using the cache in `visit` deadlocks.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
         for shard in &self.shards {
-            shard
-                .lock()
-                .store
-                .iter()
-                .for_each(|(key, slot)| visit(key, &slot.value));
+            shard.lock().store.iter().for_each(|(key, slot)| visit(key, &slot.value));
         }
     }
 
     /// The number of entries, each shard's at a slightly different moment.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().store.len())
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().store.len()).sum()
     }
 
     /// Whether there is no entry.
@@ -271,29 +246,19 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     /// What all entries are charged together, in bytes. Never more than [`max_bytes`](Self::max_bytes).
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().store.bytes())
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().store.bytes()).sum()
     }
 
     /// The budget, in bytes: the sum of the shards', which is exactly what was asked for.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().store.max_bytes())
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().store.max_bytes()).sum()
     }
 
     /// The heaviest entry that fits whatever its key, in bytes with overhead: the smallest shard's budget.
     #[must_use]
     pub fn max_entry_bytes(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().store.max_bytes())
-            .min()
-            .unwrap_or(0)
+        self.shards.iter().map(|shard| shard.lock().store.max_bytes()).min().unwrap_or(0)
     }
 
     /// The number of shards.

@@ -12,9 +12,7 @@
 /// ```
 #[must_use]
 pub fn shard_count(max_bytes: usize, expected_entry_bytes: usize) -> usize {
-    let shard_bytes = expected_entry_bytes
-        .saturating_mul(SHARD_ENTRIES_MIN)
-        .max(SHARD_BYTES);
+    let shard_bytes = expected_entry_bytes.saturating_mul(SHARD_ENTRIES_MIN).max(SHARD_BYTES);
     let shards = (max_bytes / shard_bytes).clamp(1, SHARDS_MAX);
     1 << shards.ilog2()
 }
@@ -71,25 +69,20 @@ mod tests {
 
     #[test]
     fn small_budgets_are_not_cut() {
-        let counts = [0, 1 << 20, (8 << 20) - 1, 8 << 20, 256 << 20]
-            .map(|budget| shard_count(budget, 1 << 10));
+        let counts = [0, 1 << 20, (8 << 20) - 1, 8 << 20, 256 << 20].map(|budget| shard_count(budget, 1 << 10));
         assert_eq!(counts, [1, 1, 1, 2, 64]);
     }
 
     #[test]
     fn shards_hold_256_entries() {
-        let counts =
-            [0, 16 << 10, 17 << 10, 1 << 20, usize::MAX].map(|entry| shard_count(512 << 20, entry));
+        let counts = [0, 16 << 10, 17 << 10, 1 << 20, usize::MAX].map(|entry| shard_count(512 << 20, entry));
         assert_eq!(counts, [128, 128, 64, 2, 1]);
     }
 
     #[test]
     fn shards_are_capped() {
         assert_eq!(shard_count(usize::MAX, 0), 256);
-        assert_eq!(
-            [0, 3, 200, usize::MAX].map(|shards| Shards::Exactly(shards).count(1)),
-            [1, 4, 256, 256]
-        );
+        assert_eq!([0, 3, 200, usize::MAX].map(|shards| Shards::Exactly(shards).count(1)), [1, 4, 256, 256]);
     }
 
     #[test]
@@ -110,14 +103,8 @@ mod tests {
             low_bits[shard_of(hash, 16)].insert(hash % 256);
             keys[shard_of(hash, 16)] += 1;
         }
-        assert!(
-            low_bits.iter().all(|seen| seen.len() == 256),
-            "all buckets are used in each shard"
-        );
-        assert!(
-            keys.iter().all(|keys| (1_000..1_050).contains(keys)),
-            "keys are spread evenly: {keys:?}"
-        );
+        assert!(low_bits.iter().all(|seen| seen.len() == 256), "all buckets are used in each shard");
+        assert!(keys.iter().all(|keys| (1_000..1_050).contains(keys)), "keys are spread evenly: {keys:?}");
     }
 
     /// The map's tag is the seven highest bits.

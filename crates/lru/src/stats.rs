@@ -25,11 +25,7 @@ impl Stats {
     #[must_use]
     pub fn hit_ratio(&self) -> f64 {
         let lookups = self.hits + self.misses;
-        if lookups == 0 {
-            0.0
-        } else {
-            self.hits as f64 / lookups as f64
-        }
+        if lookups == 0 { 0.0 } else { self.hits as f64 / lookups as f64 }
     }
 }
 

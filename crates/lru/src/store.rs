@@ -28,12 +28,7 @@ pub(crate) struct Slot<V> {
 
 impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
     pub(crate) fn new(max_bytes: usize, hasher: S) -> Self {
-        Self {
-            entries: LruCache::unbounded_with_hasher(hasher.clone()),
-            bytes: 0,
-            max_bytes,
-            hasher,
-        }
+        Self { entries: LruCache::unbounded_with_hasher(hasher.clone()), bytes: 0, max_bytes, hasher }
     }
 
     pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<&V>
@@ -53,39 +48,21 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
     }
 
     pub(crate) fn peek_lru(&self) -> Option<(&K, &V)> {
-        self.entries
-            .peek_lru()
-            .map(|(key, slot)| (key, &slot.value))
+        self.entries.peek_lru().map(|(key, slot)| (key, &slot.value))
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) -> Change<K, V> {
         if weight > self.max_bytes {
             let replaced = self.remove(&key);
-            let refused = TooHeavy {
-                key,
-                value,
-                weight,
-                max_bytes: self.max_bytes,
-            };
-            return Change {
-                replaced,
-                refused: Some(refused),
-                evicted: Evicted::none(),
-            };
+            let refused = TooHeavy { key, value, weight, max_bytes: self.max_bytes };
+            return Change { replaced, refused: Some(refused), evicted: Evicted::none() };
         }
-        let replaced = self
-            .entries
-            .push(key, Slot { value, weight })
-            .map(Entry::from);
+        let replaced = self.entries.push(key, Slot { value, weight }).map(Entry::from);
         self.bytes -= replaced.as_ref().map_or(0, |entry| entry.weight);
         // The new entry is the most recent and not yet in the sum: when all others are gone the sum is 0, so it never makes room for itself.
         let evicted = self.make_room(weight);
         self.bytes += weight;
-        Change {
-            replaced,
-            refused: None,
-            evicted,
-        }
+        Change { replaced, refused: None, evicted }
     }
 
     pub(crate) fn remove<Q>(&mut self, key: &Q) -> Option<Entry<K, V>>
@@ -134,11 +111,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
     /// Evicts until `weight` more bytes fit. Written so that no sum can overflow.
     fn make_room(&mut self, weight: usize) -> Evicted<K, V> {
         let mut evicted = Evicted::none();
-        while self
-            .max_bytes
-            .checked_sub(self.bytes)
-            .is_none_or(|free| weight > free)
-        {
+        while self.max_bytes.checked_sub(self.bytes).is_none_or(|free| weight > free) {
             let Some(entry) = self.pop_lru() else { break };
             evicted.push(entry);
         }
@@ -176,10 +149,7 @@ pub(crate) struct Evicted<K, V> {
 
 impl<K, V> Evicted<K, V> {
     pub(crate) fn none() -> Self {
-        Self {
-            first: None,
-            rest: Vec::new(),
-        }
+        Self { first: None, rest: Vec::new() }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry<K, V>> {

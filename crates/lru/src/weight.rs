@@ -54,8 +54,7 @@ impl<K: HeapBytes, V: HeapBytes> Weigher<K, V> for ByHeapBytes {
 /// of the charge for values of 100 bytes and more, and up to 1.2 of it where key and value have some 10 bytes each.
 #[must_use]
 pub const fn entry_overhead<K, V>() -> usize {
-    let node = (size_of::<(K, V, usize)>() + 2 * size_of::<usize>() + BLOCK_HEADER)
-        .next_multiple_of(BLOCK_STEP);
+    let node = (size_of::<(K, V, usize)>() + 2 * size_of::<usize>() + BLOCK_HEADER).next_multiple_of(BLOCK_STEP);
     let key_block = if needs_drop::<K>() { BLOCK_LOSS } else { 0 };
     let value_block = if needs_drop::<V>() { BLOCK_LOSS } else { 0 };
     node + INDEX + key_block + value_block
@@ -184,9 +183,7 @@ impl<T: HeapBytes> HeapBytes for [T] {
         if !needs_drop::<T>() {
             return 0;
         }
-        self.iter()
-            .map(HeapBytes::heap_bytes)
-            .fold(0, usize::saturating_add)
+        self.iter().map(HeapBytes::heap_bytes).fold(0, usize::saturating_add)
     }
 }
 
@@ -205,18 +202,14 @@ impl<T: HeapBytes + ?Sized> HeapBytes for Box<T> {
 /// With its two counters.
 impl<T: HeapBytes + ?Sized> HeapBytes for Arc<T> {
     fn heap_bytes(&self) -> usize {
-        COUNTERS
-            .saturating_add(size_of_val(&**self))
-            .saturating_add((**self).heap_bytes())
+        COUNTERS.saturating_add(size_of_val(&**self)).saturating_add((**self).heap_bytes())
     }
 }
 
 /// With its two counters.
 impl<T: HeapBytes + ?Sized> HeapBytes for Rc<T> {
     fn heap_bytes(&self) -> usize {
-        COUNTERS
-            .saturating_add(size_of_val(&**self))
-            .saturating_add((**self).heap_bytes())
+        COUNTERS.saturating_add(size_of_val(&**self)).saturating_add((**self).heap_bytes())
     }
 }
 
@@ -230,8 +223,7 @@ impl<T: HeapBytes> HeapBytes for Option<T> {
 
 impl<T: HeapBytes, E: HeapBytes> HeapBytes for Result<T, E> {
     fn heap_bytes(&self) -> usize {
-        self.as_ref()
-            .map_or_else(HeapBytes::heap_bytes, HeapBytes::heap_bytes)
+        self.as_ref().map_or_else(HeapBytes::heap_bytes, HeapBytes::heap_bytes)
     }
 }
 
@@ -278,10 +270,7 @@ mod tests {
     #[test]
     fn what_elements_hold_is_counted() {
         let names = vec![String::from("Li"), String::from("Wang")];
-        assert_eq!(
-            names.heap_bytes(),
-            names.capacity() * size_of::<String>() + 6
-        );
+        assert_eq!(names.heap_bytes(), names.capacity() * size_of::<String>() + 6);
     }
 
     #[test]
@@ -292,12 +281,7 @@ mod tests {
 
     #[test]
     fn composed_types_sum_their_parts() {
-        let row = (
-            7_u8,
-            Some(Box::<str>::from("role")),
-            Cow::Borrowed("free"),
-            Err::<(), _>(String::from("no")),
-        );
+        let row = (7_u8, Some(Box::<str>::from("role")), Cow::Borrowed("free"), Err::<(), _>(String::from("no")));
         assert_eq!(row.heap_bytes(), 4 + 2);
     }
 

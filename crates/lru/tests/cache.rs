@@ -57,10 +57,7 @@ fn an_oversize_entry_is_refused_and_evicts_nothing() {
     let heard = Heard::default();
     let mut cache = filled(10, "a5 b5", &heard);
     let refused = cache.insert("c".into(), 11).unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "an entry of 11 bytes exceeds the cache's budget of 10"
-    );
+    assert_eq!(refused.to_string(), "an entry of 11 bytes exceeds the cache's budget of 10");
     assert_eq!((refused.key.as_str(), refused.value), ("c", 11));
     assert_eq!(shown(&cache), "b5 a5 = 10");
     assert_eq!(heard.take().len(), 0);
@@ -155,10 +152,8 @@ fn a_weigher_may_change_its_mind() {
 
     let weight = Arc::new(AtomicUsize::new(3));
     let weigh = Arc::clone(&weight);
-    let mut cache: Cache<u8, ()> = Cache::builder(10)
-        .entry_overhead(0)
-        .weigher(move |_: &u8, (): &()| weigh.load(Ordering::Relaxed))
-        .build();
+    let mut cache: Cache<u8, ()> =
+        Cache::builder(10).entry_overhead(0).weigher(move |_: &u8, (): &()| weigh.load(Ordering::Relaxed)).build();
     cache.insert(1, ()).unwrap();
     cache.insert(2, ()).unwrap();
     weight.store(7, Ordering::Relaxed);
@@ -168,18 +163,14 @@ fn a_weigher_may_change_its_mind() {
 
 #[test]
 fn absurd_weights_saturate() {
-    let mut cache: Cache<u8, ()> = Cache::builder(usize::MAX - 1)
-        .weigher(|_: &u8, (): &()| usize::MAX)
-        .build();
+    let mut cache: Cache<u8, ()> = Cache::builder(usize::MAX - 1).weigher(|_: &u8, (): &()| usize::MAX).build();
     assert_eq!(cache.insert(1, ()).unwrap_err().weight, usize::MAX);
 }
 
 #[test]
 fn a_sum_past_the_largest_number_evicts_instead_of_wrapping() {
-    let mut cache: Cache<u8, ()> = Cache::builder(usize::MAX)
-        .entry_overhead(0)
-        .weigher(|_: &u8, (): &()| usize::MAX - 1)
-        .build();
+    let mut cache: Cache<u8, ()> =
+        Cache::builder(usize::MAX).entry_overhead(0).weigher(|_: &u8, (): &()| usize::MAX - 1).build();
     cache.insert(1, ()).unwrap();
     cache.insert(2, ()).unwrap();
     assert_eq!((cache.len(), cache.bytes()), (1, usize::MAX - 1));
@@ -196,13 +187,7 @@ fn a_budget_of_zero_holds_nothing() {
 fn a_weigher_that_panics_changes_nothing() {
     let mut cache: Cache<String, usize> = Cache::builder(10)
         .entry_overhead(0)
-        .weigher(|_: &String, value: &usize| {
-            if *value == 9 {
-                panic!("weigher")
-            } else {
-                *value
-            }
-        })
+        .weigher(|_: &String, value: &usize| if *value == 9 { panic!("weigher") } else { *value })
         .build();
     cache.insert("a".into(), 4).unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| cache.insert("a".into(), 9))).is_err());
@@ -219,25 +204,13 @@ fn a_listener_that_panics_leaves_the_cache_whole() {
     for key in ["a", "b", "c"] {
         cache.insert(key.into(), 3).unwrap();
     }
-    assert!(
-        catch_unwind(AssertUnwindSafe(|| cache.insert("d".into(), 6))).is_err(),
-        "evicting"
-    );
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.insert("d".into(), 6))).is_err(), "evicting");
     assert_eq!(shown(&cache), "d6 c3 = 9");
-    assert!(
-        catch_unwind(AssertUnwindSafe(|| cache.insert("d".into(), 2))).is_err(),
-        "replacing"
-    );
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.insert("d".into(), 2))).is_err(), "replacing");
     assert_eq!(shown(&cache), "d2 c3 = 5");
-    assert!(
-        catch_unwind(AssertUnwindSafe(|| cache.remove("d"))).is_err(),
-        "removing"
-    );
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.remove("d"))).is_err(), "removing");
     assert_eq!(shown(&cache), "c3 = 3");
-    assert!(
-        catch_unwind(AssertUnwindSafe(|| cache.clear())).is_err(),
-        "clearing"
-    );
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.clear())).is_err(), "clearing");
     assert_eq!(shown(&cache), " = 0");
 }
 

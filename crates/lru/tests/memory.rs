@@ -15,23 +15,14 @@ const ROUNDS: usize = 4;
 #[test]
 fn resident_memory_stays_near_the_charge() {
     let kinds = [
-        measured("16 + 100 bytes", |number| {
-            (format!("{number:016}"), vec![7_u8; 100])
-        }),
-        measured("8 + 10 bytes", |number| {
-            (format!("{number:08}"), vec![7_u8; 10])
-        }),
-        measured("16 + 3,000 bytes", |number| {
-            (format!("{number:016}"), vec![7_u8; 3_000])
-        }),
+        measured("16 + 100 bytes", |number| (format!("{number:016}"), vec![7_u8; 100])),
+        measured("8 + 10 bytes", |number| (format!("{number:08}"), vec![7_u8; 10])),
+        measured("16 + 3,000 bytes", |number| (format!("{number:016}"), vec![7_u8; 3_000])),
         measured("u64 + u64", |number| (number, number)),
     ];
     for (name, ratio) in kinds {
         println!("{name}: {ratio:.3}");
-        assert!(
-            (0.9..1.25).contains(&ratio),
-            "{name}: resident memory is {ratio:.3} of the charge"
-        );
+        assert!((0.9..1.25).contains(&ratio), "{name}: resident memory is {ratio:.3} of the charge");
     }
 }
 
@@ -66,14 +57,6 @@ fn resident_bytes() -> usize {
 /// Taken from the kernel's own sums, which are in kB beside pages.
 fn page_bytes() -> usize {
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
-    let line = smaps
-        .lines()
-        .find(|line| line.starts_with("KernelPageSize:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        * 1024
+    let line = smaps.lines().find(|line| line.starts_with("KernelPageSize:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }

@@ -40,10 +40,7 @@ struct Twin {
 
 impl Twin {
     fn bytes(&self) -> usize {
-        self.entries
-            .iter()
-            .map(|(_, value)| usize::from(*value))
-            .sum()
+        self.entries.iter().map(|(_, value)| usize::from(*value)).sum()
     }
 
     fn take(&mut self, key: u8) -> Option<u16> {
@@ -66,17 +63,10 @@ impl Twin {
                 self.entries.splice(..0, found.map(|value| (key, value)));
                 format!("{found:?}")
             }
-            Step::Peek(key) => format!(
-                "{:?}",
-                self.entries
-                    .iter()
-                    .find(|entry| entry.0 == key)
-                    .map(|entry| entry.1)
-            ),
+            Step::Peek(key) => format!("{:?}", self.entries.iter().find(|entry| entry.0 == key).map(|entry| entry.1)),
             Step::Insert(key, value) => {
                 let replaced = self.take(key);
-                self.notices
-                    .extend(replaced.map(|old| (key, old, Removal::Replaced)));
+                self.notices.extend(replaced.map(|old| (key, old, Removal::Replaced)));
                 if usize::from(value) > self.max_bytes {
                     return format!("refused {value}");
                 }
@@ -86,23 +76,16 @@ impl Twin {
             }
             Step::Remove(key) => {
                 let removed = self.take(key);
-                self.notices
-                    .extend(removed.map(|value| (key, value, Removal::Removed)));
+                self.notices.extend(removed.map(|value| (key, value, Removal::Removed)));
                 format!("{removed:?}")
             }
             Step::PopLru => {
                 let popped = self.entries.pop();
-                self.notices
-                    .extend(popped.map(|(key, value)| (key, value, Removal::Removed)));
+                self.notices.extend(popped.map(|(key, value)| (key, value, Removal::Removed)));
                 format!("{popped:?}")
             }
             Step::Clear => {
-                self.notices.extend(
-                    self.entries
-                        .drain(..)
-                        .rev()
-                        .map(|(key, value)| (key, value, Removal::Cleared)),
-                );
+                self.notices.extend(self.entries.drain(..).rev().map(|(key, value)| (key, value, Removal::Cleared)));
                 String::new()
             }
             Step::Resize(max_bytes) => {
@@ -122,10 +105,9 @@ fn run_core(cache: &mut Cache<u8, u16>, step: &Step) -> String {
     match *step {
         Step::Get(key) => format!("{:?}", cache.get(&key).copied()),
         Step::Peek(key) => format!("{:?}", cache.peek(&key).copied()),
-        Step::Insert(key, value) => cache.insert(key, value).map_or_else(
-            |refused| format!("refused {}", refused.value),
-            |old| format!("{old:?}"),
-        ),
+        Step::Insert(key, value) => cache
+            .insert(key, value)
+            .map_or_else(|refused| format!("refused {}", refused.value), |old| format!("{old:?}")),
         Step::Remove(key) => format!("{:?}", cache.remove(&key)),
         Step::PopLru => {
             let seen = cache.peek_lru().map(|(key, value)| (*key, *value));
@@ -148,10 +130,9 @@ fn run_sharded(cache: &ShardedCache<u8, u16>, step: &Step) -> String {
     match *step {
         Step::Get(key) => format!("{:?}", cache.get(&key)),
         Step::Peek(key) => format!("{:?}", cache.peek(&key)),
-        Step::Insert(key, value) => cache.insert(key, value).map_or_else(
-            |refused| format!("refused {}", refused.value),
-            |old| format!("{old:?}"),
-        ),
+        Step::Insert(key, value) => cache
+            .insert(key, value)
+            .map_or_else(|refused| format!("refused {}", refused.value), |old| format!("{old:?}")),
         Step::Remove(key) => format!("{:?}", cache.remove(&key)),
         // It has no such operation: the last one shown is taken by its key, which is the same.
         Step::PopLru => {
@@ -174,11 +155,7 @@ fn run_sharded(cache: &ShardedCache<u8, u16>, step: &Step) -> String {
 const MAX_BYTES: usize = 100;
 
 fn twin() -> Twin {
-    Twin {
-        max_bytes: MAX_BYTES,
-        entries: Vec::new(),
-        notices: Notices::new(),
-    }
+    Twin { max_bytes: MAX_BYTES, entries: Vec::new(), notices: Notices::new() }
 }
 
 fn listener(notices: &Arc<Mutex<Notices>>) -> impl Fn(&u8, &u16, Removal) + Send + Sync + 'static {

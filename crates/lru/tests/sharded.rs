@@ -28,15 +28,7 @@ fn shards_keep_within_the_budget_together() {
         cache.insert(key, key).unwrap();
     }
     // Every shard sees some 625 keys and holds 125, so all are full to the last byte.
-    assert_eq!(
-        (
-            cache.max_bytes(),
-            cache.bytes(),
-            cache.len(),
-            cache.max_entry_bytes()
-        ),
-        (1_003, 1_003, 1_003, 125)
-    );
+    assert_eq!((cache.max_bytes(), cache.bytes(), cache.len(), cache.max_entry_bytes()), (1_003, 1_003, 1_003, 125));
     assert_eq!(heard.take().len(), 5_000 - 1_003);
 }
 
@@ -46,9 +38,7 @@ fn what_was_inserted_is_found() {
     for key in 0..1_000 {
         cache.insert(key, key * 2).unwrap();
     }
-    assert!(
-        (0..1_000).all(|key| cache.get(&key) == Some(key * 2) && cache.peek(&key) == Some(key * 2))
-    );
+    assert!((0..1_000).all(|key| cache.get(&key) == Some(key * 2) && cache.peek(&key) == Some(key * 2)));
     let mut seen = 0;
     cache.for_each(|key, value| seen += u64::from(key * 2 == *value));
     assert_eq!(seen, 1_000);
@@ -65,10 +55,7 @@ fn every_reason_is_told() {
     cache.insert(4, 0).unwrap();
     cache.resize(1);
     cache.clear();
-    assert_eq!(
-        heard.take(),
-        ["2 Replaced", "1 Size", "3 Removed", "2 Size", "4 Cleared"]
-    );
+    assert_eq!(heard.take(), ["2 Replaced", "1 Size", "3 Removed", "2 Size", "4 Cleared"]);
 }
 
 #[test]
@@ -82,18 +69,8 @@ fn it_counts() {
     cache.get(&3);
     cache.get(&2);
     cache.peek(&9);
-    let Stats {
-        hits,
-        misses,
-        insertions,
-        refusals,
-        evictions,
-        ..
-    } = cache.stats();
-    assert_eq!(
-        (hits, misses, insertions, refusals, evictions),
-        (2, 1, 4, 1, 1)
-    );
+    let Stats { hits, misses, insertions, refusals, evictions, .. } = cache.stats();
+    assert_eq!((hits, misses, insertions, refusals, evictions), (2, 1, 4, 1, 1));
     assert_eq!(format!("{:.3}", cache.stats().hit_ratio()), "0.667");
 }
 
@@ -117,13 +94,8 @@ fn the_listener_may_use_the_cache() {
             .entry_overhead(0)
             .weigher(|_: &u64, _: &u64| 1)
             .eviction_listener(move |key: &u64, _: &u64, why: Removal| {
-                let cache = cache
-                    .upgrade()
-                    .expect("the cache is alive while it is used");
-                found
-                    .lock()
-                    .unwrap()
-                    .push((*key, why, cache.get(key), cache.len()));
+                let cache = cache.upgrade().expect("the cache is alive while it is used");
+                found.lock().unwrap().push((*key, why, cache.get(key), cache.len()));
             })
             .build_sharded()
     });

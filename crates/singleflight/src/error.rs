@@ -62,9 +62,7 @@ mod call {
         pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
             let string = panic.downcast_ref::<String>().map(String::as_str);
             let message = string.or_else(|| panic.downcast_ref::<&str>().copied());
-            Self::Panicked {
-                message: message.map(Arc::from),
-            }
+            Self::Panicked { message: message.map(Arc::from) }
         }
 
         /// The same error of a call that might have failed.
@@ -89,9 +87,7 @@ mod call {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match self {
                 Self::Failed(error) => error.fmt(f),
-                Self::Panicked {
-                    message: Some(message),
-                } => write!(f, "the call panicked: {message}"),
+                Self::Panicked { message: Some(message) } => write!(f, "the call panicked: {message}"),
                 Self::Panicked { message: None } => f.write_str("the call panicked"),
                 Self::Aborted => f.write_str("the call was stopped with its runtime"),
                 Self::TooManyCalls { max } => {

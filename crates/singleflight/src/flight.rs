@@ -21,10 +21,7 @@ enum State<T> {
 
 impl<T> Flight<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::new(State::Flying(Seats::default())),
-            joined: AtomicUsize::new(0),
-        }
+        Self { state: Mutex::new(State::Flying(Seats::default())), joined: AtomicUsize::new(0) }
     }
 
     pub(crate) fn join(&self) {

@@ -27,12 +27,7 @@ pub struct Leader<K, T, S = RandomState> {
 
 impl<K, T, S> Leader<K, T, S> {
     pub(crate) fn new(table: Arc<Table<K, T, S>>, flight: Arc<Flight<T>>, hash: u64) -> Self {
-        Self {
-            table,
-            flight,
-            hash,
-            landed: false,
-        }
+        Self { table, flight, hash, landed: false }
     }
 
     /// A waiter for this very flight: what the caller that started it awaits, while the leader runs
@@ -109,8 +104,6 @@ impl<K, T, S> Drop for Leader<K, T, S> {
 
 impl<K, T, S> fmt::Debug for Leader<K, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leader")
-            .field("joined", &self.flight.joined())
-            .finish_non_exhaustive()
+        f.debug_struct("Leader").field("joined", &self.flight.joined()).finish_non_exhaustive()
     }
 }

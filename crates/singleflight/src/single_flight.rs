@@ -75,11 +75,7 @@ impl<K, T, S> SingleFlight<K, T, S> {
     /// No flights yet, with a hasher of your own. Where strangers choose the keys, let it be
     /// seeded.
     pub fn with_hasher(hasher: S) -> Self {
-        Self {
-            flights: Flights::with_hasher(hasher),
-            running: Arc::default(),
-            max_calls: MAX_CALLS_DEFAULT,
-        }
+        Self { flights: Flights::with_hasher(hasher), running: Arc::default(), max_calls: MAX_CALLS_DEFAULT }
     }
 
     /// How many calls may run at once, over all handles and forgotten ones included. One more is
@@ -163,9 +159,7 @@ where
         Fut: Future<Output = T> + Send + 'static,
     {
         let Some(running) = Running::begin(&self.running, self.max_calls) else {
-            return leader.finish(Err(CallError::TooManyCalls {
-                max: self.max_calls,
-            }));
+            return leader.finish(Err(CallError::TooManyCalls { max: self.max_calls }));
         };
         let Ok(runtime) = Handle::try_current() else {
             return leader.finish(Err(CallError::NoRuntime));
@@ -219,11 +213,7 @@ where
     {
         let outcome = self.run(key, call).await.map_err(CallError::widen)?;
         let value = outcome.value.map_err(CallError::Failed)?;
-        Ok(Outcome {
-            value,
-            shared: outcome.shared,
-            led: outcome.led,
-        })
+        Ok(Outcome { value, shared: outcome.shared, led: outcome.led })
     }
 }
 
@@ -264,11 +254,7 @@ impl Drop for Running {
 impl<K, T, S> Clone for SingleFlight<K, T, S> {
     /// Another handle to the same flights.
     fn clone(&self) -> Self {
-        Self {
-            flights: self.flights.clone(),
-            running: Arc::clone(&self.running),
-            max_calls: self.max_calls,
-        }
+        Self { flights: self.flights.clone(), running: Arc::clone(&self.running), max_calls: self.max_calls }
     }
 }
 

@@ -57,21 +57,13 @@ impl<K, T, S> Flights<K, T, S> {
     /// each.
     pub fn with_shards(shards: usize, hasher: S) -> Self {
         let shards = shards.clamp(1, SHARDS_MAX).next_power_of_two();
-        let shards = (0..shards)
-            .map(|_| Padded(Mutex::new(Mapped(HashTable::new()))))
-            .collect();
-        Self {
-            table: Arc::new(Table { shards, hasher }),
-        }
+        let shards = (0..shards).map(|_| Padded(Mutex::new(Mapped(HashTable::new())))).collect();
+        Self { table: Arc::new(Table { shards, hasher }) }
     }
 
     /// How many keys are in flight: a count shard by shard, exact when nothing moves meanwhile.
     pub fn len(&self) -> usize {
-        self.table
-            .shards
-            .iter()
-            .map(|shard| lock(&shard.0).0.len())
-            .sum()
+        self.table.shards.iter().map(|shard| lock(&shard.0).0.len()).sum()
     }
 
     /// Whether no key is in flight.
@@ -83,11 +75,7 @@ impl<K, T, S> Flights<K, T, S> {
     /// start meanwhile may be forgotten or not; those that were on when it was called all are.
     pub fn forget_all(&self) -> usize {
         let forget_shard = |shard: &Padded<K, T>| mem::take(&mut lock(&shard.0).0);
-        self.table
-            .shards
-            .iter()
-            .map(|shard| forget_shard(shard).len())
-            .sum()
+        self.table.shards.iter().map(|shard| forget_shard(shard).len()).sum()
     }
 }
 
@@ -100,11 +88,7 @@ impl<K, T, S: BuildHasher> Flights<K, T, S> {
     /// take no second one while you hold it.
     pub fn lock<Q: Hash + ?Sized>(&self, key: &Q) -> Shard<'_, K, T, S> {
         let hash = self.table.hasher.hash_one(key);
-        Shard {
-            table: &self.table,
-            mapped: self.table.shard(hash),
-            hash,
-        }
+        Shard { table: &self.table, mapped: self.table.shard(hash), hash }
     }
 
     /// Locks, [forgets](Shard::forget), unlocks.
@@ -138,11 +122,7 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
 
     /// As [`join`](Self::join), making the owned key only if a flight starts: one who merely waits
     /// allocates none. The key that `own` returns must be equivalent to `key`.
-    pub fn join_with<Q: Hash + Equivalent<K> + ?Sized>(
-        &mut self,
-        key: &Q,
-        own: impl FnOnce() -> K,
-    ) -> Join<K, T, S>
+    pub fn join_with<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q, own: impl FnOnce() -> K) -> Join<K, T, S>
     where
         K: Hash,
     {
@@ -162,17 +142,12 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
     /// caller starts a new flight.
     pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> bool {
         self.check(key);
-        self.mapped
-            .take(self.hash, |entry| key.equivalent(&entry.key))
-            .is_some()
+        self.mapped.take(self.hash, |entry| key.equivalent(&entry.key)).is_some()
     }
 
     fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&Arc<Flight<T>>> {
         self.check(key);
-        self.mapped
-            .0
-            .find(self.hash, |entry| key.equivalent(&entry.key))
-            .map(|entry| &entry.flight)
+        self.mapped.0.find(self.hash, |entry| key.equivalent(&entry.key)).map(|entry| &entry.flight)
     }
 
     fn lead(&mut self, key: K) -> Join<K, T, S>
@@ -182,24 +157,12 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
         self.check(&key);
         let flight = Arc::new(Flight::new());
         let leader = Leader::new(Arc::clone(self.table), Arc::clone(&flight), self.hash);
-        self.mapped.0.insert_unique(
-            self.hash,
-            Entry {
-                hash: self.hash,
-                key,
-                flight,
-            },
-            |entry| entry.hash,
-        );
+        self.mapped.0.insert_unique(self.hash, Entry { hash: self.hash, key, flight }, |entry| entry.hash);
         Join::Lead(leader)
     }
 
     fn check<Q: Hash + ?Sized>(&self, key: &Q) {
-        debug_assert_eq!(
-            self.hash,
-            self.table.hasher.hash_one(key),
-            "the shard was locked for a key of another hash"
-        );
+        debug_assert_eq!(self.hash, self.table.hasher.hash_one(key), "the shard was locked for a key of another hash");
     }
 }
 
@@ -251,9 +214,7 @@ pub(crate) struct Entry<K, T> {
 
 impl<K, T> Mapped<K, T> {
     pub(crate) fn maps(&self, hash: u64, flight: &Arc<Flight<T>>) -> bool {
-        self.0
-            .find(hash, |entry| Arc::ptr_eq(&entry.flight, flight))
-            .is_some()
+        self.0.find(hash, |entry| Arc::ptr_eq(&entry.flight, flight)).is_some()
     }
 
     /// Frees the key if it is still this flight's: after a forget it may be free, or another's. The
@@ -274,9 +235,7 @@ impl<K, T> Mapped<K, T> {
 impl<K, T, S> Clone for Flights<K, T, S> {
     /// Another handle to the same table.
     fn clone(&self) -> Self {
-        Self {
-            table: Arc::clone(&self.table),
-        }
+        Self { table: Arc::clone(&self.table) }
     }
 }
 
@@ -288,17 +247,13 @@ impl<K, T, S: Default> Default for Flights<K, T, S> {
 
 impl<K, T, S> fmt::Debug for Flights<K, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights")
-            .field("shards", &self.table.shards.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Flights").field("shards", &self.table.shards.len()).finish_non_exhaustive()
     }
 }
 
 impl<K, T, S> fmt::Debug for Shard<'_, K, T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard")
-            .field("flights", &self.mapped.0.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Shard").field("flights", &self.mapped.0.len()).finish_non_exhaustive()
     }
 }
 

@@ -70,8 +70,6 @@ impl<T> Drop for Waiter<T> {
 
 impl<T> fmt::Debug for Waiter<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiter")
-            .field("joined", &self.joined())
-            .finish_non_exhaustive()
+        f.debug_struct("Waiter").field("joined", &self.joined()).finish_non_exhaustive()
     }
 }

@@ -17,11 +17,7 @@ type Strings = Flights<String, Arc<str>>;
 fn one_who_waits_makes_no_key() {
     let flights = Strings::new();
     let _leader = lead(flights.lock("k").join_with("k", || "k".to_owned()));
-    let _waiter = wait(
-        flights
-            .lock("k")
-            .join_with("k", || unreachable!("it is in flight")),
-    );
+    let _waiter = wait(flights.lock("k").join_with("k", || unreachable!("it is in flight")));
 }
 
 #[test]
@@ -56,11 +52,7 @@ fn the_last_waker_is_the_one_that_is_woken() {
     let (first, last, mut waiter) = (Alarm::default(), Alarm::default(), leader.waiter());
     for alarm in [&first, &last] {
         let waker = Waker::from(Arc::new(alarm.clone()));
-        assert!(
-            Pin::new(&mut waiter)
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
+        assert!(Pin::new(&mut waiter).poll(&mut Context::from_waker(&waker)).is_pending());
     }
     leader.finish("v".into());
     assert_eq!((first.rings(), last.rings()), (0, 1));
@@ -79,10 +71,7 @@ fn publish_writes_before_the_key_is_free_and_returns_what_it_wrote() {
     let leader = lead(flights.lock("k").join("k".into()));
     let mut waiter = leader.waiter();
     let written = leader.publish("v".into(), |value| {
-        assert!(
-            poll(&mut waiter).is_pending(),
-            "nobody knows before it is written"
-        );
+        assert!(poll(&mut waiter).is_pending(), "nobody knows before it is written");
         value.len()
     });
     assert_eq!(written, Some(1));
@@ -113,9 +102,7 @@ fn a_forgotten_flight_leaves_its_successor_alone() {
 #[test]
 fn forget_all_forgets_every_key() {
     let flights = Flights::new();
-    let leaders: Vec<_> = (0..100)
-        .map(|key| lead(flights.lock(&key).join(key)))
-        .collect();
+    let leaders: Vec<_> = (0..100).map(|key| lead(flights.lock(&key).join(key))).collect();
     assert_eq!((flights.forget_all(), flights.len()), (100, 0));
     for leader in leaders {
         assert_eq!(leader.publish((), |()| ()), None);
@@ -154,11 +141,7 @@ fn a_waiter_that_leaves_takes_its_waker_along() {
     let leader = lead(flights.lock("k").join("k".into()));
     let (alarm, mut waiter) = (Arc::new(Alarm::default()), leader.waiter());
     let waker = Waker::from(Arc::clone(&alarm));
-    assert!(
-        Pin::new(&mut waiter)
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
+    assert!(Pin::new(&mut waiter).poll(&mut Context::from_waker(&waker)).is_pending());
     drop((waiter, waker));
     assert_eq!(Arc::strong_count(&alarm), 1);
 }

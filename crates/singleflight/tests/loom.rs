@@ -115,11 +115,7 @@ fn nothing_is_written_after_a_forget() {
         let forgot = removing.join().unwrap();
         assert_eq!(*cache.lock().unwrap(), None, "the removed key came back");
         assert_eq!(written.is_none(), forgot);
-        assert_eq!(
-            block_on(waiter),
-            Ok(1),
-            "those who wait get the result all the same"
-        );
+        assert_eq!(block_on(waiter), Ok(1), "those who wait get the result all the same");
     });
 }
 
@@ -190,10 +186,7 @@ fn flights() -> Flights {
     Flights::with_shards(1, Hasher::default())
 }
 
-fn spawn<R: 'static>(
-    flights: &Flights,
-    run: impl FnOnce(&Flights) -> R + 'static,
-) -> thread::JoinHandle<R> {
+fn spawn<R: 'static>(flights: &Flights, run: impl FnOnce(&Flights) -> R + 'static) -> thread::JoinHandle<R> {
     let flights = flights.clone();
     thread::spawn(move || run(&flights))
 }

@@ -101,10 +101,7 @@ impl Pair {
             Step::Poll(who) => self.poll(who),
             Step::DropWaiter(who) => self.drop_waiter(who),
             Step::Forget(key) => {
-                assert_eq!(
-                    self.flights.forget(&key),
-                    self.twin.mapped.remove(&key).is_some()
-                );
+                assert_eq!(self.flights.forget(&key), self.twin.mapped.remove(&key).is_some());
             }
             Step::ForgetAll => {
                 assert_eq!(self.flights.forget_all(), self.twin.mapped.len());
@@ -142,12 +139,7 @@ impl Pair {
 
     fn waits(&mut self, waiter: Waiter<u32>, flight: usize) {
         let alarm = Arc::default();
-        self.waiters.push(Polled {
-            waiter,
-            flight,
-            alarm,
-            waits: false,
-        });
+        self.waiters.push(Polled { waiter, flight, alarm, waits: false });
     }
 
     fn publish(&mut self, who: usize, value: u32) {

@@ -22,9 +22,7 @@ type Answer = Result<Outcome<usize>, CallError>;
 async fn a_thousand_callers_are_one_call() {
     let origin = Origin::default();
     let flight = Flight::new();
-    let mut callers: Vec<_> = (0..1000)
-        .map(|_| Box::pin(origin.ask(&flight, "k")))
-        .collect();
+    let mut callers: Vec<_> = (0..1000).map(|_| Box::pin(origin.ask(&flight, "k"))).collect();
     for caller in &mut callers {
         assert!(poll_once(caller.as_mut()).await.is_pending());
     }
@@ -69,19 +67,13 @@ async fn keys_do_not_wait_for_each_other() {
 #[tokio::test]
 async fn a_lone_caller_shares_with_nobody() {
     let outcome = Flight::new().run("k", || async { 5 }).await.unwrap();
-    assert_eq!(
-        (outcome.value, outcome.shared, outcome.led),
-        (5, false, true)
-    );
+    assert_eq!((outcome.value, outcome.shared, outcome.led), (5, false, true));
 }
 
 #[tokio::test]
 async fn both_of_two_callers_know_that_they_shared() {
     let flight = Flight::new();
-    let (one, two) = tokio::join!(
-        flight.run("k", || async { 1 }),
-        flight.run("k", || async { 2 })
-    );
+    let (one, two) = tokio::join!(flight.run("k", || async { 1 }), flight.run("k", || async { 2 }));
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!((one.value, one.shared, one.led), (1, true, true));
     assert_eq!((two.value, two.shared, two.led), (1, true, false));
@@ -163,10 +155,7 @@ async fn a_timeout_of_one_caller_hurts_no_other() {
 #[tokio::test]
 async fn a_panic_is_one_error_for_all_with_its_message() {
     let message = "no such table".to_owned();
-    assert_eq!(
-        panics_with(move || panic!("{message}")).await,
-        Some("no such table".into())
-    );
+    assert_eq!(panics_with(move || panic!("{message}")).await, Some("no such table".into()));
 }
 
 #[tokio::test]
@@ -182,9 +171,7 @@ async fn a_panic_without_words_has_no_message() {
 #[tokio::test]
 async fn a_panic_before_there_is_a_future_is_the_same_error() {
     let flight = Flight::new();
-    let answer = flight
-        .run("k", || if true { panic!("early") } else { async { 1 } })
-        .await;
+    let answer = flight.run("k", || if true { panic!("early") } else { async { 1 } }).await;
     assert_eq!(answer, Err(panicked("early")));
 }
 
@@ -194,10 +181,7 @@ async fn a_key_is_usable_at_once_after_a_panic() {
     let mut waiter = Box::pin(flight.run("k", || async { panic!("first") }));
     let answer = poll_fn(|context| {
         // In the very poll that brings the error, not some time later.
-        waiter
-            .as_mut()
-            .poll(context)
-            .map(|answer| (answer, flight.len()))
+        waiter.as_mut().poll(context).map(|answer| (answer, flight.len()))
     });
     assert_eq!(answer.await, (Err(panicked("first")), 0));
     assert_eq!(flight.run("k", || async { 2 }).await.unwrap().value, 2);
@@ -217,13 +201,7 @@ fn an_aborted_call_is_one_error_for_all_and_the_key_is_usable_at_once() {
     assert!(flight.is_empty());
     assert_eq!(staying.block_on(leader), Err(CallError::Aborted));
     assert_eq!(staying.block_on(waiter), Err(CallError::Aborted));
-    assert_eq!(
-        staying
-            .block_on(flight.run("k", || async { 3 }))
-            .unwrap()
-            .value,
-        3
-    );
+    assert_eq!(staying.block_on(flight.run("k", || async { 3 })).unwrap().value, 3);
 }
 
 #[test]
@@ -233,20 +211,14 @@ fn a_runtime_that_stops_before_the_call_ran_is_the_same_error() {
     let handle = stopping.handle().clone();
     drop(stopping);
     let _inside = handle.enter();
-    assert_eq!(
-        poll_bare(flight.run("k", || async { 1 })),
-        Poll::Ready(Err(CallError::Aborted))
-    );
+    assert_eq!(poll_bare(flight.run("k", || async { 1 })), Poll::Ready(Err(CallError::Aborted)));
     assert!(flight.is_empty());
 }
 
 #[test]
 fn no_runtime_is_an_error_and_not_a_panic() {
     let flight = Flight::new();
-    assert_eq!(
-        poll_bare(flight.run("k", || async { 1 })),
-        Poll::Ready(Err(CallError::NoRuntime))
-    );
+    assert_eq!(poll_bare(flight.run("k", || async { 1 })), Poll::Ready(Err(CallError::NoRuntime)));
     assert!(flight.is_empty());
 }
 
@@ -260,10 +232,7 @@ async fn after_a_forget_the_next_caller_calls_anew() {
     let mut after = Box::pin(origin.ask(&flight, "k"));
     assert!(poll_once(after.as_mut()).await.is_pending());
     origin.open(2);
-    assert_eq!(
-        (before.await.unwrap().value, after.await.unwrap().value),
-        (1, 2)
-    );
+    assert_eq!((before.await.unwrap().value, after.await.unwrap().value), (1, 2));
     assert!(flight.is_empty() && !flight.forget("k"));
 }
 
@@ -273,10 +242,7 @@ async fn more_calls_than_allowed_are_refused_but_joining_is_not() {
     let flight = Flight::new().max_calls(1);
     let mut running = Box::pin(origin.ask(&flight, "k"));
     assert!(poll_once(running.as_mut()).await.is_pending());
-    assert_eq!(
-        origin.ask(&flight, "other").await,
-        Err(CallError::TooManyCalls { max: 1 })
-    );
+    assert_eq!(origin.ask(&flight, "other").await, Err(CallError::TooManyCalls { max: 1 }));
     let mut joining = Box::pin(origin.ask(&flight, "k"));
     assert!(poll_once(joining.as_mut()).await.is_pending());
     origin.open(1);
@@ -292,10 +258,7 @@ async fn a_forgotten_call_counts_while_it_runs() {
     let mut running = Box::pin(origin.ask(&flight, "k"));
     assert!(poll_once(running.as_mut()).await.is_pending());
     flight.forget("k");
-    assert_eq!(
-        origin.ask(&flight, "k").await,
-        Err(CallError::TooManyCalls { max: 1 })
-    );
+    assert_eq!(origin.ask(&flight, "k").await, Err(CallError::TooManyCalls { max: 1 }));
 }
 
 #[tokio::test]
@@ -313,36 +276,18 @@ async fn the_place_of_an_ended_call_is_free_when_its_callers_are_woken() {
     let eager = Arc::new(Eager(flight.clone(), Mutex::default()));
     let mut caller = Box::pin(flight.run("k", || async { 1 }));
     let waker = Waker::from(Arc::clone(&eager));
-    assert!(
-        caller
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
+    assert!(caller.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     for _ in 0..100 {
         yield_now().await;
     }
-    assert_eq!(
-        *eager.1.lock().unwrap(),
-        Some(Poll::Pending),
-        "started, not refused"
-    );
+    assert_eq!(*eager.1.lock().unwrap(), Some(Poll::Pending), "started, not refused");
 }
 
 #[tokio::test]
 async fn a_failing_call_is_everyones_failure() {
     let flight: SingleFlight<u8, Result<(), &str>> = SingleFlight::new();
-    let (one, two) = tokio::join!(
-        flight.try_run(1, || async { Err("down") }),
-        flight.try_run(1, || async { Ok(()) })
-    );
-    assert_eq!(
-        (one, two),
-        (
-            Err(CallError::Failed("down")),
-            Err(CallError::Failed("down"))
-        )
-    );
+    let (one, two) = tokio::join!(flight.try_run(1, || async { Err("down") }), flight.try_run(1, || async { Ok(()) }));
+    assert_eq!((one, two), (Err(CallError::Failed("down")), Err(CallError::Failed("down"))));
 }
 
 #[tokio::test]
@@ -350,22 +295,14 @@ async fn a_call_that_may_fail_and_does_not_gives_its_value() {
     let flight: SingleFlight<u8, Result<u8, Arc<io::Error>>> = SingleFlight::new();
     let parse = || async { Ok(std::str::from_utf8(b"7").map_err(io::Error::other)?.len() as u8) };
     let outcome = flight.try_run(1, parse).await.unwrap();
-    assert_eq!(
-        (outcome.value, outcome.led, outcome.shared),
-        (1, true, false)
-    );
+    assert_eq!((outcome.value, outcome.led, outcome.shared), (1, true, false));
 }
 
 #[tokio::test]
 async fn a_panic_in_a_call_that_may_fail_is_no_failure() {
     let flight: SingleFlight<u8, Result<u8, String>> = SingleFlight::new();
     let answer = flight.try_run(1, || async { panic!("boom") }).await;
-    assert_eq!(
-        answer,
-        Err(CallError::Panicked {
-            message: Some("boom".into())
-        })
-    );
+    assert_eq!(answer, Err(CallError::Panicked { message: Some("boom".into()) }));
 }
 
 #[test]
@@ -397,11 +334,7 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         let calls = AtomicUsize::new(0);
-        Self {
-            calls,
-            gate: Semaphore::new(0),
-            ended: Semaphore::new(0),
-        }
+        Self { calls, gate: Semaphore::new(0), ended: Semaphore::new(0) }
     }
 }
 
@@ -447,9 +380,7 @@ async fn panics_with(panic: impl FnOnce() -> usize + Send + 'static) -> Option<A
 }
 
 fn panicked(message: &str) -> CallError {
-    CallError::Panicked {
-        message: Some(message.into()),
-    }
+    CallError::Panicked { message: Some(message.into()) }
 }
 
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
@@ -467,13 +398,9 @@ async fn poll_times<F: Future>(mut future: Pin<&mut F>, times: usize) {
 }
 
 fn poll_bare<F: Future>(future: F) -> Poll<F::Output> {
-    Box::pin(future)
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
+    Box::pin(future).as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
 }

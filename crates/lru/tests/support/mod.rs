@@ -43,18 +43,13 @@ pub fn filled(max_bytes: usize, entries: &str, heard: &Heard) -> Cache<String, u
     let mut cache = plain(max_bytes, heard);
     for entry in entries.split_whitespace() {
         let (key, weight) = entry.split_at(1);
-        cache
-            .insert(key.to_owned(), weight.parse().unwrap())
-            .unwrap();
+        cache.insert(key.to_owned(), weight.parse().unwrap()).unwrap();
     }
     cache
 }
 
 /// `b5 a3 = 8`: newest first, and the sum.
 pub fn shown(cache: &Cache<String, usize>) -> String {
-    let entries: Vec<_> = cache
-        .iter()
-        .map(|(key, value)| format!("{key}{value}"))
-        .collect();
+    let entries: Vec<_> = cache.iter().map(|(key, value)| format!("{key}{value}")).collect();
     format!("{} = {}", entries.join(" "), cache.bytes())
 }
