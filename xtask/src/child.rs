@@ -100,6 +100,9 @@ mod tests {
     /// Far longer than any of these takes: a test that fails says so rather than hang.
     const PATIENCE: Duration = Duration::from_secs(60);
 
+    /// Long enough for a `cat` without input to end. The right code passes however short it is.
+    const MOMENT: Duration = Duration::from_millis(300);
+
     /// `cat` ends when its standard input does, as our nodes do.
     fn kept_cat() -> Kept {
         Kept::spawn(Command::new("cat").stdout(Stdio::piped())).unwrap()
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_child_lives_while_it_is_kept() {
-        assert_eq!(kept_cat().ended(), None);
+        assert_eq!(kept_cat().wait_until(Instant::now() + MOMENT), None);
     }
 
     #[test]
@@ -119,10 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_child_is_gone() {
-        let mut cat = kept_cat();
-        let stdout = cat.take_stdout().unwrap();
-        drop(cat);
+    fn a_dropped_child_is_gone_though_it_does_not_look_at_its_input() {
+        let mut sleep =
+            Kept::spawn(Command::new("sleep").arg("1000").stdout(Stdio::piped())).unwrap();
+        let stdout = sleep.take_stdout().unwrap();
+        drop(sleep);
         assert_eq!(until_closed(stdout), "");
     }
 
