@@ -50,12 +50,8 @@ impl Workspace {
             .stderr(Stdio::inherit())
             .output()
             .context("cannot run cargo")?;
-        ensure!(
-            output.status.success(),
-            "`cargo metadata` failed; is this directory inside the workspace?"
-        );
-        let metadata =
-            serde_json::from_slice(&output.stdout).context("`cargo metadata` printed no JSON")?;
+        ensure!(output.status.success(), "`cargo metadata` failed; is this directory inside the workspace?");
+        let metadata = serde_json::from_slice(&output.stdout).context("`cargo metadata` printed no JSON")?;
         Self::from_json(&metadata)
     }
 
@@ -63,10 +59,7 @@ impl Workspace {
         Ok(Self {
             root: text(metadata, "workspace_root")?.into(),
             target: text(metadata, "target_directory")?.into(),
-            packages: list(metadata, "packages")?
-                .iter()
-                .map(Package::from_json)
-                .collect::<Result<_>>()?,
+            packages: list(metadata, "packages")?.iter().map(Package::from_json).collect::<Result<_>>()?,
         })
     }
 
@@ -81,11 +74,7 @@ impl Workspace {
     /// has built.
     pub fn build_programs<const N: usize>(&self, names: [&str; N]) -> Result<[PathBuf; N]> {
         let mut command = tether::command(program())?;
-        command.current_dir(&self.root).args([
-            "build",
-            "--release",
-            "--message-format=json-render-diagnostics",
-        ]);
+        command.current_dir(&self.root).args(["build", "--release", "--message-format=json-render-diagnostics"]);
         command.args(names.iter().flat_map(|name| ["--bin", name]));
         let mut built = run_build(&mut command)?;
         let mut missing = None;
@@ -113,10 +102,7 @@ fn run_build(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
         let Ok(message) = serde_json::from_str::<Value>(&line) else {
             continue;
         };
-        if let (Some(name), Some(path)) = (
-            message["target"]["name"].as_str(),
-            message["executable"].as_str(),
-        ) {
+        if let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str()) {
             programs.insert(name.to_string(), path.into());
         }
     }
@@ -127,64 +113,40 @@ fn run_build(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
         }
         std::thread::sleep(crate::child::POLL);
     };
-    ensure!(
-        status.success(),
-        "the build failed ({status}); what cargo said is above"
-    );
+    ensure!(status.success(), "the build failed ({status}); what cargo said is above");
     Ok(programs)
 }
 
 impl Package {
     fn from_json(package: &Value) -> Result<Self> {
         let manifest = Path::new(text(package, "manifest_path")?);
-        let features = package["features"]
-            .as_object()
-            .context("a package of `cargo metadata` has no features")?;
+        let features = package["features"].as_object().context("a package of `cargo metadata` has no features")?;
         Ok(Self {
             name: text(package, "name")?.to_string(),
-            dir: manifest
-                .parent()
-                .context("a manifest is in a directory")?
-                .to_path_buf(),
+            dir: manifest.parent().context("a manifest is in a directory")?.to_path_buf(),
             features: features.keys().cloned().collect(),
-            targets: list(package, "targets")?
-                .iter()
-                .map(Target::from_json)
-                .collect::<Result<_>>()?,
+            targets: list(package, "targets")?.iter().map(Target::from_json).collect::<Result<_>>()?,
         })
     }
 
     /// The names of the targets of one kind.
     pub fn targets_of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
-        self.targets
-            .iter()
-            .filter(move |target| target.kind == kind)
-            .map(|target| target.name.as_str())
+        self.targets.iter().filter(move |target| target.kind == kind).map(|target| target.name.as_str())
     }
 }
 
 impl Target {
     fn from_json(target: &Value) -> Result<Self> {
         let kinds = list(target, "kind")?;
-        let kind = kinds
-            .first()
-            .and_then(Value::as_str)
-            .context("a target of `cargo metadata` has no kind")?;
-        Ok(Self {
-            name: text(target, "name")?.to_string(),
-            kind: kind.to_string(),
-        })
+        let kind = kinds.first().and_then(Value::as_str).context("a target of `cargo metadata` has no kind")?;
+        Ok(Self { name: text(target, "name")?.to_string(), kind: kind.to_string() })
     }
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str> {
-    value[field]
-        .as_str()
-        .with_context(|| format!("`cargo metadata` has no {field}"))
+    value[field].as_str().with_context(|| format!("`cargo metadata` has no {field}"))
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> Result<&'a Vec<Value>> {
-    value[field]
-        .as_array()
-        .with_context(|| format!("`cargo metadata` has no {field}"))
+    value[field].as_array().with_context(|| format!("`cargo metadata` has no {field}"))
 }

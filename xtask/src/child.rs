@@ -27,11 +27,7 @@ impl Kept {
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).process_group(0).spawn()?;
         let stdin = child.stdin.take();
-        Ok(Self {
-            child,
-            _stdin: stdin,
-            status: None,
-        })
+        Ok(Self { child, _stdin: stdin, status: None })
     }
 
     /// The child's process id.
@@ -47,10 +43,7 @@ impl Kept {
     /// How the child ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
-            self.status = self
-                .child
-                .try_wait()
-                .expect("a child of ours that was not waited for can be");
+            self.status = self.child.try_wait().expect("a child of ours that was not waited for can be");
         }
         self.status
     }
@@ -123,8 +116,7 @@ mod tests {
 
     #[test]
     fn a_dropped_child_is_gone_though_it_does_not_look_at_its_input() {
-        let mut sleep =
-            Kept::spawn(Command::new("sleep").arg("1000").stdout(Stdio::piped())).unwrap();
+        let mut sleep = Kept::spawn(Command::new("sleep").arg("1000").stdout(Stdio::piped())).unwrap();
         let stdout = sleep.take_stdout().unwrap();
         drop(sleep);
         assert_eq!(until_closed(stdout), "");
@@ -150,24 +142,14 @@ mod tests {
     #[test]
     fn a_supervisor_killed_with_9_leaves_no_child() {
         let mut supervisor = Command::new(env::current_exe().unwrap());
-        supervisor.args([
-            "--exact",
-            "child::tests::supervisor_of_the_next_test",
-            "--nocapture",
-        ]);
-        supervisor
-            .env("XTASK_TEST_SUPERVISE", "1")
-            .stdout(Stdio::piped());
+        supervisor.args(["--exact", "child::tests::supervisor_of_the_next_test", "--nocapture"]);
+        supervisor.env("XTASK_TEST_SUPERVISE", "1").stdout(Stdio::piped());
         let mut supervisor = Kept::spawn(&mut supervisor).unwrap();
         let mut stdout = BufReader::new(supervisor.take_stdout().unwrap());
         let mut line = String::new();
         while !line.contains("keeping") {
             line.clear();
-            assert_ne!(
-                stdout.read_line(&mut line).unwrap(),
-                0,
-                "the supervisor ended before its child started"
-            );
+            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the supervisor ended before its child started");
         }
         supervisor.kill();
         // `cat` holds the pipe's last writing end: its end is the end of `cat`.
@@ -181,8 +163,6 @@ mod tests {
             stdout.read_to_string(&mut rest).unwrap();
             sender.send(rest)
         });
-        receiver
-            .recv_timeout(PATIENCE)
-            .expect("the child ends when nobody keeps it")
+        receiver.recv_timeout(PATIENCE).expect("the child ends when nobody keeps it")
     }
 }

@@ -43,11 +43,7 @@ pub fn run(plan: Plan) -> Result<ExitCode> {
     println!("{}", welcome(&nodes, &workspace));
     let lost = wait_for_stop(&mut nodes, &stop);
     stop_nodes(&mut nodes);
-    Ok(if lost {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if lost { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A flag that the first Ctrl-C, SIGTERM or SIGHUP raises. The second ends us at once, and with us the nodes.
@@ -88,11 +84,7 @@ impl Rooms {
         let mut seed = tether::command(role_seed)?;
         seed.arg("--out").arg(&database).stdout(std::io::stderr());
         let status = tether::run(&mut seed, SEED_TIMEOUT).context("role-seed")?;
-        ensure!(
-            status.success(),
-            "role-seed could not fill {} ({status})",
-            database.display()
-        );
+        ensure!(status.success(), "role-seed could not fill {} ({status})", database.display());
         Ok(database)
     }
 
@@ -140,16 +132,11 @@ fn welcome(nodes: &[Node], workspace: &Workspace) -> String {
         let (ports, log) = (&node.ports, workspace.shown(&node.log));
         let (people, peers, operators) = (ports.front_url(), ports.peer_url(), ports.admin_url());
         let (number, id) = (node.number, node.id());
-        lines.push(format!(
-            "node {number}  people {people}  peers {peers}  operators {operators}  pid {id}  log {log}"
-        ));
+        lines
+            .push(format!("node {number}  people {people}  peers {peers}  operators {operators}  pid {id}  log {log}"));
     }
     lines.push("\ntry, in another terminal:".into());
-    lines.extend(
-        suggestions(nodes)
-            .into_iter()
-            .map(|(line, why)| format!("  {line:<72} # {why}")),
-    );
+    lines.extend(suggestions(nodes).into_iter().map(|(line, why)| format!("  {line:<72} # {why}")));
     lines.push("\nCtrl-C stops all nodes".into());
     lines.push(format!("ready: {} nodes", nodes.len()));
     lines.join("\n")
@@ -161,22 +148,10 @@ fn suggestions(nodes: &[Node]) -> Vec<(String, &'static str)> {
     let (front, admin) = (first.front_url(), first.admin_url());
     let (name, soldier) = (percent_encode("张三"), percent_encode("小兵0042"));
     vec![
-        (
-            format!("curl '{front}/role?name=张三'"),
-            "from the database, through the owner",
-        ),
-        (
-            format!("curl -i '{}/role?name={name}'", last.front_url()),
-            "again, elsewhere: see x-cache",
-        ),
-        (
-            format!("curl '{front}/raw?name={soldier}'"),
-            "one of the soldiers, 小兵0042: the value alone",
-        ),
-        (
-            format!("curl '{admin}/owner?key={name}'"),
-            "the member that a key belongs to",
-        ),
+        (format!("curl '{front}/role?name=张三'"), "from the database, through the owner"),
+        (format!("curl -i '{}/role?name={name}'", last.front_url()), "again, elsewhere: see x-cache"),
+        (format!("curl '{front}/raw?name={soldier}'"), "one of the soldiers, 小兵0042: the value alone"),
+        (format!("curl '{admin}/owner?key={name}'"), "the member that a key belongs to"),
         (format!("curl '{admin}/peers'"), "who the members are"),
     ]
 }
@@ -199,19 +174,13 @@ fn wait_for_stop(nodes: &mut [Node], stop: &AtomicBool) -> bool {
 }
 
 fn stop_nodes(nodes: &mut [Node]) {
-    let mut running: Vec<&mut Node> = nodes
-        .iter_mut()
-        .filter_map(|n| n.ended().is_none().then_some(n))
-        .collect();
+    let mut running: Vec<&mut Node> = nodes.iter_mut().filter_map(|n| n.ended().is_none().then_some(n)).collect();
     match running.len() {
         0 => eprintln!("no node is left"),
         some => eprintln!("stopping {some} nodes (Ctrl-C again: at once)"),
     }
     let ends = node::stop(running.iter_mut().map(|node| &mut **node));
     for (number, _) in ends.iter().filter(|(_, status)| status.is_none()) {
-        eprintln!(
-            "node {number} did not stop within {} s and was killed",
-            node::STOP_TIMEOUT.as_secs()
-        );
+        eprintln!("node {number} did not stop within {} s and was killed", node::STOP_TIMEOUT.as_secs());
     }
 }

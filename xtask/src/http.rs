@@ -35,46 +35,27 @@ impl Client {
             .http_status_as_error(false)
             .max_idle_connections(0)
             .timeout_global(Some(ANSWER_TIMEOUT));
-        Self {
-            agent: config.build().into(),
-        }
+        Self { agent: config.build().into() }
     }
 
     /// GET.
     pub fn get(&self, url: &str) -> Result<Answer> {
         let response = self.agent.get(url).call();
-        response
-            .map_err(Into::into)
-            .and_then(answer)
-            .with_context(|| format!("GET {url}"))
+        response.map_err(Into::into).and_then(answer).with_context(|| format!("GET {url}"))
     }
 
     /// PUT with a body.
     pub fn put(&self, url: &str, body: &str) -> Result<Answer> {
         let response = self.agent.put(url).send(body);
-        response
-            .map_err(Into::into)
-            .and_then(answer)
-            .with_context(|| format!("PUT {url}"))
+        response.map_err(Into::into).and_then(answer).with_context(|| format!("PUT {url}"))
     }
 }
 
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
-    let cache = response
-        .headers()
-        .get("x-cache")
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let body = response
-        .body_mut()
-        .with_config()
-        .limit(BODY_BYTES_MAX)
-        .read_to_vec()?;
+    let cache = response.headers().get("x-cache").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec()?;
     let body = String::from_utf8_lossy(&body).into_owned();
-    Ok(Answer {
-        status: response.status().as_u16(),
-        cache,
-        body,
-    })
+    Ok(Answer { status: response.status().as_u16(), cache, body })
 }
 
 /// All but `A-Za-z0-9-._~` as `%XX`: safe anywhere in a URL.
@@ -93,9 +74,6 @@ mod tests {
 
     #[test]
     fn names_are_encoded_byte_by_byte() {
-        assert_eq!(
-            percent_encode("张三 a+b/~"),
-            "%E5%BC%A0%E4%B8%89%20a%2Bb%2F~"
-        );
+        assert_eq!(percent_encode("张三 a+b/~"), "%E5%BC%A0%E4%B8%89%20a%2Bb%2F~");
     }
 }

@@ -20,11 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// The commands of this workspace.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -66,14 +62,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Cluster {
-            demo: true,
-            sabotage,
-            ..
-        } => demo::run(sabotage),
-        Command::Cluster {
-            nodes, base_port, ..
-        } => cluster::run(plan_or_exit(base_port, nodes)),
+        Command::Cluster { demo: true, sabotage, .. } => demo::run(sabotage),
+        Command::Cluster { nodes, base_port, .. } => cluster::run(plan_or_exit(base_port, nodes)),
         Command::Ci { only, list } => ci::run(only.as_deref(), list),
         Command::Tether { program } => tether::hold(&program),
     };
@@ -84,18 +74,12 @@ fn main() -> ExitCode {
 }
 
 fn node_count(text: &str) -> Result<u16, String> {
-    let count = text
-        .parse()
-        .ok()
-        .filter(|count| (1..=ports::NODES_MAX).contains(count));
+    let count = text.parse().ok().filter(|count| (1..=ports::NODES_MAX).contains(count));
     count.ok_or_else(|| format!("write a number of nodes from 1 to {}", ports::NODES_MAX))
 }
 
 /// A wrong flag: a sentence that says what to write instead, and exit code 2.
 fn plan_or_exit(base: u16, nodes: u16) -> ports::Plan {
-    ports::Plan::new(base, nodes).unwrap_or_else(|sentence| {
-        Cli::command()
-            .error(ErrorKind::ValueValidation, sentence)
-            .exit()
-    })
+    ports::Plan::new(base, nodes)
+        .unwrap_or_else(|sentence| Cli::command().error(ErrorKind::ValueValidation, sentence).exit())
 }

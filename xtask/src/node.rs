@@ -42,13 +42,7 @@ impl Spec {
     pub fn start(&self) -> Result<Node> {
         let process = Kept::spawn(&mut self.command()?);
         let process = process.with_context(|| format!("cannot start node {}", self.number))?;
-        Ok(Node {
-            number: self.number,
-            ports: self.ports,
-            log: self.log.clone(),
-            process,
-            was_killed: false,
-        })
+        Ok(Node { number: self.number, ports: self.ports, log: self.log.clone(), process, was_killed: false })
     }
 
     fn command(&self) -> Result<Command> {
@@ -66,17 +60,13 @@ impl Spec {
         if !self.inherit_settings {
             forget_settings(&mut command);
         }
-        command
-            .stdout(log.try_clone().context("cannot share a log")?)
-            .stderr(Stdio::from(log));
+        command.stdout(log.try_clone().context("cannot share a log")?).stderr(Stdio::from(log));
         Ok(command)
     }
 }
 
 fn forget_settings(command: &mut Command) {
-    for (name, _) in
-        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ROLE_"))
-    {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ROLE_")) {
         command.env_remove(name);
     }
 }
@@ -115,12 +105,8 @@ impl Node {
     /// A sentence with the last lines of the log, for a node that ended though nobody asked it to.
     pub fn obituary(&self, status: ExitStatus) -> String {
         let Self { number, log, .. } = self;
-        let last_lines =
-            log_tail(log).unwrap_or_else(|error| format!("(its log cannot be read: {error})"));
-        format!(
-            "node {number} ended ({status}); the end of its log {}:\n{last_lines}",
-            log.display()
-        )
+        let last_lines = log_tail(log).unwrap_or_else(|error| format!("(its log cannot be read: {error})"));
+        format!("node {number} ended ({status}); the end of its log {}:\n{last_lines}", log.display())
     }
 
     fn is_ready(&self, client: &Client) -> bool {

@@ -39,11 +39,7 @@ impl Ports {
     }
 
     fn named(&self) -> [(&'static str, u16); 3] {
-        [
-            ("front", self.front),
-            ("peers", self.peer),
-            ("admin", self.admin),
-        ]
+        [("front", self.front), ("peers", self.peer), ("admin", self.admin)]
     }
 }
 
@@ -100,11 +96,11 @@ impl Plan {
         let mut sentences: Vec<String> = troubles.iter().map(Trouble::to_string).collect();
         sentences.push(match self.free_base() {
             Some(base) => {
-                format!("stop the program that uses them, or take other ports: `cargo xtask cluster --base-port {base}`")
+                format!(
+                    "stop the program that uses them, or take other ports: `cargo xtask cluster --base-port {base}`"
+                )
             }
-            None => {
-                "stop the program that uses them, or take other ports with --base-port".to_string()
-            }
+            None => "stop the program that uses them, or take other ports with --base-port".to_string(),
         });
         bail!(sentences.join("\n       "))
     }
@@ -114,12 +110,7 @@ impl Plan {
         for (ports, node) in self.each().zip(1..) {
             for (purpose, port) in ports.named() {
                 if let Err(error) = bind(port) {
-                    troubles.push(Trouble {
-                        port,
-                        purpose,
-                        node,
-                        kind: error.kind(),
-                    });
+                    troubles.push(Trouble { port, purpose, node, kind: error.kind() });
                 }
             }
         }
@@ -145,25 +136,11 @@ struct Trouble {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            port,
-            purpose,
-            node,
-            ..
-        } = self;
+        let Self { port, purpose, node, .. } = self;
         match self.kind {
-            ErrorKind::AddrInUse => write!(
-                f,
-                "port {port} ({purpose} of node {node}) is in use by another program"
-            ),
-            ErrorKind::PermissionDenied => write!(
-                f,
-                "port {port} ({purpose} of node {node}) needs privileges we lack"
-            ),
-            kind => write!(
-                f,
-                "port {port} ({purpose} of node {node}) cannot be had: {kind}"
-            ),
+            ErrorKind::AddrInUse => write!(f, "port {port} ({purpose} of node {node}) is in use by another program"),
+            ErrorKind::PermissionDenied => write!(f, "port {port} ({purpose} of node {node}) needs privileges we lack"),
+            kind => write!(f, "port {port} ({purpose} of node {node}) cannot be had: {kind}"),
         }
     }
 }
@@ -188,20 +165,18 @@ pub struct Block {
 impl Block {
     /// Claims a block of free ports, from a random place on.
     pub fn claim(nodes: u16) -> Result<Self> {
-        let first =
-            RandomState::new().build_hasher().finish() % u64::from(BLOCKS.end - BLOCKS.start);
+        let first = RandomState::new().build_hasher().finish() % u64::from(BLOCKS.end - BLOCKS.start);
         let blocks = BLOCKS.cycle().skip(first as usize).take(BLOCKS.len());
         let mut blocks = blocks.filter_map(|block| Self::claim_at(block * BLOCK_PORTS, nodes));
-        blocks.next().context("no free ports between 10000 and 32000 on 127.0.0.1: stop some of the programs that use them")
+        blocks
+            .next()
+            .context("no free ports between 10000 and 32000 on 127.0.0.1: stop some of the programs that use them")
     }
 
     fn claim_at(base: u16, nodes: u16) -> Option<Self> {
         let claim = bind(base).ok()?;
         let plan = Plan::new(base, nodes).ok()?;
-        plan.troubles().is_empty().then_some(Self {
-            plan,
-            _claim: claim,
-        })
+        plan.troubles().is_empty().then_some(Self { plan, _claim: claim })
     }
 }
 
@@ -215,19 +190,13 @@ mod tests {
     fn ports_are_those_of_the_contract() {
         let plan = Plan::new(9000, 3).unwrap();
         let ports: Vec<_> = plan.each().map(|p| (p.front, p.peer, p.admin)).collect();
-        assert_eq!(
-            ports,
-            [(9001, 9091, 9191), (9002, 9092, 9192), (9003, 9093, 9193)]
-        );
+        assert_eq!(ports, [(9001, 9091, 9191), (9002, 9092, 9192), (9003, 9093, 9193)]);
     }
 
     #[test]
     fn ninety_nodes_share_no_port() {
         let plan = Plan::new(9000, NODES_MAX).unwrap();
-        let ports: BTreeSet<u16> = plan
-            .each()
-            .flat_map(|p| [p.front, p.peer, p.admin])
-            .collect();
+        let ports: BTreeSet<u16> = plan.each().flat_map(|p| [p.front, p.peer, p.admin]).collect();
         assert_eq!(ports.len(), 3 * usize::from(NODES_MAX));
         assert!(ports.last() < Some(&(plan.base() + BLOCK_PORTS)));
     }
@@ -250,10 +219,7 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let plan = Plan::new(port - ADMIN_OFFSET - 1, 1).unwrap();
         let sentence = plan.check_free().unwrap_err().to_string();
-        assert!(
-            sentence.contains(&format!("port {port} (admin of node 1) is in use")),
-            "{sentence}"
-        );
+        assert!(sentence.contains(&format!("port {port} (admin of node 1) is in use")), "{sentence}");
         assert!(sentence.contains("--base-port"), "{sentence}");
     }
 

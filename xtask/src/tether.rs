@@ -54,15 +54,9 @@ pub fn hold(program: &[OsString]) -> Result<ExitCode> {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = kill_current_process_group(Signal::KILL);
     });
-    let status = child
-        .wait()
-        .with_context(|| format!("cannot wait for {}", program[0].display()))?;
+    let status = child.wait().with_context(|| format!("cannot wait for {}", program[0].display()))?;
     // As a shell does it: 128 and the number of the signal.
-    process::exit(
-        status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-    )
+    process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
 /// The leader of a session already leads its group, and may not ask for it again.

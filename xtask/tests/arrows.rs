@@ -19,11 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("peercache-benches", ALL),
     ("xtask", &[]),
 ];
-const LEAVES: &[&str] = &[
-    "peercache-lru",
-    "peercache-consistenthash",
-    "peercache-singleflight",
-];
+const LEAVES: &[&str] = &["peercache-lru", "peercache-consistenthash", "peercache-singleflight"];
 const LOWER: &[&str] = &[
     "peercache-lru",
     "peercache-consistenthash",
@@ -43,25 +39,10 @@ const ALL: &[&str] = &[
 ];
 
 /// Crates that know nothing of HTTP or protobuf, not even through what they import.
-const WITHOUT_HTTP: &[&str] = &[
-    "peercache-lru",
-    "peercache-consistenthash",
-    "peercache-singleflight",
-    "peercache-groupcache",
-];
+const WITHOUT_HTTP: &[&str] =
+    &["peercache-lru", "peercache-consistenthash", "peercache-singleflight", "peercache-groupcache"];
 /// What it would take to know of them.
-const HTTP: &[&str] = &[
-    "http",
-    "http-body",
-    "hyper",
-    "hyper-util",
-    "h2",
-    "reqwest",
-    "axum",
-    "tonic",
-    "tower",
-    "prost",
-];
+const HTTP: &[&str] = &["http", "http-body", "hyper", "hyper-util", "h2", "reqwest", "axum", "tonic", "tower", "prost"];
 
 #[test]
 fn no_crate_imports_what_it_should_not() {
@@ -73,38 +54,21 @@ fn leaves_and_engine_know_nothing_of_http() {
     let metadata = metadata();
     let members = names(&metadata);
     for name in WITHOUT_HTTP.iter().filter(|name| members.contains(**name)) {
-        let arguments = [
-            "tree",
-            "-p",
-            name,
-            "--all-features",
-            "-e",
-            "normal,build",
-            "--prefix",
-            "none",
-            "--locked",
-        ];
+        let arguments = ["tree", "-p", name, "--all-features", "-e", "normal,build", "--prefix", "none", "--locked"];
         assert_eq!(http_in(&cargo(&arguments)), BTreeSet::new(), "below {name}");
     }
 }
 
 #[test]
 fn an_import_upwards_is_found() {
-    let metadata =
-        json!({ "packages": [package("peercache-groupcache", &["peercache-lru", "peercache"])] });
-    assert_eq!(
-        wrong_arrows(&metadata),
-        ["peercache-groupcache imports peercache"]
-    );
+    let metadata = json!({ "packages": [package("peercache-groupcache", &["peercache-lru", "peercache"])] });
+    assert_eq!(wrong_arrows(&metadata), ["peercache-groupcache imports peercache"]);
 }
 
 #[test]
 fn a_crate_that_the_table_does_not_know_is_found() {
     let metadata = json!({ "packages": [package("peercache-new", &[])] });
-    assert_eq!(
-        wrong_arrows(&metadata),
-        ["peercache-new is not in the table"]
-    );
+    assert_eq!(wrong_arrows(&metadata), ["peercache-new is not in the table"]);
 }
 
 #[test]
@@ -114,15 +78,9 @@ fn http_below_a_crate_is_found() {
 }
 
 fn wrong_arrows(metadata: &Value) -> Vec<String> {
-    let ours = names(metadata)
-        .into_iter()
-        .chain(ARROWS.iter().map(|(name, _)| *name))
-        .collect::<BTreeSet<_>>();
+    let ours = names(metadata).into_iter().chain(ARROWS.iter().map(|(name, _)| *name)).collect::<BTreeSet<_>>();
     let packages = metadata["packages"].as_array().unwrap();
-    packages
-        .iter()
-        .flat_map(|package| wrong_arrows_of(package, &ours))
-        .collect()
+    packages.iter().flat_map(|package| wrong_arrows_of(package, &ours)).collect()
 }
 
 fn wrong_arrows_of(package: &Value, ours: &BTreeSet<&str>) -> Vec<String> {
@@ -130,68 +88,35 @@ fn wrong_arrows_of(package: &Value, ours: &BTreeSet<&str>) -> Vec<String> {
     let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| *known == name) else {
         return vec![format!("{name} is not in the table")];
     };
-    let imports = package["dependencies"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|import| import["name"].as_str().unwrap());
+    let imports = package["dependencies"].as_array().unwrap().iter().map(|import| import["name"].as_str().unwrap());
     // A crate may name itself, to have its own features on in its tests.
-    let wrong = imports
-        .filter(|import| ours.contains(import) && !allowed.contains(import) && *import != name);
-    wrong
-        .map(|import| format!("{name} imports {import}"))
-        .collect()
+    let wrong = imports.filter(|import| ours.contains(import) && !allowed.contains(import) && *import != name);
+    wrong.map(|import| format!("{name} imports {import}")).collect()
 }
 
 /// The packages of a tree without prefixes that are about HTTP.
 fn http_in(tree: &str) -> BTreeSet<&str> {
-    tree.lines()
-        .filter_map(|line| line.split(' ').next())
-        .filter(|name| HTTP.contains(name))
-        .collect()
+    tree.lines().filter_map(|line| line.split(' ').next()).filter(|name| HTTP.contains(name)).collect()
 }
 
 fn names(metadata: &Value) -> BTreeSet<&str> {
-    metadata["packages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|package| package["name"].as_str().unwrap())
-        .collect()
+    metadata["packages"].as_array().unwrap().iter().map(|package| package["name"].as_str().unwrap()).collect()
 }
 
 fn metadata() -> Value {
-    serde_json::from_str(&cargo(&[
-        "metadata",
-        "--no-deps",
-        "--format-version",
-        "1",
-        "--locked",
-    ]))
-    .unwrap()
+    serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"])).unwrap()
 }
 
 fn package(name: &str, imports: &[&str]) -> Value {
-    let imports: Vec<Value> = imports
-        .iter()
-        .map(|import| json!({ "name": import }))
-        .collect();
+    let imports: Vec<Value> = imports.iter().map(|import| json!({ "name": import })).collect();
     json!({ "name": name, "dependencies": imports })
 }
 
 fn cargo(arguments: &[&str]) -> String {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(program);
-    cargo
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
+    cargo.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = cargo.output().unwrap();
-    assert!(
-        output.status.success(),
-        "cargo {arguments:?}: {}",
-        output.status
-    );
+    assert!(output.status.success(), "cargo {arguments:?}: {}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }

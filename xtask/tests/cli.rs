@@ -11,11 +11,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn xtask(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_xtask")).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// What it says on standard error when it ends with exit code 2, as for every wrong flag.
@@ -28,19 +24,13 @@ fn refusal(arguments: &[&str]) -> String {
 #[test]
 fn no_nodes_is_a_wrong_flag() {
     let sentence = refusal(&["cluster", "--nodes", "0"]);
-    assert!(
-        sentence.contains("write a number of nodes from 1 to 90"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("write a number of nodes from 1 to 90"), "{sentence}");
 }
 
 #[test]
 fn too_many_nodes_is_a_wrong_flag() {
     let sentence = refusal(&["cluster", "--nodes", "91"]);
-    assert!(
-        sentence.contains("write a number of nodes from 1 to 90"),
-        "{sentence}"
-    );
+    assert!(sentence.contains("write a number of nodes from 1 to 90"), "{sentence}");
 }
 
 #[test]
@@ -62,16 +52,10 @@ fn a_port_in_use_is_told_before_anything_is_built() {
     let base = (port - 1).to_string();
     // Without a cargo to run: it must not come so far.
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command
-        .args(["cluster", "--nodes", "1", "--base-port", &base])
-        .env("CARGO", "/nonexistent")
-        .stdin(Stdio::null());
+    command.args(["cluster", "--nodes", "1", "--base-port", &base]).env("CARGO", "/nonexistent").stdin(Stdio::null());
     let output = command.output().unwrap();
     let sentence = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        sentence.contains(&format!("port {port} (front of node 1) is in use")),
-        "{sentence}"
-    );
+    assert!(sentence.contains(&format!("port {port} (front of node 1) is in use")), "{sentence}");
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -98,20 +82,13 @@ fn a_tether_passes_on_the_exit_code() {
 #[test]
 fn a_tether_passes_on_the_arguments() {
     let mut tether = tether(&["printf", "%s|", "--version", "a b"]);
-    assert_eq!(
-        until_closed(tether.stdout.take().unwrap()),
-        "--version|a b|"
-    );
+    assert_eq!(until_closed(tether.stdout.take().unwrap()), "--version|a b|");
     tether.wait().unwrap();
 }
 
 fn tether(program: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command
-        .args(["tether", "--"])
-        .args(program)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    command.args(["tether", "--"]).args(program).stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().unwrap()
 }
 
@@ -122,7 +99,5 @@ fn until_closed(mut stdout: impl Read + Send + 'static) -> String {
         stdout.read_to_string(&mut rest).unwrap();
         sender.send(rest)
     });
-    receiver
-        .recv_timeout(PATIENCE)
-        .expect("nobody holds the pipe for ever")
+    receiver.recv_timeout(PATIENCE).expect("nobody holds the pipe for ever")
 }

@@ -58,11 +58,7 @@ impl Context {
     /// Looks around, before anything runs.
     pub fn new(workspace: Workspace) -> Result<Self> {
         let in_ci = matches!(env::var("CI").as_deref(), Ok("1" | "true"));
-        let mut context = Self {
-            workspace,
-            in_ci,
-            tree_before: None,
-        };
+        let mut context = Self { workspace, in_ci, tree_before: None };
         context.tree_before = context.tree_state();
         Ok(context)
     }
@@ -73,29 +69,19 @@ impl Context {
     }
 
     /// Cargo, on a tether, at the root of the workspace.
-    pub fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
-        &self,
-        arguments: I,
-    ) -> Result<Command> {
+    pub fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Result<Command> {
         self.command(cargo::program(), arguments)
     }
 
     /// Ourselves, as `cargo xtask` runs us.
-    pub fn xtask<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
-        &self,
-        arguments: I,
-    ) -> Result<Command> {
+    pub fn xtask<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Result<Command> {
         self.command(tether::own_path()?, arguments)
     }
 
     /// The tracked and untracked changes of the working tree; `None` outside a git repository.
     pub fn tree_state(&self) -> Option<String> {
         let git = |arguments: &[&str]| {
-            let output = capture(
-                &mut self.command("git", arguments).ok()?,
-                Duration::from_secs(60),
-            )
-            .ok()?;
+            let output = capture(&mut self.command("git", arguments).ok()?, Duration::from_secs(60)).ok()?;
             output.status.success().then_some(output.text)
         };
         Some(git(&["status", "--porcelain"])? + &git(&["diff"])?)
@@ -116,15 +102,9 @@ impl Context {
 pub fn is_installed(needed: Needed) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut dirs: BTreeSet<PathBuf> = env::split_paths(&path).collect();
-    let versions = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     dirs.extend(versions.map(|version| version.path().join("bin")));
-    needed
-        .programs
-        .iter()
-        .all(|program| dirs.iter().any(|dir| dir.join(program).is_file()))
+    needed.programs.iter().all(|program| dirs.iter().any(|dir| dir.join(program).is_file()))
 }
 
 /// Runs a command to its end; anything but success is an error.
@@ -152,13 +132,8 @@ pub fn capture_shown(command: &mut Command, limit: Duration) -> Result<Captured>
 
 fn watch(command: &mut Command, limit: Duration, see: fn(&str)) -> Result<Captured> {
     let deadline = Instant::now() + limit;
-    let mut process =
-        Kept::spawn(command.stdout(Stdio::piped())).context("cannot start a copy of xtask")?;
-    let stdout = BufReader::new(
-        process
-            .take_stdout()
-            .expect("the command's output is piped"),
-    );
+    let mut process = Kept::spawn(command.stdout(Stdio::piped())).context("cannot start a copy of xtask")?;
+    let stdout = BufReader::new(process.take_stdout().expect("the command's output is piped"));
     let (sender, text) = mpsc::channel();
     thread::spawn(move || {
         let mut text = String::new();
@@ -170,10 +145,7 @@ fn watch(command: &mut Command, limit: Duration, see: fn(&str)) -> Result<Captur
         let _ = sender.send(text);
     });
     let status = process.wait_until(deadline);
-    let status =
-        status.with_context(|| format!("not done after {} s, and killed", limit.as_secs()))?;
-    let text = text
-        .recv_timeout(OUTPUT_TIMEOUT)
-        .context("it ended, but something it started holds its output open")?;
+    let status = status.with_context(|| format!("not done after {} s, and killed", limit.as_secs()))?;
+    let text = text.recv_timeout(OUTPUT_TIMEOUT).context("it ended, but something it started holds its output open")?;
     Ok(Captured { text, status })
 }

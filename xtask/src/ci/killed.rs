@@ -25,22 +25,13 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 pub fn leaves_no_node(context: &Context) -> Result<()> {
     let block = Block::claim(NODES)?;
     let mut command = Command::new(tether::own_path()?);
-    command
-        .current_dir(&context.workspace.root)
-        .stdout(Stdio::piped());
+    command.current_dir(&context.workspace.root).stdout(Stdio::piped());
     command.args(["cluster", "--base-port", &block.plan.base().to_string()]);
     let mut xtask = Kept::spawn(&mut command).context("cannot start xtask")?;
     let said = until_ready(&mut xtask)?;
     let ids = node_ids(&said);
-    ensure!(
-        ids.len() == usize::from(NODES),
-        "the cluster named {} process ids, not {NODES}",
-        ids.len()
-    );
-    ensure!(
-        ids.iter().all(|&id| is_running(id)),
-        "a node that is ready is not running"
-    );
+    ensure!(ids.len() == usize::from(NODES), "the cluster named {} process ids, not {NODES}", ids.len());
+    ensure!(ids.iter().all(|&id| is_running(id)), "a node that is ready is not running");
     // This kills xtask's process group; the nodes have groups of their own.
     xtask.kill();
     let deadline = Instant::now() + END_LIMIT;
@@ -71,33 +62,22 @@ fn until_ready(xtask: &mut Kept) -> Result<String> {
             }
         }
     });
-    ready
-        .recv_timeout(READY_LIMIT)
-        .context("the cluster was not ready")
+    ready.recv_timeout(READY_LIMIT).context("the cluster was not ready")
 }
 
 /// The numbers after `pid`.
 fn node_ids(said: &str) -> Vec<u32> {
     let words: Vec<&str> = said.split_whitespace().collect();
-    words
-        .windows(2)
-        .filter(|pair| pair[0] == "pid")
-        .filter_map(|pair| pair[1].parse().ok())
-        .collect()
+    words.windows(2).filter(|pair| pair[0] == "pid").filter_map(|pair| pair[1].parse().ok()).collect()
 }
 
 /// Whether a process is there and is not a dead one that nobody has waited for yet.
 fn is_running(id: u32) -> bool {
     if let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) {
         // The state follows the name, which is in parentheses and may itself hold some.
-        return !stat
-            .rsplit(") ")
-            .next()
-            .is_some_and(|rest| rest.starts_with('Z'));
+        return !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
     }
-    let id = i32::try_from(id)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
+    let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
     id.is_some_and(|id| rustix::process::test_kill_process(id).is_ok())
 }
 
@@ -107,10 +87,7 @@ mod tests {
 
     #[test]
     fn ids_are_read_from_the_welcome() {
-        assert_eq!(
-            node_ids("node 1  people x  pid 12  log y\nnode 2  pid 345  log\n"),
-            [12, 345]
-        );
+        assert_eq!(node_ids("node 1  people x  pid 12  log y\nnode 2  pid 345  log\n"), [12, 345]);
     }
 
     #[test]

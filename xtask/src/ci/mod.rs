@@ -33,10 +33,7 @@ enum Outcome {
 
 impl From<Result<()>> for Outcome {
     fn from(result: Result<()>) -> Self {
-        result.map_or_else(
-            |error| Self::Failed(format!("{error:#}")),
-            |()| Self::Passed,
-        )
+        result.map_or_else(|error| Self::Failed(format!("{error:#}")), |()| Self::Passed)
     }
 }
 
@@ -45,22 +42,14 @@ pub fn run(only: Option<&str>, list: bool) -> Result<ExitCode> {
     let context = Context::new(Workspace::read()?)?;
     let mut steps = steps::all(&context);
     steps.retain(|step| only.is_none_or(|text| step.name.contains(text)));
-    ensure!(
-        !steps.is_empty(),
-        "no step has {:?} in its name: see --list",
-        only.unwrap_or_default()
-    );
+    ensure!(!steps.is_empty(), "no step has {:?} in its name: see --list", only.unwrap_or_default());
     if list {
         steps.iter().for_each(|step| println!("{}", step.name));
         return Ok(ExitCode::SUCCESS);
     }
     let report = take_all(&steps, &context);
     println!("\n{}", report.text());
-    Ok(if report.all_well() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.all_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn take_all(steps: &[Step], context: &Context) -> Report {
@@ -96,10 +85,7 @@ impl Report {
     }
 
     fn count(&self, which: impl Fn(&Outcome) -> bool) -> usize {
-        self.lines
-            .iter()
-            .filter(|(_, outcome, _)| which(outcome))
-            .count()
+        self.lines.iter().filter(|(_, outcome, _)| which(outcome)).count()
     }
 
     /// Times, then what failed and was skipped and why, then the counts on the last line.
@@ -108,10 +94,7 @@ impl Report {
         for (name, _, seconds) in &self.lines {
             let _ = writeln!(text, "{seconds:8.1} s  {name}");
         }
-        let troubles = self
-            .lines
-            .iter()
-            .filter(|(_, outcome, _)| *outcome != Outcome::Passed);
+        let troubles = self.lines.iter().filter(|(_, outcome, _)| *outcome != Outcome::Passed);
         for (name, outcome, _) in troubles {
             let _ = match outcome {
                 Outcome::Failed(why) => writeln!(text, "failed: {name}: {why}"),
@@ -144,20 +127,14 @@ mod tests {
 
     #[test]
     fn the_last_line_counts_the_steps() {
-        assert_eq!(
-            report().text().lines().last(),
-            Some("1 passed, 1 failed, 1 skipped")
-        );
+        assert_eq!(report().text().lines().last(), Some("1 passed, 1 failed, 1 skipped"));
     }
 
     #[test]
     fn the_skipped_and_the_failed_are_named_with_the_reason() {
         let text = report().text();
         assert!(text.contains("\nskipped: Go: no go\n"), "{text}");
-        assert!(
-            text.contains("\nfailed: tests: exit status: 101\n"),
-            "{text}"
-        );
+        assert!(text.contains("\nfailed: tests: exit status: 101\n"), "{text}");
     }
 
     #[test]

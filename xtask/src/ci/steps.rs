@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use super::context::{
-    Context, GO, Needed, POSTGRES, capture, capture_shown, is_installed, succeed,
-};
+use super::context::{Context, GO, Needed, POSTGRES, capture, capture_shown, is_installed, succeed};
 use super::{Outcome, Step, killed};
 use crate::cargo::Package;
 
@@ -22,13 +20,7 @@ const EXAMPLE_LIMIT: Duration = Duration::from_secs(60);
 const TOUR_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// What must not creep in: builds of C libraries that need more than a C compiler, and a second TLS.
-const UNWANTED: [&str; 5] = [
-    "aws-lc-sys",
-    "openssl-sys",
-    "native-tls",
-    "cmake",
-    "bindgen",
-];
+const UNWANTED: [&str; 5] = ["aws-lc-sys", "openssl-sys", "native-tls", "cmake", "bindgen"];
 /// The leaf that must stay light, and how many packages it may be, itself included.
 const LIGHT: (&str, usize) = ("peercache-consistenthash", 4);
 
@@ -40,143 +32,80 @@ pub fn all(context: &Context) -> Vec<Step> {
         step("a leaf is light", leaf_is_light),
         cargo(
             "clippy",
-            [
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--all-features",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ],
+            ["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"],
             BUILD_LIMIT,
         ),
     ];
     steps.extend(library_names(context).map(features));
     steps.push(step("rustdoc", rustdoc));
-    steps.push(step("PostgreSQL for the tests", |context| {
-        present(context, POSTGRES)
-    }));
+    steps.push(step("PostgreSQL for the tests", |context| present(context, POSTGRES)));
     steps.push(step("Go for the tests", |context| present(context, GO)));
     steps.push(step("tests and doc tests", tests));
     steps.extend(examples(context));
     steps.extend(packages_with(context, "test", "loom").map(loom));
     steps.extend(benches(context));
-    steps.push(step("tour", |context| {
-        succeed(&mut context.xtask(["cluster", "--demo"])?, TOUR_LIMIT)
-    }));
+    steps.push(step("tour", |context| succeed(&mut context.xtask(["cluster", "--demo"])?, TOUR_LIMIT)));
     steps.push(step("tour with a saboteur", sabotage));
-    steps.push(step(
-        "xtask killed with -9 leaves no node",
-        killed::leaves_no_node,
-    ));
+    steps.push(step("xtask killed with -9 leaves no node", killed::leaves_no_node));
     steps.push(step("the working tree is as it was", tree_is_as_it_was));
     steps
 }
 
 fn step<T: Into<Outcome>>(name: impl Into<String>, take: impl Fn(&Context) -> T + 'static) -> Step {
-    Step {
-        name: name.into(),
-        take: Box::new(move |context| take(context).into()),
-    }
+    Step { name: name.into(), take: Box::new(move |context| take(context).into()) }
 }
 
 /// A step that is one cargo command.
 fn cargo<const N: usize>(name: impl Into<String>, arguments: [&str; N], limit: Duration) -> Step {
     let arguments = arguments.map(String::from);
-    step(name, move |context| {
-        succeed(&mut context.cargo(&arguments)?, limit)
-    })
+    step(name, move |context| succeed(&mut context.cargo(&arguments)?, limit))
 }
 
 /// The crates that people use: those in `crates/`.
 fn library_names(context: &Context) -> impl Iterator<Item = String> {
     let crates = context.workspace.root.join("crates");
-    context
-        .workspace
-        .packages
-        .iter()
-        .filter(move |p| p.dir.starts_with(&crates))
-        .map(|p| p.name.clone())
+    context.workspace.packages.iter().filter(move |p| p.dir.starts_with(&crates)).map(|p| p.name.clone())
 }
 
-fn packages_with<'a>(
-    context: &'a Context,
-    kind: &'a str,
-    target: &'a str,
-) -> impl Iterator<Item = &'a Package> {
-    context
-        .workspace
-        .packages
-        .iter()
-        .filter(move |p| p.targets_of(kind).any(|name| name == target))
+fn packages_with<'a>(context: &'a Context, kind: &'a str, target: &'a str) -> impl Iterator<Item = &'a Package> {
+    context.workspace.packages.iter().filter(move |p| p.targets_of(kind).any(|name| name == target))
 }
 
 fn no_unwanted_build(context: &Context) -> Result<()> {
-    let arguments = [
-        "tree",
-        "--workspace",
-        "-e",
-        "normal,build,dev",
-        "--prefix",
-        "none",
-        "--locked",
-    ];
+    let arguments = ["tree", "--workspace", "-e", "normal,build,dev", "--prefix", "none", "--locked"];
     let tree = capture(&mut context.cargo(arguments)?, LOOK_LIMIT)?;
     ensure!(tree.status.success(), "{}", tree.status);
     let found = unwanted(&tree.text);
-    ensure!(
-        found.is_empty(),
-        "found {}",
-        found.into_iter().collect::<Vec<_>>().join(", ")
-    );
+    ensure!(found.is_empty(), "found {}", found.into_iter().collect::<Vec<_>>().join(", "));
     Ok(())
 }
 
 fn unwanted(tree: &str) -> BTreeSet<&str> {
-    tree.lines()
-        .filter(|line| UNWANTED.iter().any(|name| line.contains(name)))
-        .collect()
+    tree.lines().filter(|line| UNWANTED.iter().any(|name| line.contains(name))).collect()
 }
 
 fn leaf_is_light(context: &Context) -> Result<()> {
     let (leaf, packages_max) = LIGHT;
-    let arguments = [
-        "tree", "-p", leaf, "-e", "normal", "--prefix", "none", "--locked",
-    ];
+    let arguments = ["tree", "-p", leaf, "-e", "normal", "--prefix", "none", "--locked"];
     let tree = capture(&mut context.cargo(arguments)?, LOOK_LIMIT)?;
     ensure!(tree.status.success(), "{}", tree.status);
     let packages: BTreeSet<&str> = tree.text.lines().collect();
-    ensure!(
-        packages.len() <= packages_max,
-        "{leaf} is {} packages, more than {packages_max}",
-        packages.len()
-    );
+    ensure!(packages.len() <= packages_max, "{leaf} is {} packages, more than {packages_max}", packages.len());
     Ok(())
 }
 
 /// One crate alone, without its features and with each of them: what `--workspace` hides by unifying features.
 fn features(package: String) -> Step {
-    step(
-        format!("{package} alone and with each feature"),
-        move |context| {
-            let found = context
-                .workspace
-                .packages
-                .iter()
-                .find(|p| p.name == package)
-                .expect("the step's crate is there");
-            for flags in feature_flags(&found.features) {
-                println!("cargo check -p {package} {}", flags.join(" "));
-                let check = ["check", "-p", &package, "--locked", "--quiet"].map(String::from);
-                let mut command = context.cargo(check.iter().chain(&flags))?;
-                succeed(&mut command, BUILD_LIMIT)
-                    .map_err(|error| error.context(flags.join(" ")))?;
-            }
-            Ok(())
-        },
-    )
+    step(format!("{package} alone and with each feature"), move |context| {
+        let found = context.workspace.packages.iter().find(|p| p.name == package).expect("the step's crate is there");
+        for flags in feature_flags(&found.features) {
+            println!("cargo check -p {package} {}", flags.join(" "));
+            let check = ["check", "-p", &package, "--locked", "--quiet"].map(String::from);
+            let mut command = context.cargo(check.iter().chain(&flags))?;
+            succeed(&mut command, BUILD_LIMIT).map_err(|error| error.context(flags.join(" ")))?;
+        }
+        Ok(())
+    })
 }
 
 fn feature_flags(features: &[String]) -> Vec<Vec<String>> {
@@ -186,22 +115,12 @@ fn feature_flags(features: &[String]) -> Vec<Vec<String>> {
     }
     let each = features.iter().filter(|feature| *feature != "default");
     let each = each.map(|feature| flags(&["--no-default-features", "--features", feature]));
-    let ends = [
-        flags(&["--no-default-features"]),
-        flags(&[]),
-        flags(&["--all-features"]),
-    ];
+    let ends = [flags(&["--no-default-features"]), flags(&[]), flags(&["--all-features"])];
     ends.into_iter().chain(each).collect()
 }
 
 fn rustdoc(context: &Context) -> Result<()> {
-    let mut command = context.cargo([
-        "doc",
-        "--workspace",
-        "--no-deps",
-        "--all-features",
-        "--locked",
-    ])?;
+    let mut command = context.cargo(["doc", "--workspace", "--no-deps", "--all-features", "--locked"])?;
     succeed(command.env("RUSTDOCFLAGS", "-D warnings"), BUILD_LIMIT)
 }
 
@@ -214,15 +133,10 @@ fn present(context: &Context, needed: Needed) -> Outcome {
 }
 
 fn tests(context: &Context) -> Result<()> {
-    let required = [POSTGRES, GO]
-        .into_iter()
-        .filter(|&needed| context.requires(needed));
+    let required = [POSTGRES, GO].into_iter().filter(|&needed| context.requires(needed));
     let required: Vec<&str> = required.map(|needed| needed.name).collect();
     let mut command = context.cargo(["test", "--workspace", "--no-fail-fast", "--locked"])?;
-    succeed(
-        command.env("PEERCACHE_REQUIRE", required.join(",")),
-        BUILD_LIMIT,
-    )
+    succeed(command.env("PEERCACHE_REQUIRE", required.join(",")), BUILD_LIMIT)
 }
 
 /// Each example is run to its end. They are built first, so that the limit is one of running; and no package is named,
@@ -245,16 +159,7 @@ fn benches(context: &Context) -> Vec<Step> {
     for package in &context.workspace.packages {
         let names = package.targets_of("bench");
         steps.extend(names.map(|name| {
-            let arguments = [
-                "bench",
-                "-p",
-                &package.name,
-                "--locked",
-                "--bench",
-                name,
-                "--",
-                "--test",
-            ];
+            let arguments = ["bench", "-p", &package.name, "--locked", "--bench", name, "--", "--test"];
             cargo(format!("bench {name}"), arguments, BUILD_LIMIT)
         }));
     }
@@ -267,43 +172,24 @@ fn loom(package: &Package) -> Step {
     step(format!("loom checks of {name}"), move |context| {
         let mut flags = env::var("RUSTFLAGS").unwrap_or_default();
         flags.push_str(" --cfg peercache_loom");
-        let mut command = context.cargo([
-            "test",
-            "-p",
-            &name,
-            "--test",
-            "loom",
-            "--release",
-            "--locked",
-        ])?;
-        command
-            .env("RUSTFLAGS", flags.trim())
-            .env("CARGO_TARGET_DIR", context.workspace.target.join("loom"));
+        let mut command = context.cargo(["test", "-p", &name, "--test", "loom", "--release", "--locked"])?;
+        command.env("RUSTFLAGS", flags.trim()).env("CARGO_TARGET_DIR", context.workspace.target.join("loom"));
         succeed(&mut command, BUILD_LIMIT)
     })
 }
 
 /// A tour that notices nothing would be worth nothing.
 fn sabotage(context: &Context) -> Result<()> {
-    let tour = capture_shown(
-        &mut context.xtask(["cluster", "--demo", "--sabotage"])?,
-        TOUR_LIMIT,
-    )?;
+    let tour = capture_shown(&mut context.xtask(["cluster", "--demo", "--sabotage"])?, TOUR_LIMIT)?;
     if tour.status.success() {
         bail!("the tour did not notice a wrong peer list");
     }
-    ensure!(
-        names_failed_step(&tour.text),
-        "the tour failed ({}) without naming a step",
-        tour.status
-    );
+    ensure!(names_failed_step(&tour.text), "the tour failed ({}) without naming a step", tour.status);
     Ok(())
 }
 
 fn names_failed_step(output: &str) -> bool {
-    output
-        .lines()
-        .any(|line| line.starts_with("step ") && line.ends_with(": FAILED"))
+    output.lines().any(|line| line.starts_with("step ") && line.ends_with(": FAILED"))
 }
 
 fn tree_is_as_it_was(context: &Context) -> Outcome {
@@ -326,30 +212,15 @@ mod tests {
     #[test]
     fn a_native_build_is_found_in_a_tree() {
         let tree = "peercache v0.1.0\naws-lc-sys v0.30.0\ncmake v0.1.0\nserde v1.0.0\n";
-        assert_eq!(
-            unwanted(tree),
-            BTreeSet::from(["aws-lc-sys v0.30.0", "cmake v0.1.0"])
-        );
+        assert_eq!(unwanted(tree), BTreeSet::from(["aws-lc-sys v0.30.0", "cmake v0.1.0"]));
     }
 
     #[test]
     fn each_feature_is_checked_alone() {
         let features = ["default", "client", "server"].map(String::from);
-        let flags: Vec<String> = feature_flags(&features)
-            .iter()
-            .map(|flags| flags.join(" "))
-            .collect();
+        let flags: Vec<String> = feature_flags(&features).iter().map(|flags| flags.join(" ")).collect();
         let alone = |feature: &str| format!("--no-default-features --features {feature}");
-        assert_eq!(
-            flags,
-            [
-                "--no-default-features",
-                "",
-                "--all-features",
-                &alone("client"),
-                &alone("server")
-            ]
-        );
+        assert_eq!(flags, ["--no-default-features", "", "--all-features", &alone("client"), &alone("server")]);
     }
 
     #[test]
@@ -359,15 +230,11 @@ mod tests {
 
     #[test]
     fn a_failed_step_is_recognised() {
-        assert!(names_failed_step(
-            "hello\nstep 4: a — expected b, saw c: FAILED\n"
-        ));
+        assert!(names_failed_step("hello\nstep 4: a — expected b, saw c: FAILED\n"));
     }
 
     #[test]
     fn a_failure_before_the_first_step_is_not_one_of_a_step() {
-        assert!(!names_failed_step(
-            "step 1: a — expected b, saw b: ok\nerror: the build FAILED\n"
-        ));
+        assert!(!names_failed_step("step 1: a — expected b, saw b: ok\nerror: the build FAILED\n"));
     }
 }

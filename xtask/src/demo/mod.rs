@@ -33,30 +33,18 @@ pub fn run(sabotage: bool) -> Result<ExitCode> {
     eprintln!("building the example service (the first time takes minutes)");
     let [role, _, role_origin] = workspace.build_programs(["role", "role-seed", "role-origin"])?;
     let block = Block::claim(NODES)?;
-    let dir = workspace
-        .target
-        .join("cluster")
-        .join(format!("demo-{}", block.plan.base()));
+    let dir = workspace.target.join("cluster").join(format!("demo-{}", block.plan.base()));
     make_anew(&dir)?;
     let now = Watchdog::start();
     let origin = Origin::start(&role_origin)?;
     let specs = specs(block.plan, &role, &origin, &dir, sabotage);
-    println!(
-        "{} nodes on free ports, one origin that counts; logs in {}",
-        specs.len(),
-        workspace.shown(&dir)
-    );
-    let result =
-        start(&specs).and_then(|nodes| go_through(&mut Tour::new(specs, nodes, origin), &now));
+    println!("{} nodes on free ports, one origin that counts; logs in {}", specs.len(), workspace.shown(&dir));
+    let result = start(&specs).and_then(|nodes| go_through(&mut Tour::new(specs, nodes, origin), &now));
     if matches!(result, Ok(true)) {
         // Logs are for those who ask why a step failed.
         let _ = fs::remove_dir_all(&dir);
     }
-    Ok(if result? {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if result? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn make_anew(dir: &Path) -> Result<()> {
@@ -97,13 +85,9 @@ fn go_through(tour: &mut Tour, now: &Watchdog) -> Result<bool> {
     for (number, step) in (1..).zip(STEPS) {
         let title = format!("step {number}: {}", step.what);
         now.doing(&title);
-        let Seen { held, text } =
-            (step.take)(tour).unwrap_or_else(|error| Seen::failed(format!("{error:#}")));
+        let Seen { held, text } = (step.take)(tour).unwrap_or_else(|error| Seen::failed(format!("{error:#}")));
         let verdict = if held { "ok" } else { "FAILED" };
-        println!(
-            "{title} — expected {}, saw {text}: {verdict}",
-            step.expected
-        );
+        println!("{title} — expected {}, saw {text}: {verdict}", step.expected);
         if !held {
             eprintln!("{}", failure(number, step, tour));
             return Ok(false);
@@ -116,10 +100,7 @@ fn go_through(tour: &mut Tour, now: &Watchdog) -> Result<bool> {
 fn failure(number: usize, step: &Step, tour: &mut Tour) -> String {
     let mut lines = tour.obituaries();
     let left = STEPS.len() - number;
-    lines.push(format!(
-        "the tour failed at step {number}: {}; {left} steps were not taken",
-        step.what
-    ));
+    lines.push(format!("the tour failed at step {number}: {}; {left} steps were not taken", step.what));
     lines.join("\n")
 }
 
@@ -135,10 +116,7 @@ impl Watchdog {
         thread::spawn(move || {
             thread::sleep(TOUR_TIMEOUT);
             let doing = watched.lock().unwrap_or_else(PoisonError::into_inner);
-            eprintln!(
-                "the tour failed at {doing}: not done {} s after the start: FAILED",
-                TOUR_TIMEOUT.as_secs()
-            );
+            eprintln!("the tour failed at {doing}: not done {} s after the start: FAILED", TOUR_TIMEOUT.as_secs());
             process::exit(1);
         });
         Self { doing }

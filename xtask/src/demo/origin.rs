@@ -27,13 +27,9 @@ impl Origin {
     /// Starts it on a free port.
     pub fn start(program: &Path) -> Result<Self> {
         let mut command = Command::new(program);
-        command
-            .args(["--listen", "127.0.0.1:0", "--exit-with-stdin"])
-            .stdout(Stdio::piped());
+        command.args(["--listen", "127.0.0.1:0", "--exit-with-stdin"]).stdout(Stdio::piped());
         let mut process = Kept::spawn(&mut command).context("cannot start role-origin")?;
-        let stdout = process
-            .take_stdout()
-            .expect("the command's output is piped");
+        let stdout = process.take_stdout().expect("the command's output is piped");
         let (sender, first_line) = mpsc::channel();
         thread::spawn(move || {
             let mut lines = BufReader::new(stdout).lines();
@@ -42,17 +38,9 @@ impl Origin {
             lines.for_each(drop);
         });
         let line = first_line.recv_timeout(START_TIMEOUT).ok().flatten();
-        let line = line
-            .context("role-origin does not say where it listens")?
-            .context("cannot read role-origin")?;
-        let url = line
-            .strip_prefix("listening on ")
-            .with_context(|| format!("role-origin said {line:?}"))?;
-        Ok(Self {
-            _process: process,
-            url: url.to_string(),
-            client: Client::new(),
-        })
+        let line = line.context("role-origin does not say where it listens")?.context("cannot read role-origin")?;
+        let url = line.strip_prefix("listening on ").with_context(|| format!("role-origin said {line:?}"))?;
+        Ok(Self { _process: process, url: url.to_string(), client: Client::new() })
     }
 
     /// What `role --origin` takes.
@@ -62,14 +50,8 @@ impl Origin {
 
     /// The role of a key, as the origin has it. This request is counted like any other.
     pub fn role(&self, key: &str) -> Result<String> {
-        let answer = self
-            .client
-            .get(&format!("{}/role?key={}", self.url, percent_encode(key)))?;
-        ensure!(
-            answer.status == 200,
-            "the origin answered {} for {key}",
-            answer.status
-        );
+        let answer = self.client.get(&format!("{}/role?key={}", self.url, percent_encode(key)))?;
+        ensure!(answer.status == 200, "the origin answered {} for {key}", answer.status);
         Ok(answer.body)
     }
 
@@ -85,25 +67,14 @@ impl Origin {
 
     /// How long each answer takes from now on.
     pub fn delay(&self, delay: Duration) -> Result<()> {
-        let answer = self
-            .client
-            .put(&format!("{}/delay?ms={}", self.url, delay.as_millis()), "")?;
-        ensure!(
-            answer.status < 300,
-            "the origin answered {} to a new delay",
-            answer.status
-        );
+        let answer = self.client.put(&format!("{}/delay?ms={}", self.url, delay.as_millis()), "")?;
+        ensure!(answer.status < 300, "the origin answered {} to a new delay", answer.status);
         Ok(())
     }
 
     fn number(&self, url: &str) -> Result<u64> {
         let answer = self.client.get(url)?;
         let number = answer.body.trim().parse();
-        number.with_context(|| {
-            format!(
-                "the origin's count is {:?} (status {})",
-                answer.body, answer.status
-            )
-        })
+        number.with_context(|| format!("the origin's count is {:?} (status {})", answer.body, answer.status))
     }
 }

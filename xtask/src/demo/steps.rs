@@ -83,11 +83,7 @@ pub const STEPS: &[Step] = &[
         expected: "20 of its keys read through the others: 40 right answers, 20 from its `main`, 1 request each at the origin",
         take: back_in_use,
     },
-    Step {
-        what: "SIGTERM stops all nodes",
-        expected: "exit codes 0 0 0",
-        take: stop,
-    },
+    Step { what: "SIGTERM stops all nodes", expected: "exit codes 0 0 0", take: stop },
 ];
 
 /// The node that is left out of the member list for a while.
@@ -120,12 +116,7 @@ fn cold_read(tour: &mut Tour) -> Result<Seen> {
     let answer = tour.read(reader, KNOWN_NAME)?;
     let requests = tour.origin.count(KNOWN_NAME)? - before;
     let held = is_right(&answer, &text) && answer.cache.as_deref() == Some("peer") && requests == 1;
-    let seen = format!(
-        "{} from {}, {requests} at the origin: {:?}",
-        answer.status,
-        source(&answer),
-        answer.body
-    );
+    let seen = format!("{} from {}, {requests} at the origin: {:?}", answer.status, source(&answer), answer.body);
     Ok(Seen::new(held, seen))
 }
 
@@ -140,31 +131,16 @@ fn warm_reads(tour: &mut Tour) -> Result<Seen> {
         Some("peer" | "hot") => node != owner,
         _ => false,
     };
-    let right = answers
-        .iter()
-        .enumerate()
-        .all(|(node, answer)| is_right(answer, &text) && well_from(node, answer));
-    let sources: Vec<String> = answers
-        .iter()
-        .map(|a| format!("{} {}", a.status, source(a)))
-        .collect();
-    let seen = format!(
-        "{} (owner: node {}), {requests} at the origin",
-        sources.join(", "),
-        owner + 1
-    );
+    let right = answers.iter().enumerate().all(|(node, answer)| is_right(answer, &text) && well_from(node, answer));
+    let sources: Vec<String> = answers.iter().map(|a| format!("{} {}", a.status, source(a))).collect();
+    let seen = format!("{} (owner: node {}), {requests} at the origin", sources.join(", "), owner + 1);
     Ok(Seen::new(right && requests == 0, seen))
 }
 
 fn unknown_name(tour: &mut Tour) -> Result<Seen> {
     let answers = from_each(tour, UNKNOWN_NAME)?;
-    let held = answers
-        .iter()
-        .all(|answer| answer.status == 404 && answer.body == APOLOGY);
-    let seen: Vec<String> = answers
-        .iter()
-        .map(|a| format!("{} {:?}", a.status, a.body))
-        .collect();
+    let held = answers.iter().all(|answer| answer.status == 404 && answer.body == APOLOGY);
+    let seen: Vec<String> = answers.iter().map(|a| format!("{} {:?}", a.status, a.body)).collect();
     Ok(Seen::new(held, seen.join(" ")))
 }
 
@@ -177,15 +153,9 @@ fn crowd(tour: &mut Tour) -> Result<Seen> {
     tour.origin.delay(Duration::ZERO)?;
     let answers = answers?;
     let requests = tour.origin.count(&key)? - before;
-    let right = answers
-        .iter()
-        .filter(|answer| matches!(answer, Ok(answer) if is_right(answer, &text)))
-        .count();
+    let right = answers.iter().filter(|answer| matches!(answer, Ok(answer) if is_right(answer, &text))).count();
     let mut seen = format!("{right} right answers, {requests} at the origin");
-    if let Some(wrong) = answers
-        .iter()
-        .find(|answer| !matches!(answer, Ok(answer) if is_right(answer, &text)))
-    {
+    if let Some(wrong) = answers.iter().find(|answer| !matches!(answer, Ok(answer) if is_right(answer, &text))) {
         seen.push_str(&match wrong {
             Ok(answer) => format!("; one of the others: {} {:?}", answer.status, answer.body),
             Err(error) => format!("; one of the others: {error:#}"),
@@ -201,67 +171,41 @@ fn read_at_once(tour: &Tour, key: &str) -> Result<Vec<Result<Answer>>> {
     thread::scope(|scope| {
         let callers: Vec<_> = (0..CROWD)
             .map(|caller| {
-                let (gate, url, client) =
-                    (&gate, tour.read_url(caller % nodes, key), tour.client());
+                let (gate, url, client) = (&gate, tour.read_url(caller % nodes, key), tour.client());
                 let caller = move || {
                     gate.wait();
                     client.get(&url)
                 };
-                thread::Builder::new()
-                    .stack_size(CROWD_STACK_BYTES)
-                    .spawn_scoped(scope, caller)
+                thread::Builder::new().stack_size(CROWD_STACK_BYTES).spawn_scoped(scope, caller)
             })
             .collect::<std::io::Result<_>>()
             .context("this machine does not allow 300 threads")?;
-        Ok(callers
-            .into_iter()
-            .map(|caller| caller.join().expect("a caller does not panic"))
-            .collect())
+        Ok(callers.into_iter().map(|caller| caller.join().expect("a caller does not panic")).collect())
     })
 }
 
 fn agreement(tour: &mut Tour) -> Result<Seen> {
-    let mut shares: BTreeMap<String, usize> = tour
-        .members()
-        .into_iter()
-        .map(|member| (member, 0))
-        .collect();
+    let mut shares: BTreeMap<String, usize> = tour.members().into_iter().map(|member| (member, 0)).collect();
     for _ in 0..AGREED_KEYS {
         let key = tour.fresh_key();
-        let owners = (0..tour.nodes.len())
-            .map(|node| tour.owner(node, &key))
-            .collect::<Result<Vec<String>>>()?;
+        let owners = (0..tour.nodes.len()).map(|node| tour.owner(node, &key)).collect::<Result<Vec<String>>>()?;
         if owners.iter().any(|owner| *owner != owners[0]) {
-            return Ok(Seen::failed(format!(
-                "for {key} the nodes say: {}",
-                owners.join(", ")
-            )));
+            return Ok(Seen::failed(format!("for {key} the nodes say: {}", owners.join(", "))));
         }
         *shares.entry(owners[0].clone()).or_default() += 1;
     }
     let held = shares.len() == tour.nodes.len() && !shares.values().any(|&share| share == 0);
-    let shares: Vec<String> = shares
-        .iter()
-        .map(|(member, share)| format!("{member} {share}"))
-        .collect();
-    Ok(Seen::new(
-        held,
-        format!("one owner each: {}", shares.join(", ")),
-    ))
+    let shares: Vec<String> = shares.iter().map(|(member, share)| format!("{member} {share}")).collect();
+    Ok(Seen::new(held, format!("one owner each: {}", shares.join(", "))))
 }
 
 fn two_members(tour: &mut Tour) -> Result<Seen> {
     let all = tour.members();
     let mut two = all.clone();
     let left_out = two.remove(LEFT_OUT);
-    let statuses = (0..all.len())
-        .map(|node| tour.put_peers(node, &two))
-        .collect::<Result<Vec<u16>>>()?;
+    let statuses = (0..all.len()).map(|node| tour.put_peers(node, &two)).collect::<Result<Vec<u16>>>()?;
     let remaining = [0, 1];
-    let lists = remaining
-        .iter()
-        .map(|&node| tour.peers(node))
-        .collect::<Result<Vec<_>>>()?;
+    let lists = remaining.iter().map(|&node| tour.peers(node)).collect::<Result<Vec<_>>>()?;
     let confirmed = lists.iter().all(|list| *list == two);
     let (mut named, mut right) = (0, 0);
     for _ in 0..READ_KEYS {
@@ -272,33 +216,18 @@ fn two_members(tour: &mut Tour) -> Result<Seen> {
             right += usize::from(is_right(&tour.read(node, &key)?, &text));
         }
     }
-    let held = statuses == [204, 204, 400]
-        && confirmed
-        && named == 0
-        && right == READ_KEYS * remaining.len();
-    let confirmed = if confirmed {
-        "confirmed"
-    } else {
-        "NOT confirmed"
-    };
-    let seen = format!(
-        "{statuses:?}, {confirmed} by GET /peers; named as owner {named} times; {right} right answers"
-    );
+    let held = statuses == [204, 204, 400] && confirmed && named == 0 && right == READ_KEYS * remaining.len();
+    let confirmed = if confirmed { "confirmed" } else { "NOT confirmed" };
+    let seen = format!("{statuses:?}, {confirmed} by GET /peers; named as owner {named} times; {right} right answers");
     Ok(Seen::new(held, seen))
 }
 
 fn three_members(tour: &mut Tour) -> Result<Seen> {
     let all = tour.members();
-    let statuses = (0..all.len())
-        .map(|node| tour.put_peers(node, &all))
-        .collect::<Result<Vec<u16>>>()?;
-    let lists = (0..all.len())
-        .map(|node| tour.peers(node))
-        .collect::<Result<Vec<_>>>()?;
+    let statuses = (0..all.len()).map(|node| tour.put_peers(node, &all)).collect::<Result<Vec<u16>>>()?;
+    let lists = (0..all.len()).map(|node| tour.peers(node)).collect::<Result<Vec<_>>>()?;
     if statuses != [204, 204, 204] || lists.iter().any(|list| *list != all) {
-        return Ok(Seen::failed(format!(
-            "{statuses:?}, and from GET /peers {lists:?}"
-        )));
+        return Ok(Seen::failed(format!("{statuses:?}, and from GET /peers {lists:?}")));
     }
     let Seen { held, text } = agreement(tour)?;
     Ok(Seen::new(held, format!("{statuses:?}, {text}")))
@@ -318,8 +247,7 @@ fn kill(tour: &mut Tour) -> Result<Seen> {
             }
         }
     }
-    let wrong =
-        wrong.map(|answer| format!("; one of the others: {} {:?}", answer.status, answer.body));
+    let wrong = wrong.map(|answer| format!("; one of the others: {} {:?}", answer.status, answer.body));
     let seen = format!("{right} right answers{}", wrong.unwrap_or_default());
     Ok(Seen::new(right == 2 * READ_KEYS, seen))
 }
@@ -328,9 +256,7 @@ fn back_in_use(tour: &mut Tour) -> Result<Seen> {
     tour.restart(KILLED)?;
     let Some(waited) = until_in_use(tour)? else {
         let seconds = RETURN_TIMEOUT.as_secs();
-        return Ok(Seen::failed(format!(
-            "ready, but the others do not ask it for its keys within {seconds} s"
-        )));
+        return Ok(Seen::failed(format!("ready, but the others do not ask it for its keys within {seconds} s")));
     };
     let (mut right, mut main, mut requests) = (0, 0, 0);
     for _ in 0..RETURNED_KEYS {
@@ -343,16 +269,9 @@ fn back_in_use(tour: &mut Tour) -> Result<Seen> {
         main += usize::from(is_main(&tour.read(KILLED, &key)?, &text));
         requests += tour.origin.count(&key)? - before;
     }
-    let held =
-        right == 2 * RETURNED_KEYS && main == RETURNED_KEYS && requests == RETURNED_KEYS as u64;
+    let held = right == 2 * RETURNED_KEYS && main == RETURNED_KEYS && requests == RETURNED_KEYS as u64;
     let seen = format!("{right} right answers, {main} from its `main`, {requests} at the origin");
-    Ok(Seen::new(
-        held,
-        format!(
-            "{seen}, in use {} ms after it was ready",
-            waited.as_millis()
-        ),
-    ))
+    Ok(Seen::new(held, format!("{seen}, in use {} ms after it was ready", waited.as_millis())))
 }
 
 /// Waits until a key of the returned node, read through another, is loaded at the returned one. `None` if it never is.
@@ -364,8 +283,7 @@ fn until_in_use(tour: &mut Tour) -> Result<Option<Duration>> {
         for node in [0, 2] {
             let key = tour.fresh_key_of(KILLED, node)?;
             let text = tour.expected(&key)?;
-            asked_by_all &= is_right(&tour.read(node, &key)?, &text)
-                && is_main(&tour.read(KILLED, &key)?, &text);
+            asked_by_all &= is_right(&tour.read(node, &key)?, &text) && is_main(&tour.read(KILLED, &key)?, &text);
         }
         if asked_by_all {
             return Ok(Some(start.elapsed()));
@@ -377,15 +295,11 @@ fn until_in_use(tour: &mut Tour) -> Result<Option<Duration>> {
 
 fn stop(tour: &mut Tour) -> Result<Seen> {
     let ends = node::stop(&mut tour.nodes);
-    let held = ends
-        .iter()
-        .all(|(_, end)| end.is_some_and(|status| status.success()));
+    let held = ends.iter().all(|(_, end)| end.is_some_and(|status| status.success()));
     let shown: Vec<String> = ends
         .iter()
         .map(|(_, end)| match end {
-            Some(status) => status
-                .code()
-                .map_or_else(|| status.to_string(), |code| code.to_string()),
+            Some(status) => status.code().map_or_else(|| status.to_string(), |code| code.to_string()),
             None => format!("killed after {} s", node::STOP_TIMEOUT.as_secs()),
         })
         .collect();
@@ -393,9 +307,7 @@ fn stop(tour: &mut Tour) -> Result<Seen> {
 }
 
 fn from_each(tour: &Tour, key: &str) -> Result<Vec<Answer>> {
-    (0..tour.nodes.len())
-        .map(|node| tour.read(node, key))
-        .collect()
+    (0..tour.nodes.len()).map(|node| tour.read(node, key)).collect()
 }
 
 fn is_right(answer: &Answer, text: &str) -> bool {

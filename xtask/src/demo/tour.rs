@@ -23,13 +23,7 @@ pub struct Tour {
 impl Tour {
     /// A tour of nodes that are ready.
     pub fn new(specs: Vec<Spec>, nodes: Vec<Node>, origin: Origin) -> Self {
-        Self {
-            origin,
-            nodes,
-            specs,
-            client: Client::new(),
-            soldiers_used: 0,
-        }
+        Self { origin, nodes, specs, client: Client::new(), soldiers_used: 0 }
     }
 
     /// The client, for threads of a step.
@@ -39,10 +33,7 @@ impl Tour {
 
     /// The peer list as it should be.
     pub fn members(&self) -> Vec<String> {
-        self.specs
-            .iter()
-            .map(|spec| spec.ports.peer_url())
-            .collect()
+        self.specs.iter().map(|spec| spec.ports.peer_url()).collect()
     }
 
     /// A name that no step has used yet. The origin knows it.
@@ -60,18 +51,12 @@ impl Tour {
             }
         }
         let (owner, witness) = (owner + 1, witness + 1);
-        anyhow::bail!(
-            "node {witness} says that none of {KEYS_LOOKED_THROUGH_MAX} keys belongs to node {owner}"
-        )
+        anyhow::bail!("node {witness} says that none of {KEYS_LOOKED_THROUGH_MAX} keys belongs to node {owner}")
     }
 
     /// Where `node` says that a key belongs.
     pub fn owner(&self, node: usize, key: &str) -> Result<String> {
-        let url = format!(
-            "{}/owner?key={}",
-            self.ports(node).admin_url(),
-            percent_encode(key)
-        );
+        let url = format!("{}/owner?key={}", self.ports(node).admin_url(), percent_encode(key));
         let answer = self.client.get(&url)?;
         ensure!(answer.status == 200, "GET {url} answered {}", answer.status);
         Ok(answer.body)
@@ -80,13 +65,8 @@ impl Tour {
     /// The index of the node that owns a key, by the word of the first.
     pub fn owner_index(&self, key: &str) -> Result<usize> {
         let owner = self.owner(0, key)?;
-        let index = self
-            .specs
-            .iter()
-            .position(|spec| spec.ports.peer_url() == owner);
-        index.with_context(|| {
-            format!("node 1 says that {key} belongs to {owner:?}, which is no member")
-        })
+        let index = self.specs.iter().position(|spec| spec.ports.peer_url() == owner);
+        index.with_context(|| format!("node 1 says that {key} belongs to {owner:?}, which is no member"))
     }
 
     /// Asks `node` for a name, as people do.
@@ -96,19 +76,12 @@ impl Tour {
 
     /// Where people ask `node` for a name.
     pub fn read_url(&self, node: usize, key: &str) -> String {
-        format!(
-            "{}/role?name={}",
-            self.ports(node).front_url(),
-            percent_encode(key)
-        )
+        format!("{}/role?name={}", self.ports(node).front_url(), percent_encode(key))
     }
 
     /// What every node should answer, by the word of the origin. Asking counts as a request there.
     pub fn expected(&self, key: &str) -> Result<String> {
-        Ok(format!(
-            "老人家,你儿子{key},现在是{}了!\n",
-            self.origin.role(key)?
-        ))
+        Ok(format!("老人家,你儿子{key},现在是{}了!\n", self.origin.role(key)?))
     }
 
     /// Gives `node` a new peer list. Returns the status of its answer.
@@ -137,13 +110,7 @@ impl Tour {
     /// The last words of nodes that have ended by themselves.
     pub fn obituaries(&mut self) -> Vec<String> {
         let unasked = self.nodes.iter_mut().filter(|node| !node.was_killed());
-        unasked
-            .filter_map(|node| {
-                node.ended()
-                    .filter(|end| !end.success())
-                    .map(|end| node.obituary(end))
-            })
-            .collect()
+        unasked.filter_map(|node| node.ended().filter(|end| !end.success()).map(|end| node.obituary(end))).collect()
     }
 
     fn peers_url(&self, node: usize) -> String {
