@@ -122,7 +122,7 @@ async fn a_load_that_never_ends_is_given_up() {
     let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(100))).connect(&node.url()).unwrap();
     let mut request = PeerRequest::new("stuck", "k");
     request.load_timeout = Duration::from_millis(300);
-    assert!(told(ask(&peer, request).await).ends_with("the answer did not come within 400ms"));
+    assert!(told(ask(&peer, request).await).ends_with("did not answer within 400ms"));
 }
 
 #[tokio::test]

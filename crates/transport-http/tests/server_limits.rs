@@ -2,11 +2,16 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, routing::get};
 use peercache_transport_http::Server;
-use std::sync::Arc;
 use support::{raw, raw_get, read_to_close, serve, soon, status_and_body};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -45,11 +50,11 @@ async fn a_silent_connection_is_closed() {
 async fn a_head_that_drips_is_cut_off() {
     let node = serve(hello().header_read_timeout(SHORT)).await;
     let mut stream = TcpStream::connect(node.address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
     let mut beat = tokio::time::interval(SHORT / 10);
     soon(async {
-        // For as long as the server takes it, another header comes.
-        while stream.write_all(b"x: y\r\n").await.is_ok() {
+        // For as long as the server takes it, another byte comes: far from the longest head when the watchdog barks.
+        while stream.write_all(b"y").await.is_ok() {
             beat.tick().await;
         }
     })
@@ -76,6 +81,26 @@ async fn silent_connections_do_not_lock_others_out() {
 }
 
 #[tokio::test]
+async fn one_connection_too_many_waits() {
+    let served = AtomicUsize::new(0);
+    let served: &AtomicUsize = Box::leak(Box::new(served));
+    let count = move || async move { format!("{} hello", served.fetch_add(1, Ordering::Relaxed)) };
+    let node = serve(Server::new(Router::new().route("/", get(count))).connections_max(1)).await;
+    let mut first = TcpStream::connect(node.address).await.unwrap();
+    first.write_all(REQUEST).await.unwrap();
+    assert!(read_hello(&mut first).await.ends_with("0 hello"));
+    let mut second = TcpStream::connect(node.address).await.unwrap();
+    second.write_all(REQUEST).await.unwrap();
+    // The second has asked, and the first is served nine times more before the second is.
+    for n in 1..10 {
+        first.write_all(REQUEST).await.unwrap();
+        assert!(read_hello(&mut first).await.ends_with(&format!("{n} hello")));
+    }
+    drop(first);
+    assert!(read_hello(&mut second).await.ends_with("10 hello"));
+}
+
+#[tokio::test]
 async fn over_long_heads_are_refused_and_the_refusal_arrives() {
     let node = serve(hello()).await;
     let line = |bytes: usize| format!("GET /{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "a".repeat(bytes));
@@ -93,6 +118,23 @@ async fn over_long_heads_are_refused_and_the_refusal_arrives() {
         (headers(200), 431),
     ] {
         assert_eq!(status_and_body(&raw(node.address, request.as_bytes()).await).0, status, "{} bytes", request.len());
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_reset_the_connection() {
+    let node = serve(hello()).await;
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    stream.write_all(format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(17_000)).as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(soon(stream.read_u8()).await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 431 "));
+    // A client that has not looked yet goes on sending. A reset would make it lose the answer.
+    for _ in 0..20 {
+        stream.write_all(&[b'a'; 1_000]).await.expect("the server still takes what it does not want");
+        tokio::task::yield_now().await;
     }
 }
 

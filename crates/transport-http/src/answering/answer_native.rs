@@ -65,12 +65,20 @@ async fn read(desk: &Desk, body: Body) -> Result<Bytes, Response> {
 
 async fn gather(desk: &Desk, mut body: Body) -> Result<Bytes, Unread> {
     let bytes_max = frame::request_bytes_max(desk.key_bytes_max);
-    let mut gather = Gather::new(body.size_hint().exact().unwrap_or(0) as usize, bytes_max);
+    let claimed = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if claimed > bytes_max {
+        return Err(Unread::TooLong);
+    }
     let mut large_body = None;
+    if claimed > SMALL_BODY_BYTES {
+        large_body = Some(desk.place_for_large_body().await);
+    }
+    let mut gather = Gather::new(claimed, bytes_max);
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        // A chunked body does not say in advance how long it is.
         if large_body.is_none() && gather.len() + piece.len() > SMALL_BODY_BYTES {
-            large_body = Some(desk.large_bodies.acquire().await.expect("the semaphore is never closed"));
+            large_body = Some(desk.place_for_large_body().await);
         }
         gather.push(piece).map_err(|_| Unread::TooLong)?;
     }

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 /// How long a client may take to notice that its connection was closed.
-const LINGER_MAX: Duration = Duration::from_secs(1);
+const LINGER_MAX: Duration = Duration::from_secs(2);
 
 /// How much a client may still send meanwhile.
 const LINGER_BYTES_MAX: u64 = 1 << 20;

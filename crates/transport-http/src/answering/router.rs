@@ -10,7 +10,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use peercache_groupcache::Groups;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{answer_get, answer_native};
 use crate::{
@@ -27,7 +27,7 @@ const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many bodies of more than 4 KiB are read at once. The rest of them wait, so that a thousand connections that
 /// send long keys slowly hold some megabytes and not a hundred.
-const LARGE_BODIES_MAX: usize = 64;
+const LARGE_BODIES_MAX: usize = 32;
 
 /// Answers peers, ours and Go's, from a node's groups.
 ///
@@ -53,7 +53,7 @@ pub(super) struct Desk {
     pub(super) key_bytes_max: usize,
     pub(super) body_read_timeout: Duration,
     /// Places for bodies that are not small while they arrive.
-    pub(super) large_bodies: Semaphore,
+    large_bodies: Semaphore,
 }
 
 impl PeerServer {
@@ -158,6 +158,11 @@ impl Desk {
     /// Whether the request comes from this very node. Its pool says so in the log when it gets the answer.
     pub(super) fn is_from_self(&self, headers: &HeaderMap) -> bool {
         Greeting::read(headers).is_some_and(|greeting| greeting.node == self.node_id)
+    }
+
+    /// Room for a body that is not small; held until the body is read.
+    pub(super) async fn place_for_large_body(&self) -> SemaphorePermit<'_> {
+        self.large_bodies.acquire().await.expect("the semaphore is never closed")
     }
 
     fn greet(&self, mut answer: Response) -> Response {

@@ -236,10 +236,11 @@ async fn serve_connection(router: Router, limits: Limits, stream: TcpStream, mut
         }
     };
     match ended {
-        // An answer may be on its way that closing with unread bytes would destroy.
-        Ok(()) => linger(connection.into_parts().io.into_inner().into_inner()).await,
-        Err(error) if error.is_parse() => linger(connection.into_parts().io.into_inner().into_inner()).await,
-        Err(error) => tracing::debug!(%error, "a connection ended early"),
+        // An idle connection that the shutdown closed has nothing on its way.
+        Ok(()) if *draining.borrow() => {}
+        Err(error) if !error.is_parse() => tracing::debug!(%error, "a connection ended early"),
+        // An answer may be on its way, and what it refuses may be, too.
+        Ok(()) | Err(_) => linger(connection.into_parts().io.into_inner().into_inner()).await,
     }
 }
 

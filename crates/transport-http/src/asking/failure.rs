@@ -5,9 +5,9 @@ use peercache_groupcache::BoxError;
 /// Why a peer counts as failed, in words for the log.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("the answer did not come within {0:?}")]
+    #[error("did not answer within {0:?}")]
     TooLate(Duration),
-    #[error("silent for {0:?}")]
+    #[error("was silent for {0:?}")]
     Silent(Duration),
     #[error("cannot be asked: {0}")]
     Send(#[source] BoxError),
