@@ -1,6 +1,10 @@
 //! Who owns a key: the native table, the ring of golang/groupcache and the `hashring` crate (SipHash, given as many points
 //! per name as golang). Beside the times it prints how evenly each shares out keys and how many move on a change.
 
+mod support {
+    pub mod durations;
+}
+
 use std::collections::HashMap;
 use std::hint::black_box;
 
@@ -15,7 +19,11 @@ const KEYS: usize = 1 << 16;
 
 const POINTS_PER_NAME: usize = 50;
 
-criterion_group!(benches, lookup, build, print_balance, print_movement);
+criterion_group! {
+    name = benches;
+    config = support::durations::criterion();
+    targets = lookup, build, print_balance, print_movement
+}
 criterion_main!(benches);
 
 fn lookup(c: &mut Criterion) {
@@ -69,13 +77,10 @@ fn print_balance(_: &mut Criterion) {
     println!("\nlargest share / mean (the table's of {SLOTS} slots, the rings' of a million keys)");
     for size in SIZES {
         let names = names(size);
-        let [native, golang, hashring] =
-            placements(&names).map(|owner| largest_share(&owner) * size as f64);
+        let [native, golang, hashring] = placements(&names).map(|owner| largest_share(&owner) * size as f64);
         let shares = Table::new(&names).expect("names differ").shares();
         let slots = shares.into_iter().fold(0.0, f64::max) * size as f64;
-        println!(
-            "{size:>4} names: native {slots:.3} (keys {native:.3}), golang {golang:.3}, hashring {hashring:.3}"
-        );
+        println!("{size:>4} names: native {slots:.3} (keys {native:.3}), golang {golang:.3}, hashring {hashring:.3}");
     }
 }
 
@@ -86,17 +91,10 @@ fn print_movement(_: &mut Criterion) {
         let before = placements(&names);
         let after = placements(&names[..size - 1]);
         let moved = |kind: usize| {
-            let moved = sample()
-                .filter(|key| before[kind](key) != after[kind](key))
-                .count();
+            let moved = sample().filter(|key| before[kind](key) != after[kind](key)).count();
             moved as f64 / (sample().count() as f64 / size as f64)
         };
-        println!(
-            "{size:>4} names: native {:.3}, golang {:.3}, hashring {:.3}",
-            moved(0),
-            moved(1),
-            moved(2)
-        );
+        println!("{size:>4} names: native {:.3}, golang {:.3}, hashring {:.3}", moved(0), moved(1), moved(2));
     }
     println!();
 }
@@ -105,10 +103,7 @@ type Owner<'a> = Box<dyn Fn(&[u8; 16]) -> &'a str + 'a>;
 
 /// Native, golang, hashring.
 fn placements(names: &[String]) -> [Owner<'_>; 3] {
-    let by_name: HashMap<&str, &str> = names
-        .iter()
-        .map(|name| (name.as_str(), name.as_str()))
-        .collect();
+    let by_name: HashMap<&str, &str> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
     let by_name_too = by_name.clone();
     let table = Table::new(names).expect("names differ");
     let golang = Ring::new(Profile::GOLANG.replicas(POINTS_PER_NAME), names).expect("names differ");
@@ -136,16 +131,13 @@ struct Point {
 
 fn hashring(names: &[String]) -> HashRing<Point> {
     let mut ring = HashRing::new();
-    let points = (0..names.len())
-        .flat_map(|name| (0..POINTS_PER_NAME).map(move |replica| Point { name, replica }));
+    let points = (0..names.len()).flat_map(|name| (0..POINTS_PER_NAME).map(move |replica| Point { name, replica }));
     ring.batch_add(points.collect());
     ring
 }
 
 fn names(count: usize) -> Vec<String> {
-    (0..count)
-        .map(|i| format!("http://10.0.0.{i}:8080"))
-        .collect()
+    (0..count).map(|i| format!("http://10.0.0.{i}:8080")).collect()
 }
 
 fn keys() -> impl Iterator<Item = [u8; 16]> {

@@ -4,6 +4,10 @@
 //!
 //! Same key (16 bytes), value (an `Arc`) and hasher (std's) for all.
 
+mod support {
+    pub mod durations;
+}
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,9 +33,7 @@ fn bookkeeping(criterion: &mut Criterion) {
     group.bench_function("peercache", |bencher| {
         bencher.iter(|| {
             let join = flights.lock(KEY).join_with(KEY, || KEY.to_owned());
-            let Join::Lead(leader) = join else {
-                unreachable!("nobody else flies")
-            };
+            let Join::Lead(leader) = join else { unreachable!("nobody else flies") };
             leader.publish(Arc::clone(&value), |value| value.len())
         });
     });
@@ -56,27 +58,19 @@ fn call(criterion: &mut Criterion) {
             move || {
                 let (flight, value) = (Arc::clone(&flight), Arc::clone(&value));
                 async move {
-                    flight
-                        .run(KEY.to_owned(), || async move { value })
-                        .await
-                        .expect("it returns");
+                    flight.run(KEY.to_owned(), || async move { value }).await.expect("it returns");
                 }
             }
         });
 
         let rival = Arc::new(Rival::new());
-        per_iteration_in_task(
-            &mut group,
-            "async_singleflight_spawned",
-            &runtime,
-            move || {
-                let (rival, value) = (Arc::clone(&rival), Arc::clone(&value));
-                async move {
-                    let caller = async move { rival.work(KEY, async move { value }).await };
-                    tokio::spawn(caller).await.expect("it returns");
-                }
-            },
-        );
+        per_iteration_in_task(&mut group, "async_singleflight_spawned", &runtime, move || {
+            let (rival, value) = (Arc::clone(&rival), Arc::clone(&value));
+            async move {
+                let caller = async move { rival.work(KEY, async move { value }).await };
+                tokio::spawn(caller).await.expect("it returns");
+            }
+        });
 
         // What is spent on the task alone.
         per_iteration_in_task(&mut group, "bare_spawn", &runtime, || async {
@@ -100,13 +94,7 @@ fn shared(criterion: &mut Criterion) {
                 yield_now().await;
                 value
             };
-            async move {
-                flight
-                    .run(KEY.to_owned(), call)
-                    .await
-                    .expect("it returns")
-                    .value
-            }
+            async move { flight.run(KEY.to_owned(), call).await.expect("it returns").value }
         })
     });
 
@@ -137,12 +125,7 @@ where
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 /// Entering the runtime is not what we measure, so one entry is for many iterations.
-fn per_iteration<F: Future>(
-    group: &mut Group<'_>,
-    name: &str,
-    runtime: &Runtime,
-    once: impl Fn() -> F,
-) {
+fn per_iteration<F: Future>(group: &mut Group<'_>, name: &str, runtime: &Runtime, once: impl Fn() -> F) {
     group.bench_function(name, |bencher| {
         bencher.iter_custom(|iterations| runtime.block_on(timed(iterations, &once)));
     });
@@ -176,17 +159,16 @@ fn value() -> Value {
 }
 
 fn one_thread() -> Runtime {
-    Builder::new_current_thread()
-        .build()
-        .expect("a runtime starts")
+    Builder::new_current_thread().build().expect("a runtime starts")
 }
 
 fn two_threads() -> Runtime {
-    Builder::new_multi_thread()
-        .worker_threads(2)
-        .build()
-        .expect("a runtime starts")
+    Builder::new_multi_thread().worker_threads(2).build().expect("a runtime starts")
 }
 
-criterion_group!(benches, bookkeeping, call, shared);
+criterion_group! {
+    name = benches;
+    config = support::durations::criterion();
+    targets = bookkeeping, call, shared
+}
 criterion_main!(benches);
