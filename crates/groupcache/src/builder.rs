@@ -60,8 +60,7 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
-    /// What a value is charged beside its key and the overhead, in bytes. Also what `max_value_bytes` is compared with.
-    /// Defaults to [`Value::weight`].
+    /// What a value is charged beside its key and the overhead, in bytes. Defaults to [`Value::weight`].
     pub fn weigher(mut self, weigher: impl Fn(&Key, &V) -> usize + Send + Sync + 'static) -> Self {
         self.settings.weigher = Box::new(weigher);
         self
@@ -93,7 +92,7 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
-    /// The longest value; a longer one is an error of kind [`ValueTooLarge`](crate::ErrorKind::ValueTooLarge), whoever
+    /// The longest value by its [`Value::weight`]; a longer one is an error of kind [`ValueTooLarge`](crate::ErrorKind::ValueTooLarge), whoever
     /// loaded it. Defaults to 32 MiB.
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.settings.value_bytes_max = bytes;
@@ -113,8 +112,9 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
-    /// Into how many shards, each with a lock and an equal share of the budget, the cache is cut. A value heavier than a
-    /// shard's share is answered and not cached. Defaults to about one for each 4 MiB of the budget, at most 64.
+    /// Into how many shards, each with a lock, the cache is cut; the budget is one for all. Each shard evicts its own least
+    /// recently used, so more shards mean less waiting and a rougher order. Defaults to about one for each 4 MiB of the
+    /// budget, at most 64.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -133,8 +133,9 @@ impl<V: Value> GroupBuilder<V> {
         let shards = self.shards.unwrap_or_else(|| default_shards(self.max_bytes));
         let cache = Cache::new(self.max_bytes, shards);
         let core = Core::new(self.name.into(), &self.groups, self.loader, self.settings, cache);
-        self.groups.register(core.clone())?;
+        // In this order: once peers are served, no change of the ring may be missed.
         core.follow_members();
+        self.groups.register(core.clone())?;
         Ok(core)
     }
 

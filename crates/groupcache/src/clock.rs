@@ -3,74 +3,130 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use tokio::{
-    runtime::Handle,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::{runtime::Handle, time::MissedTickBehavior};
 
 /// How late the coarse time may be.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Milliseconds since the clock was first needed. A hit reads the last tick, which costs a load from memory and no call
-/// of the system's clock; what is written is dated exactly.
+/// The time that groups go by: milliseconds since they first needed it, at most 10 ms late. A hit reads the last tick,
+/// which costs a load from memory and no call of the system's clock.
 ///
-/// Time is tokio's, so that a test that pauses it has it in hand.
-#[derive(Default)]
-pub(crate) struct Clock {
-    epoch: OnceLock<Instant>,
+/// Nothing ticks before the first miss, or after the last group of a node is gone. Clones are the same clock.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    ticks: Arc<Ticks>,
+}
+
+#[derive(Debug)]
+struct Ticks {
+    time: Time,
     tick_ms: AtomicU64,
     ticking: AtomicBool,
 }
 
+#[derive(Debug)]
+enum Time {
+    System(OnceLock<Instant>),
+    Tokio(OnceLock<tokio::time::Instant>),
+}
+
 impl Clock {
+    /// The system's time, which is the default. A small thread ticks, so that a runtime that is busy, idle or gone does
+    /// not stop the time.
+    pub fn system() -> Self {
+        Clock::new(Time::System(OnceLock::new()))
+    }
+
+    /// Tokio's time, for tests that pause and advance it. A task ticks in the runtime of the first miss, and again in
+    /// that of a later one if the first is gone; while no such runtime runs, the time stands still.
+    pub fn tokio() -> Self {
+        Clock::new(Time::Tokio(OnceLock::new()))
+    }
+
+    fn new(time: Time) -> Self {
+        Clock { ticks: Arc::new(Ticks { time, tick_ms: AtomicU64::new(0), ticking: AtomicBool::new(false) }) }
+    }
+
     /// The time of the last tick.
     pub(crate) fn coarse_ms(&self) -> u64 {
-        self.tick_ms.load(Relaxed)
+        self.ticks.tick_ms.load(Relaxed)
     }
 
     /// The time `ttl` from now, never 0.
     pub(crate) fn deadline_ms(&self, ttl: Duration) -> u64 {
-        self.exact_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)).max(1)
+        self.ticks.exact_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)).max(1)
     }
 
-    /// Makes sure that the clock ticks: on first use, and again if the runtime that it ticked in is gone.
-    pub(crate) fn start(self: &Arc<Self>, runtime: &Handle) {
-        if self.ticking.load(Relaxed) || self.ticking.swap(true, Relaxed) {
+    /// Makes sure that the clock ticks and is right. Called on every miss.
+    pub(crate) fn start(&self, runtime: &Handle) {
+        self.ticks.advance();
+        if self.ticks.ticking.load(Relaxed) || self.ticks.ticking.swap(true, Relaxed) {
             return;
         }
-        self.advance();
-        let stop = StopTicking(Arc::downgrade(self));
-        runtime.spawn(async move {
-            let mut ticks = tokio::time::interval(TICK);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            loop {
-                ticks.tick().await;
-                let Some(clock) = stop.0.upgrade() else { return };
-                clock.advance();
+        let ticking = Ticking(Arc::downgrade(&self.ticks));
+        match self.ticks.time {
+            Time::Tokio(_) => drop(runtime.spawn(ticking.in_a_task())),
+            // Where no thread can be had there is one tick a miss, and another attempt at the next.
+            Time::System(_) => {
+                drop(thread::Builder::new().name("peercache-clock".into()).spawn(|| ticking.in_a_thread()))
             }
-        });
+        }
     }
+}
 
+impl Default for Clock {
+    /// [`Clock::system`].
+    fn default() -> Self {
+        Clock::system()
+    }
+}
+
+impl Ticks {
     fn advance(&self) {
         self.tick_ms.fetch_max(self.exact_ms(), Relaxed);
     }
 
     fn exact_ms(&self) -> u64 {
-        let epoch = *self.epoch.get_or_init(Instant::now);
-        u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let since_epoch = match &self.time {
+            Time::System(epoch) => epoch.get_or_init(Instant::now).elapsed(),
+            Time::Tokio(epoch) => epoch.get_or_init(tokio::time::Instant::now).elapsed(),
+        };
+        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// However the ticking task ends, the next [`Clock::start`] starts another.
-struct StopTicking(Weak<Clock>);
+/// What ticks. However it ends, the next [`Clock::start`] starts another.
+struct Ticking(Weak<Ticks>);
 
-impl Drop for StopTicking {
+impl Ticking {
+    fn in_a_thread(self) {
+        while self.tick() {
+            thread::sleep(TICK);
+        }
+    }
+
+    async fn in_a_task(self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while self.tick() {
+            ticks.tick().await;
+        }
+    }
+
+    /// False when nobody is left who could read the time.
+    fn tick(&self) -> bool {
+        self.0.upgrade().map(|ticks| ticks.advance()).is_some()
+    }
+}
+
+impl Drop for Ticking {
     fn drop(&mut self) {
-        if let Some(clock) = self.0.upgrade() {
-            clock.ticking.store(false, Relaxed);
+        if let Some(ticks) = self.0.upgrade() {
+            ticks.ticking.store(false, Relaxed);
         }
     }
 }
@@ -79,26 +135,51 @@ impl Drop for StopTicking {
 mod tests {
     use super::*;
 
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_coarse_time_is_at_most_a_tick_late() {
-        let clock = Arc::new(Clock::default());
+        let clock = Clock::tokio();
         clock.start(&Handle::current());
         tokio::time::sleep(Duration::from_millis(1_234)).await;
-        let late_ms = clock.exact_ms() - clock.coarse_ms();
+        let late_ms = clock.ticks.exact_ms() - clock.coarse_ms();
         assert!(late_ms <= 10, "{late_ms} ms late");
     }
 
     #[test]
-    fn the_clock_ticks_on_in_the_next_runtime() {
-        let clock = Arc::new(Clock::default());
+    fn tokios_time_ticks_on_in_the_next_runtime() {
+        let clock = Clock::tokio();
         for _ in 0..2 {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
-            runtime.block_on(async {
+            runtime().block_on(async {
                 clock.start(&Handle::current());
-                assert!(clock.ticking.load(Relaxed));
+                assert!(clock.ticks.ticking.load(Relaxed));
             });
         }
-        assert!(!clock.ticking.load(Relaxed), "the second runtime is gone as well");
+        assert!(!clock.ticks.ticking.load(Relaxed), "the second runtime is gone as well");
+    }
+
+    #[test]
+    fn the_systems_time_goes_on_without_a_runtime() {
+        let clock = Clock::system();
+        clock.start(runtime().handle());
+        let before = clock.coarse_ms();
+        // An event is waited for; a clock that stands still hangs the test.
+        while clock.coarse_ms() == before {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn nothing_ticks_for_a_clock_that_is_gone() {
+        let clock = Clock::system();
+        clock.start(runtime().handle());
+        let ticks = Arc::downgrade(&clock.ticks);
+        drop(clock);
+        while ticks.strong_count() > 0 {
+            thread::yield_now();
+        }
+        assert!(!Ticking(ticks).tick());
     }
 }

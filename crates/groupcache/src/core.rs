@@ -14,6 +14,7 @@ use crate::{
     loader::DynLoader,
     members::{Owner, Rehome},
     permit::{Permit, Permits},
+    seldom::Seldom,
     stats::Counters,
 };
 
@@ -28,8 +29,9 @@ pub(crate) struct Core<V> {
     pub(crate) loader: Arc<dyn DynLoader<V>>,
     pub(crate) settings: Settings<V>,
     pub(crate) permits: Arc<Permits>,
-    pub(crate) clock: Arc<Clock>,
+    pub(crate) clock: Clock,
     pub(crate) counters: Counters,
+    pub(crate) peer_warnings: Seldom,
 }
 
 /// What the builder set.
@@ -78,6 +80,7 @@ impl<V: Value> Core<V> {
             settings,
             clock: groups.clock().clone(),
             counters: Counters::default(),
+            peer_warnings: Seldom::default(),
         })
     }
 
@@ -94,7 +97,7 @@ impl<V: Value> Core<V> {
         };
         let view = self.members.view();
         match view.owner(key.as_bytes()) {
-            Owner::Local => self.load(key, Reader::Caller, &runtime),
+            Owner::Local => self.load(key, Reader::Caller, &runtime, None),
             Owner::Remote(peer) => self.fetch(key, peer, view.digest(), &runtime),
         }
     }
@@ -103,7 +106,7 @@ impl<V: Value> Core<V> {
     /// travels on: that is all that keeps members who disagree about the owner from waiting for each other.
     pub(crate) fn depart_for_peer(self: &Arc<Self>, key: &[u8]) -> Departure<V> {
         match self.prepare(key) {
-            Ok((key, runtime)) => self.load(key, Reader::Peer, &runtime),
+            Ok((key, runtime)) => self.load(key, Reader::Peer, &runtime, None),
             Err(error) => Departure::Landed(Err(error)),
         }
     }
@@ -119,24 +122,25 @@ impl<V: Value> Core<V> {
         Ok((Key::copy_from(key), runtime))
     }
 
-    /// Joins the flight of `key` or starts one.
-    pub(crate) fn board(&self, key: FlightKey, reader: Reader) -> Boarding<V> {
+    /// Joins the flight of `key` or starts one, with the `permit` that the caller has already or with a new one.
+    pub(crate) fn board(&self, key: FlightKey, reader: Reader, permit: Option<Permit>) -> Boarding<V> {
         let mut shard = self.flights.lock(&key);
         // Look again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
         // Both happen under the shard's lock, so there is no moment between them.
         if let Some(hit) = self.cache.peek(key.key.as_bytes(), reader, self.clock.coarse_ms()) {
+            self.counters.late_hits.count();
             return Boarding::Done(Departure::Landed(Ok(hit.into())));
         }
         let joined = shard.join(key);
         drop(shard);
         match joined {
             Join::Wait(passenger) => Boarding::Done(Departure::Waiting(passenger)),
-            Join::Lead(pilot) => self.take_off(pilot),
+            Join::Lead(pilot) => self.take_off(pilot, permit),
         }
     }
 
-    fn take_off(&self, pilot: Pilot<V>) -> Boarding<V> {
-        let Some(permit) = self.permits.acquire() else {
+    fn take_off(&self, pilot: Pilot<V>, permit: Option<Permit>) -> Boarding<V> {
+        let Some(permit) = permit.or_else(|| self.permits.acquire()) else {
             self.counters.overloads.count();
             let overloaded = Error::new(ErrorKind::Overloaded);
             pilot.finish(Err(overloaded.clone()));
@@ -148,7 +152,7 @@ impl<V: Value> Core<V> {
 
     pub(crate) fn stats(&self) -> Stats {
         let (main, hot) = self.cache.stats();
-        self.counters.stats(main, hot)
+        Stats { under_way: self.flights.len() as u64, ..self.counters.stats(main, hot) }
     }
 
     /// Has the member list tell us of every change of the ring.
@@ -161,7 +165,8 @@ impl<V: Value> Core<V> {
 impl<V: Value> Rehome for Core<V> {
     fn rehome(&self) {
         let view = self.members.view();
-        let expires_ms = self.clock.deadline_ms(self.settings.hot_ttl);
+        let hot_ttl = self.settings.hot_ttl;
+        let expires_ms = (!hot_ttl.is_zero()).then(|| self.clock.deadline_ms(hot_ttl));
         self.cache.rehome(|key| view.owns(key.as_bytes()), expires_ms);
     }
 }

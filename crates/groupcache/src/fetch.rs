@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::{
-    Answer, Key, Peer, PeerError, PeerReply, PeerRequest, Reply, Source, Value,
+    Answer, BoxError, Key, Peer, PeerError, PeerReply, PeerRequest, Reply, Source, Value,
     cache::{Entry, Place, Reader},
     core::{Boarding, Core, Departure},
     flight::{FlightKey, Outcome, Pilot, landed},
@@ -34,7 +34,7 @@ impl<V: Value> Core<V> {
         digest: u64,
         runtime: &Handle,
     ) -> Departure<V> {
-        let (pilot, permit) = match self.board(FlightKey::fetch(key.clone()), Reader::Caller) {
+        let (pilot, permit) = match self.board(FlightKey::fetch(key.clone()), Reader::Caller, None) {
             Boarding::Lead(pilot, permit) => (pilot, permit),
             Boarding::Done(departure) => return departure,
         };
@@ -60,18 +60,28 @@ impl<V: Value> Fetch<V> {
                 self.publish(value, weight);
             }
             Err(PeerError::Answered(error)) => {
-                counters.peer_loads.count();
+                counters.peer_load_errors.count();
+                drop(self.permit);
                 self.pilot.finish(Err(error));
             }
             Err(PeerError::Failed(cause)) => {
                 counters.peer_errors.count();
-                tracing::warn!(group = %self.core.name, key = %self.key, %cause, "peer failed, loading here");
+                self.tell_of_failure(&cause);
                 self.fall_back();
             }
             Err(PeerError::KeyNotCarried) => {
                 counters.keys_not_carried.count();
                 self.fall_back();
             }
+        }
+    }
+
+    /// A dead peer fails every fetch: one line a second says so, the rest is for those who look closer.
+    fn tell_of_failure(&self, cause: &BoxError) {
+        let (group, key) = (&self.core.name, &self.key);
+        match self.core.peer_warnings.due(self.core.clock.coarse_ms()) {
+            true => tracing::warn!(%group, %key, %cause, "a peer failed, loading here"),
+            false => tracing::debug!(%group, %key, %cause, "a peer failed, loading here"),
         }
     }
 
@@ -83,26 +93,28 @@ impl<V: Value> Fetch<V> {
     }
 
     fn publish(self, value: V, weight: usize) {
-        let Fetch { core, key, pilot, digest, .. } = self;
+        let Fetch { core, key, pilot, digest, permit, .. } = self;
+        drop(permit);
         let mirrored = !core.settings.hot_ttl.is_zero() && core.settings.hot_admission.admit(&key, weight);
         if !mirrored || !core.cache.fits(weight) {
             return pilot.finish(Ok(Answer { value, source: Source::Peer }));
         }
         let value = value.detach();
         let entry = Entry { value: value.clone(), loaded: false, expires_ms: 0 };
+        let now_ms = core.clock.coarse_ms();
         let place = || core.place_of_fetched(digest);
         let answer = Answer { value, source: Source::Peer };
-        drop(pilot.publish(Ok(answer), |_| core.cache.insert(key, weight, entry, place)));
+        drop(pilot.publish(Ok(answer), |_| core.cache.insert(key, weight, entry, now_ms, place)));
     }
 
     /// The owner could not be asked, so its key is loaded here: one more origin call rather than an error.
     fn fall_back(self) {
         let Fetch { core, key, pilot, permit, runtime, .. } = self;
         runtime.clone().spawn(async move {
-            // Our place among the fetches is held to the end, so that all who wait for it get what is loaded.
-            let outcome = core.load(key, Reader::Caller, &runtime).outcome().await;
+            // The fetch is held to the end, so that all who wait for it get what is loaded. Its permit is the load's now:
+            // a second one might not be had, and a dead peer would be an error.
+            let outcome = core.load(key, Reader::Caller, &runtime, Some(permit)).outcome().await;
             pilot.finish(outcome);
-            drop(permit);
         });
     }
 }

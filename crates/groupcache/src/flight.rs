@@ -53,7 +53,7 @@ pub(crate) fn landed<V>(result: Result<Outcome<V>, Abandoned>) -> Outcome<V> {
     result.unwrap_or_else(|Abandoned| {
         Err(Error::with_message(
             ErrorKind::LoadFailed,
-            "the load was dropped before it ended, with its runtime perhaps",
+            "the load was dropped before it ended: its runtime is gone, or has no timer",
         ))
     })
 }

@@ -20,6 +20,7 @@ mod peer;
 mod permit;
 mod placement;
 mod registry;
+mod seldom;
 mod served;
 mod stats;
 mod value;
@@ -29,6 +30,7 @@ pub use bytes::Bytes;
 pub use crate::{
     answer::{Answer, Source},
     builder::GroupBuilder,
+    clock::Clock,
     error::{BoxError, ConfigError, Error, ErrorKind},
     get::{Detailed, Get},
     group::Group,

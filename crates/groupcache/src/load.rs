@@ -10,12 +10,19 @@ use crate::{
     core::{Boarding, Core, Departure},
     flight::{FlightKey, Pilot},
     panic::{caught, caught_loading},
+    permit::Permit,
 };
 
 impl<V: Value> Core<V> {
-    /// Joins the load of `key` or starts it.
-    pub(crate) fn load(self: &Arc<Self>, key: Key, reader: Reader, runtime: &Handle) -> Departure<V> {
-        let (pilot, permit) = match self.board(FlightKey::load(key.clone()), reader) {
+    /// Joins the load of `key` or starts it, with the `permit` of a fetch that failed or with one of its own.
+    pub(crate) fn load(
+        self: &Arc<Self>,
+        key: Key,
+        reader: Reader,
+        runtime: &Handle,
+        permit: Option<Permit>,
+    ) -> Departure<V> {
+        let (pilot, permit) = match self.board(FlightKey::load(key.clone()), reader, permit) {
             Boarding::Lead(pilot, permit) => (pilot, permit),
             Boarding::Done(departure) => return departure,
         };
@@ -23,8 +30,9 @@ impl<V: Value> Core<V> {
         let core = self.clone();
         runtime.spawn(async move {
             let loaded = core.call_loader(key.clone()).await;
-            core.land_loaded(pilot, key, loaded);
+            // Before anybody is told: whoever asks for the next key at once finds the permit free.
             drop(permit);
+            core.land_loaded(pilot, key, loaded);
         });
         Departure::Waiting(passenger)
     }
@@ -50,8 +58,10 @@ impl<V: Value> Core<V> {
                 self.counters.local_loads.count();
                 let entry = Entry { value: value.clone(), loaded: true, expires_ms: 0 };
                 let answer = Answer { value, source: Source::Origin };
+                let now_ms = self.clock.coarse_ms();
                 let place = || self.place_of_loaded(&key);
-                let evicted = pilot.publish(Ok(answer), |_| self.cache.insert(key.clone(), weight, entry, place));
+                let evicted =
+                    pilot.publish(Ok(answer), |_| self.cache.insert(key.clone(), weight, entry, now_ms, place));
                 drop(evicted);
             }
             Err(error) => {
@@ -73,12 +83,12 @@ impl<V: Value> Core<V> {
 
     /// What an entry of this value is charged, in bytes; an error if the value is too large for the group.
     pub(crate) fn weigh(&self, key: &Key, value: &V) -> Result<usize, Error> {
-        let weight = caught("the weigher", || (self.settings.weigher)(key, value))?;
-        if weight > self.settings.value_bytes_max {
+        let (bytes, weight) = caught("the weigher", || (value.weight(), (self.settings.weigher)(key, value)))?;
+        if bytes > self.settings.value_bytes_max {
             return Err(Error::with_message(
                 ErrorKind::ValueTooLarge,
                 format!(
-                    "the value of {weight} bytes is larger than the {} that the group takes",
+                    "the value of {bytes} bytes is larger than the {} that the group takes",
                     self.settings.value_bytes_max
                 ),
             ));

@@ -46,13 +46,24 @@ impl<V> Loaded<V> {
 
 /// Why a load brought no value. Any error turns into one with `?`; so it is not itself an [`Error`](std::error::Error).
 ///
-/// Our own [`Error`] is recognised: where a loader asks another group, that group's "not found" stays a "not found".
+/// Our own [`Error`] is recognised: where a loader asks another group, that group's "not found" stays a "not found", and so
+/// do overload, a value too large and a load that failed or took too long. Its other errors are a failed load here.
 pub struct LoadError(Error);
 
 impl LoadError {
     /// The origin has no such key.
     pub fn not_found() -> Self {
         LoadError(Error::new(ErrorKind::NotFound))
+    }
+
+    /// What holds for the other group's key holds for ours. That our loader gave it too long a key or too short a time is
+    /// our loader's failure.
+    fn of_another_group(error: Error) -> Self {
+        use ErrorKind::{LoadFailed, LoadTimedOut, NotFound, Overloaded, ValueTooLarge};
+        match error.kind() {
+            NotFound | Overloaded | ValueTooLarge | LoadTimedOut | LoadFailed => LoadError(error),
+            _ => LoadError(Error::with_source(LoadFailed, error)),
+        }
     }
 
     pub(crate) fn into_error(self) -> Error {
@@ -63,7 +74,7 @@ impl LoadError {
 impl<E: Into<BoxError>> From<E> for LoadError {
     fn from(error: E) -> Self {
         match error.into().downcast::<Error>() {
-            Ok(ours) => LoadError(*ours),
+            Ok(ours) => LoadError::of_another_group(*ours),
             Err(other) => LoadError(Error::with_source(ErrorKind::LoadFailed, other)),
         }
     }
@@ -197,6 +208,12 @@ mod tests {
     fn an_error_of_ours_keeps_its_kind() {
         let error = LoadError::from(Error::new(ErrorKind::NotFound)).into_error();
         assert!(error.is_not_found());
+    }
+
+    #[test]
+    fn a_deadline_inside_the_loader_is_a_failed_load() {
+        let error = LoadError::from(Error::new(ErrorKind::DeadlineExceeded)).into_error();
+        assert_eq!(error.kind(), ErrorKind::LoadFailed);
     }
 
     #[test]

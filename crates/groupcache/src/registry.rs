@@ -12,7 +12,7 @@ use crate::{ConfigError, GroupBuilder, Loader, Members, ServedGroup, clock::Cloc
 pub struct Groups {
     members: Members,
     /// One for all groups of a node, so that it ticks once.
-    clock: Arc<Clock>,
+    clock: Clock,
     by_name: Arc<RwLock<ByName>>,
 }
 
@@ -21,7 +21,12 @@ type ByName = HashMap<Arc<str>, Arc<dyn ServedGroup>>;
 impl Groups {
     /// No groups yet, at a node with these members.
     pub fn new(members: Members) -> Self {
-        Groups { members, clock: Arc::default(), by_name: Arc::default() }
+        Groups::with_clock(members, Clock::system())
+    }
+
+    /// As [`new`](Groups::new), with a clock of your choice: tests that pause tokio's time want [`Clock::tokio`].
+    pub fn with_clock(members: Members, clock: Clock) -> Self {
+        Groups { members, clock, by_name: Arc::default() }
     }
 
     /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`with`](crate::with) or
@@ -45,6 +50,12 @@ impl Groups {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// Takes a group out, so that its name is free and peers are served from it no more. Handles of it go on. Says
+    /// whether there was one.
+    pub fn remove(&self, name: &str) -> bool {
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
+    }
+
     /// Has peers served from `group`. A built [`Group`](crate::Group) is registered already; this is for a
     /// [`ServedGroup`] of your own.
     ///
@@ -62,7 +73,7 @@ impl Groups {
 }
 
 impl Groups {
-    pub(crate) fn clock(&self) -> &Arc<Clock> {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Stats {
     /// Gets, those that came from peers included.
     pub gets: u64,
-    /// Gets answered from main or hot at once.
+    /// Gets answered from main or hot.
     pub cache_hits: u64,
     /// Gets that found nothing cached.
     pub loads: u64,
@@ -17,8 +17,10 @@ pub struct Stats {
     pub local_loads: u64,
     /// Loads here that brought none: the loader failed, found nothing, took too long or brought too much.
     pub local_load_errors: u64,
-    /// Fetches that their owner answered, with a value or with its loader's error.
+    /// Values that owners sent.
     pub peer_loads: u64,
+    /// Fetches that their owner answered with an error, such as "not found".
+    pub peer_load_errors: u64,
     /// Fetches that failed on the way, so that the value was loaded here.
     pub peer_errors: u64,
     /// Gets that came from peers.
@@ -27,6 +29,8 @@ pub struct Stats {
     pub keys_not_carried: u64,
     /// Gets refused because too many loads were under way.
     pub overloads: u64,
+    /// Loads and fetches under way now.
+    pub under_way: u64,
     /// Entries that this node owns.
     pub main: CacheStats,
     /// Copies of entries that it does not own.
@@ -62,11 +66,14 @@ impl CacheStats {
 /// The counters off the hit path; hits are counted in the cache's shards, under the lock that a look-up takes anyway.
 #[derive(Default)]
 pub(crate) struct Counters {
+    /// Hits of the second look.
+    pub(crate) late_hits: Counter,
     pub(crate) loads: Counter,
     pub(crate) loads_deduped: Counter,
     pub(crate) local_loads: Counter,
     pub(crate) local_load_errors: Counter,
     pub(crate) peer_loads: Counter,
+    pub(crate) peer_load_errors: Counter,
     pub(crate) peer_errors: Counter,
     pub(crate) server_requests: Counter,
     pub(crate) keys_not_carried: Counter,
@@ -92,16 +99,18 @@ impl Counters {
         Stats {
             // Every get looks in main first, and nothing else counts there.
             gets: main.gets,
-            cache_hits: main.hits + hot.hits,
+            cache_hits: main.hits + hot.hits + self.late_hits.read(),
             loads: self.loads.read(),
             loads_deduped: self.loads_deduped.read(),
             local_loads: self.local_loads.read(),
             local_load_errors: self.local_load_errors.read(),
             peer_loads: self.peer_loads.read(),
+            peer_load_errors: self.peer_load_errors.read(),
             peer_errors: self.peer_errors.read(),
             server_requests: self.server_requests.read(),
             keys_not_carried: self.keys_not_carried.read(),
             overloads: self.overloads.read(),
+            under_way: 0,
             main,
             hot,
         }

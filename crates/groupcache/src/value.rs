@@ -41,8 +41,8 @@ pub trait Value: Clone + Send + Sync + Sized + 'static {
     /// Bytes that are no such value. The peer then counts as failed and the value is loaded here.
     fn decode(bytes: Bytes) -> Result<Self, BoxError>;
 
-    /// How many bytes of memory the value holds beyond its own `size_of`. Charged to the group's budget and checked
-    /// against its `max_value_bytes`.
+    /// How many bytes of memory the value holds beyond its own `size_of`, once it is [detached](Value::detach). Charged to
+    /// the group's budget and checked against its `max_value_bytes`.
     fn weight(&self) -> usize;
 
     /// The value in memory of its own, called once before it is cached. A value that is a slice of a larger buffer
@@ -85,7 +85,8 @@ impl Value for String {
     }
 
     fn weight(&self) -> usize {
-        self.capacity()
+        // Not the capacity: it is the length once the value is detached.
+        self.len()
     }
 
     fn detach(mut self) -> Self {

@@ -202,6 +202,62 @@ async fn too_many_loads_at_once_are_refused_and_the_rest_go_on() {
     assert_eq!(group.get("c").await.unwrap(), "c");
 }
 
+/// The one permit is free again before the value is handed out, so that a caller's next get never finds it taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_get_after_another_is_never_an_overload() {
+    let group = alone(&Origin::echo()).max_concurrent(1).max_bytes(0).build().unwrap();
+    for number in 0..2_000 {
+        group.get(&format!("key-{number}")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_under_way_however_a_load_ends() {
+    let origin = Origin::replying(|key| match key.as_bytes() {
+        b"panic" => panic!("a planned panic"),
+        b"fail" => Err("disk on fire".into()),
+        b"missing" => Err(LoadError::not_found()),
+        _ => Ok(Bytes::new()),
+    });
+    let group = alone(&origin).max_concurrent(1).build().unwrap();
+    for key in ["panic", "fail", "missing", "fine"] {
+        let _ = group.get(key).await;
+        assert_eq!(group.stats().under_way, 0, "{key}");
+    }
+    assert_eq!(group.stats().overloads, 0);
+}
+
+#[tokio::test]
+async fn text_is_charged_what_it_holds_and_not_what_it_was_built_in() {
+    let groups = Groups::new(Members::alone());
+    let loader = from_fn(|_| async {
+        let mut text = String::with_capacity(1 << 20);
+        text.push_str("ten bytes.");
+        Ok(text)
+    });
+    let group: Group<String> = groups.group("texts", loader).max_value_bytes(10).build().unwrap();
+    assert_eq!(group.get("key").await.unwrap(), "ten bytes.");
+    let bytes = group.stats().main.bytes;
+    assert!(bytes < 1_000, "charged {bytes}");
+}
+
+#[tokio::test]
+async fn a_value_larger_than_a_shards_share_is_cached() {
+    let origin = Origin::replying(|_| Ok(vec![0; 5 << 20].into()));
+    let group = alone(&origin).build().unwrap();
+    group.get("key").await.unwrap();
+    group.get("key").await.unwrap();
+    assert_eq!(origin.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_group_that_was_taken_out_frees_its_name() {
+    let groups = Groups::new(Members::alone());
+    support::group_of(&groups, &Origin::echo()).build().unwrap();
+    assert!(groups.remove(support::GROUP) && !groups.remove(support::GROUP));
+    support::group_of(&groups, &Origin::echo()).build().unwrap();
+}
+
 #[tokio::test]
 async fn an_answer_says_where_it_came_from() {
     let group = alone(&Origin::echo()).build().unwrap();

@@ -3,8 +3,8 @@
 mod support;
 
 use peercache_groupcache::{
-    Always, Bytes, ConfigError, Error, ErrorKind, Group, GroupBuilder, Groups, LoadError, Members, Never, PeerError,
-    PeerReply, Source,
+    Always, Bytes, Clock, ConfigError, Error, ErrorKind, Group, GroupBuilder, Groups, LoadError, Members, Never,
+    PeerError, PeerReply, Source,
 };
 use support::{GROUP, Net, Origin, group_of, ms};
 
@@ -29,7 +29,7 @@ impl Node {
         set: impl Fn(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
     ) -> Self {
         let members = Members::builder(name, net.clone()).peers(list.to_vec()).build().unwrap();
-        let groups = Groups::new(members.clone());
+        let groups = Groups::with_clock(members.clone(), Clock::tokio());
         net.add(name, &groups);
         let group = set(group_of(&groups, &origin)).build().unwrap();
         Node { members, groups, group, origin }
@@ -112,6 +112,53 @@ async fn what_a_failed_peer_owned_is_kept_briefly_as_a_hot_copy() {
     tokio::time::sleep(ms(110)).await;
     assert_eq!(a.source(&key).await, Source::Origin);
     assert_eq!(a.group.stats().peer_errors, 2);
+}
+
+#[tokio::test]
+async fn a_dead_peer_is_no_overload() {
+    let net = Net::default();
+    let a = Node::with(&net, "a", &AB, Origin::echo(), |group| group.max_concurrent(1));
+    let key = key_of("b", &AB);
+    net.cut("b");
+    assert_eq!(a.source(&key).await, Source::Origin);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_peer_owned_lives_no_longer_than_a_hot_copy() {
+    let net = Net::default();
+    let a = Node::with(&net, "a", &AB, Origin::echo(), |group| group.fallback_ttl(ms(60_000)).hot_ttl(ms(1_000)));
+    let key = key_of("b", &AB);
+    net.cut("b");
+    a.source(&key).await;
+    tokio::time::sleep(ms(1_010)).await;
+    assert_eq!(a.source(&key).await, Source::Origin);
+}
+
+#[tokio::test]
+async fn what_is_loaded_while_the_key_changes_hands_is_not_main() {
+    let net = Net::default();
+    let a = Node::new(&net, "a", &["a"], Origin::gated());
+    let key = key_of("b", &AB);
+    let waiting = tokio::spawn({
+        let (group, key) = (a.group.clone(), key.clone());
+        async move { group.get(&key).await }
+    });
+    a.origin.called(1).await;
+    a.members.set(AB).unwrap();
+    a.origin.open(1);
+    assert_eq!(waiting.await.unwrap().unwrap(), key);
+    let stats = a.group.stats();
+    assert_eq!((stats.main.items, stats.hot.items), (0, 1));
+}
+
+#[tokio::test]
+async fn entries_that_changed_hands_go_where_no_copies_are_kept() {
+    let net = Net::default();
+    let a = Node::with(&net, "a", &["a"], Origin::echo(), |group| group.hot_ttl(ms(0)));
+    a.source(&key_of("b", &AB)).await;
+    a.members.set(AB).unwrap();
+    let stats = a.group.stats();
+    assert_eq!((stats.main.items, stats.hot.items, stats.main.bytes + stats.hot.bytes), (0, 0, 0));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use peercache_groupcache::{
-    BoxError, Bytes, Connect, Error, GroupBuilder, Groups, Key, LoadError, Members, Peer, PeerError, PeerReply,
+    BoxError, Bytes, Clock, Connect, Error, GroupBuilder, Groups, Key, LoadError, Members, Peer, PeerError, PeerReply,
     PeerRequest, Reply, Served, ServedGroup, with,
 };
 use tokio::sync::{Notify, Semaphore};
@@ -32,8 +32,10 @@ struct OriginShared {
     calls: AtomicUsize,
     called: Notify,
     gate: Option<Semaphore>,
-    reply: Box<dyn Fn(&Key) -> Result<Bytes, LoadError> + Send + Sync>,
+    reply: Box<Replying>,
 }
+
+type Replying = dyn Fn(&Key) -> Result<Bytes, LoadError> + Send + Sync;
 
 impl Origin {
     /// Answers at once, with the key.
@@ -90,7 +92,7 @@ impl Origin {
 
 /// A group of one node alone, loading from `origin`.
 pub fn alone(origin: &Origin) -> GroupBuilder<Bytes> {
-    group_of(&Groups::new(Members::alone()), origin)
+    group_of(&Groups::with_clock(Members::alone(), Clock::tokio()), origin)
 }
 
 pub fn group_of(groups: &Groups, origin: &Origin) -> GroupBuilder<Bytes> {
