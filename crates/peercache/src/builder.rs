@@ -1,6 +1,6 @@
 use std::fmt;
 
-use peercache_groupcache::{ConfigError, Connect, Groups, Members, MembersBuilder, Placement};
+use peercache_groupcache::{Clock, ConfigError, Connect, Groups, Members, MembersBuilder, Placement};
 use peercache_transport_http::{HttpPool, PeerServer};
 
 use crate::Node;
@@ -13,6 +13,7 @@ pub struct NodeBuilder {
     client_only: bool,
     placement: Option<Box<dyn FnOnce(MembersBuilder) -> MembersBuilder + Send>>,
     transport: Option<HttpPool>,
+    clock: Clock,
 }
 
 /// Why a node cannot be built as asked.
@@ -29,7 +30,14 @@ pub enum BuildError {
 
 impl NodeBuilder {
     pub(crate) fn new(self_name: String) -> Self {
-        NodeBuilder { self_name, peers: None, client_only: false, placement: None, transport: None }
+        NodeBuilder {
+            self_name,
+            peers: None,
+            client_only: false,
+            placement: None,
+            transport: None,
+            clock: Clock::system(),
+        }
     }
 
     /// The members' URLs, this node's own among them. Defaults to this node alone.
@@ -58,6 +66,13 @@ impl NodeBuilder {
         self
     }
 
+    /// The time that the node's groups go by. Defaults to [`Clock::system`]; tests that pause tokio's time want
+    /// [`Clock::tokio`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Checks the list and builds the ring. Nothing is sent and nothing is spawned.
     ///
     /// # Errors
@@ -78,7 +93,7 @@ impl NodeBuilder {
         if let Some(place) = self.placement {
             members = place(members);
         }
-        let groups = Groups::new(members.build()?);
+        let groups = Groups::with_clock(members.build()?, self.clock);
         let peer_server = PeerServer::new(groups.clone()).node_id(node_id).base_path(base_path)?;
         Ok(Node::new(groups, peer_server))
     }

@@ -14,14 +14,16 @@ pub use crate::{
 
 #[cfg(feature = "groupcache")]
 pub use peercache_groupcache::{
-    Always, Answer, BoxError, Bytes, CacheStats, ConfigError, Connect, Detailed, Error, ErrorKind, FromFn, Get,
+    Always, Answer, BoxError, Bytes, CacheStats, Clock, ConfigError, Connect, Detailed, Error, ErrorKind, FromFn, Get,
     GolangPlacement, Group, GroupBuilder, Groups, HotAdmission, IntoLoaded, Key, LoadError, Loaded, Loader,
     MEMBERS_MAX, Members, MembersBuilder, NativePlacement, Never, OneIn, Peer, PeerError, PeerReply, PeerRequest,
     Placement, Reply, Ring, Served, ServedGroup, Source, Stats, Value, View, With, from_fn, with,
 };
 
 #[cfg(feature = "http")]
-pub use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, PeerServer, Server};
+pub use peercache_transport_http::{
+    BuildError as TransportError, Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server,
+};
 
 /// A key's owner among names: `peercache-consistenthash`.
 #[cfg(feature = "consistenthash")]

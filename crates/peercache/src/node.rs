@@ -38,7 +38,8 @@ impl Node {
         self.shared.groups.group(name, loader)
     }
 
-    /// Serves peers on `listener` until [`shutdown`](Node::shutdown), with the limits that [`Server`] has by default.
+    /// Serves peers on `listener` until [`shutdown`](Node::shutdown), with the limits that [`Server`] has by default; for
+    /// others, serve [`router`](Node::router) with a `Server` of your own.
     /// The future owns what it needs: spawn it.
     ///
     /// # Errors

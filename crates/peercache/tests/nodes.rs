@@ -101,6 +101,7 @@ async fn one_key_in_flight_on_both_sides_at_once_is_answered_on_both() {
     a.node.set_peers(&list).unwrap();
     b.node.set_peers(&list).unwrap();
     let second = [get(&a), get(&b)];
+    watched(until(|| a.group.stats().gets + b.group.stats().gets >= 4)).await;
     origin.open(10);
     for answer in first.into_iter().chain(second) {
         assert_eq!(watched(answer).await.unwrap().unwrap(), "key");
@@ -206,6 +207,23 @@ async fn an_owner_without_the_group_is_a_failed_peer_and_not_a_missing_key() {
     let key = key_of(&list[1], &a);
     let answer = watched(a.group.get(&key).detailed()).await.unwrap();
     assert_eq!((answer.source, a.group.stats().peer_errors), (Source::Origin, 1));
+}
+
+/// Slow is not silent: a load that takes three times what a peer may be silent is waited for.
+#[tokio::test]
+async fn thirty_readers_of_a_key_that_takes_three_seconds_get_thirty_answers_from_one_load() {
+    let origin = Origin::slow(Duration::from_secs(3));
+    let nodes = cluster::<3>(&origin).await;
+    let mut readers = Vec::new();
+    for reader in 0..30 {
+        let group = nodes[reader % 3].group.clone();
+        readers.push(tokio::spawn(async move { group.get("slow").await }));
+    }
+    for reader in readers {
+        assert_eq!(watched(reader).await.unwrap().unwrap(), "slow");
+    }
+    assert_eq!(origin.calls(), 1);
+    assert_eq!(nodes.iter().map(|node| node.group.stats().peer_errors).sum::<u64>(), 0);
 }
 
 #[tokio::test]

@@ -28,13 +28,19 @@ pub struct Origin {
 struct OriginShared {
     calls: Mutex<HashMap<Key, usize>>,
     gate: Option<Semaphore>,
+    delay: Duration,
 }
 
 impl Origin {
     /// Calls wait until [`open`](Origin::open) lets them through.
     pub fn gated() -> Self {
         let gate = Some(Semaphore::new(0));
-        Origin { shared: Arc::new(OriginShared { calls: Mutex::default(), gate }) }
+        Origin { shared: Arc::new(OriginShared { gate, ..OriginShared::default() }) }
+    }
+
+    /// Each call takes so long.
+    pub fn slow(delay: Duration) -> Self {
+        Origin { shared: Arc::new(OriginShared { delay, ..OriginShared::default() }) }
     }
 
     pub fn open(&self, calls: usize) {
@@ -55,6 +61,7 @@ impl Origin {
         if let Some(gate) = &self.shared.gate {
             gate.acquire().await?.forget();
         }
+        tokio::time::sleep(self.shared.delay).await;
         match key.as_str().unwrap_or_default() {
             "missing" => Err(LoadError::not_found()),
             "failing" => Err("disk on fire".into()),
