@@ -1,0 +1,195 @@
+use std::{fmt::Display, time::Duration};
+
+use clap::{CommandFactory, Parser, builder::FalseyValueParser, error::ErrorKind};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use crate::origin::OriginUrl;
+
+/// Fathers at the barracks gate ask what their sons have become: a service whose processes share one cache.
+///
+/// Every flag can also be given as an environment variable (--peer-listen is ROLE_PEER_LISTEN); flags win.
+#[derive(Debug, Parser)]
+#[command(name = "role", version)]
+pub struct Config {
+    /// The front: where people ask
+    #[arg(long, env = "ROLE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9000", value_parser = address)]
+    pub listen: String,
+
+    /// Where peers ask
+    #[arg(long, env = "ROLE_PEER_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9090", value_parser = address)]
+    pub peer_listen: String,
+
+    /// Where operators ask
+    #[arg(long, env = "ROLE_ADMIN_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9190", value_parser = address)]
+    pub admin_listen: String,
+
+    /// This node as the peer list names it, letter for letter
+    #[arg(long, env = "ROLE_SELF_URL", value_name = "URL", default_value = "http://127.0.0.1:9090", value_parser = member)]
+    pub self_url: String,
+
+    /// All members, this node among them, separated by commas [default: this node alone]
+    #[arg(long, env = "ROLE_PEERS", value_name = "URL", value_delimiter = ',', value_parser = member)]
+    pub peers: Vec<String>,
+
+    /// Where roles come from: sqlite:PATH, postgres://USER@HOST/DATABASE or http://HOST:PORT/PATH?key={key}
+    #[arg(long, env = "ROLE_ORIGIN", value_name = "ORIGIN", default_value = "sqlite:roles.db", hide_env_values = true)]
+    pub origin: OriginUrl,
+
+    /// How much memory the cache may take: bytes, or KiB, MiB, GiB
+    #[arg(long, env = "ROLE_CACHE_BYTES", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    pub cache_bytes: usize,
+
+    /// The longest life of a copy at a node that does not own the key, in milliseconds; 0 keeps no copies
+    #[arg(long, env = "ROLE_HOT_TTL_MS", value_name = "MS", default_value = "30000", value_parser = millis::<0>)]
+    pub hot_ttl_ms: Duration,
+
+    /// The longest load at the origin, in milliseconds
+    #[arg(long, env = "ROLE_LOAD_TIMEOUT_MS", value_name = "MS", default_value = "30000", value_parser = millis::<1>)]
+    pub load_timeout_ms: Duration,
+
+    /// The longest silence of a peer before this node turns elsewhere, in milliseconds
+    #[arg(long, env = "ROLE_PEER_TIMEOUT_MS", value_name = "MS", default_value = "1000", value_parser = millis::<30>)]
+    pub peer_timeout_ms: Duration,
+
+    /// What this node asks its peers with, and how keys are placed: native or golang
+    #[arg(long, env = "ROLE_DIALECT", value_name = "DIALECT", default_value = "native", value_parser = dialect)]
+    pub dialect: Dialect,
+
+    /// What is written to standard error: a level, or levels by module such as info,peercache=debug
+    #[arg(long, env = "ROLE_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
+    pub log: Targets,
+
+    /// Exit as soon as standard input ends, so that this process does not outlive the one that started it
+    #[arg(long, env = "ROLE_EXIT_WITH_STDIN", value_parser = FalseyValueParser::new())]
+    pub exit_with_stdin: bool,
+}
+
+/// Which cluster this node joins: one of its own kind, or one of golang/groupcache processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The exchange and the placement of peercache.
+    Native,
+    /// The exchange and the placement of golang/groupcache.
+    Golang,
+}
+
+impl Config {
+    /// The flags and variables this process was started with. What is wrong with them ends it with a sentence that says
+    /// what to write instead.
+    pub fn read() -> Self {
+        let config = Config::parse();
+        if !config.members().contains(&config.self_url) {
+            Config::refuse(format!(
+                "--peers does not name this node, {}; add it to --peers, or write --self-url as it stands there",
+                config.self_url
+            ));
+        }
+        config
+    }
+
+    /// Ends this process as a wrong flag does.
+    pub fn refuse(sentence: impl Display) -> ! {
+        Config::command().error(ErrorKind::ValueValidation, sentence).exit()
+    }
+
+    /// The member list to begin with.
+    pub fn members(&self) -> Vec<String> {
+        match self.peers.is_empty() {
+            true => vec![self.self_url.clone()],
+            false => self.peers.clone(),
+        }
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let well_formed = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    match well_formed {
+        true => Ok(text.to_owned()),
+        false => Err("write HOST:PORT, such as 127.0.0.1:9000".to_owned()),
+    }
+}
+
+/// A member's name, kept letter for letter: it is compared, not interpreted.
+fn member(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    match name.split_once("://") {
+        Some(("http", rest)) if !rest.is_empty() => Ok(name.to_owned()),
+        Some(("https", rest)) => Err(format!("role speaks to its peers without TLS; write http://{rest}")),
+        None if !name.is_empty() => Err(format!("write it with its scheme, http://{name}")),
+        _ => Err("write a member as http://HOST:PORT, several with a comma between them".to_owned()),
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let (digits, unit) =
+        UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).unwrap_or((text, 1));
+    let bytes = digits.trim_end().parse().ok().and_then(|count: usize| count.checked_mul(unit));
+    bytes.ok_or_else(|| "write a number of bytes, or one with KiB, MiB or GiB behind it, such as 64MiB".to_owned())
+}
+
+fn millis<const MIN: u64>(text: &str) -> Result<Duration, String> {
+    /// Some 49 days: beyond what anybody waits for, and far from the end of every clock.
+    const MAX: u64 = u32::MAX as u64;
+    match text.parse() {
+        Ok(ms @ ..=MAX) if ms >= MIN => Ok(Duration::from_millis(ms)),
+        _ => Err(format!("write milliseconds, {MIN} to {MAX}, without a unit")),
+    }
+}
+
+fn dialect(text: &str) -> Result<Dialect, String> {
+    match text {
+        "native" => Ok(Dialect::Native),
+        "golang" => Ok(Dialect::Golang),
+        _ => Err("write native (peers are role, too) or golang (peers run golang/groupcache)".to_owned()),
+    }
+}
+
+fn log_filter(text: &str) -> Result<Targets, String> {
+    // A lone word that is no level would be taken for a module, and a misspelt level would turn all others off.
+    let well_formed = text.split(',').all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
+    let filter = text.parse().ok().filter(|_| well_formed);
+    filter
+        .ok_or_else(|| "write off, error, warn, info, debug or trace, also by module: info,peercache=debug".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_of_two() {
+        let sizes = ["0", "123", "1KiB", "64MiB", "1 GiB"].map(|text| size(text).unwrap());
+        assert_eq!(sizes, [0, 123, 1 << 10, 64 << 20, 1 << 30]);
+    }
+
+    #[test]
+    fn sizes_that_mean_nothing_are_refused() {
+        for text in ["", "MiB", "1MB", "-1", "1.5GiB", "99999999999999GiB"] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_contract() {
+        let config = Config::parse_from(["role"]);
+        let shown = format!(
+            "{} {} {} {} {:?} {} {:?} {:?} {:?} {:?}",
+            config.listen,
+            config.peer_listen,
+            config.admin_listen,
+            config.self_url,
+            config.members(),
+            config.cache_bytes,
+            config.hot_ttl_ms,
+            config.load_timeout_ms,
+            config.peer_timeout_ms,
+            config.dialect,
+        );
+        assert_eq!(
+            shown,
+            "127.0.0.1:9000 127.0.0.1:9090 127.0.0.1:9190 http://127.0.0.1:9090 [\"http://127.0.0.1:9090\"] 1048576 \
+             30s 30s 1s Native"
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! What people ask: `/role` and `/raw`.
+use std::time::Duration;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{RawQuery, Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use peercache::{Answer, Error, ErrorKind, Group};
+
+use crate::{
+    form,
+    phase::{Phase, Phases},
+    text::Text,
+};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
+const CACHE_HEADER: &str = "x-cache";
+const TIMEOUT_HEADER: &str = "x-timeout-ms";
+/// The longest deadline a caller can set; a longer one means this.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a caller who came at a bad time should wait, in seconds.
+const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("1");
+
+/// The front of one node.
+pub fn router(roles: Group<Bytes>, phases: Phases) -> Router {
+    Router::new()
+        .route("/role", get(role))
+        .route("/raw", get(raw))
+        .fallback(async || (StatusCode::NOT_FOUND, "ask for /role?name=NAME or /raw?name=NAME\n"))
+        .layer(middleware::from_fn_with_state(phases, last_answer_when_draining))
+        .with_state(roles)
+}
+
+async fn role(State(roles): State<Group<Bytes>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let asked = match Asked::read(query.as_deref(), &headers) {
+        Ok(asked) => asked,
+        Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+    };
+    match asked.answer(&roles).await {
+        Ok(answer) => {
+            let sentence = ["老人家,你儿子".into(), asked.name.into(), ",现在是".into(), answer.value, "了!\n".into()];
+            found(answer.source, TEXT, Body::new(Text::new(sentence.into())))
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+async fn raw(State(roles): State<Group<Bytes>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let asked = match Asked::read(query.as_deref(), &headers) {
+        Ok(asked) => asked,
+        Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
+    };
+    match asked.answer(&roles).await {
+        Ok(answer) => found(answer.source, BYTES, Body::from(answer.value)),
+        Err(error) => refused(&error),
+    }
+}
+
+/// What a request asks for.
+struct Asked {
+    name: Vec<u8>,
+    deadline: Option<Duration>,
+}
+
+impl Asked {
+    fn read(query: Option<&str>, headers: &HeaderMap) -> Result<Self, &'static str> {
+        let name = form::field(query, "name").ok_or("write whom you ask for: ?name=NAME\n")?;
+        let deadline = headers.get(TIMEOUT_HEADER).map(milliseconds).transpose()?;
+        Ok(Asked { name, deadline })
+    }
+
+    async fn answer(&self, roles: &Group<Bytes>) -> Result<Answer<Bytes>, Error> {
+        let get = roles.get(&self.name);
+        match self.deadline {
+            Some(deadline) => get.timeout(deadline).detailed().await,
+            None => get.detailed().await,
+        }
+    }
+}
+
+fn milliseconds(value: &HeaderValue) -> Result<Duration, &'static str> {
+    let ms = value.to_str().ok().and_then(|text| text.parse().ok());
+    let ms = ms.ok_or("write x-timeout-ms as a number of milliseconds\n")?;
+    Ok(Duration::from_millis(ms).min(TIMEOUT_MAX))
+}
+
+fn found(source: peercache::Source, content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_HEADER, HeaderValue::from_static(source.as_str()));
+    response
+}
+
+fn refused(error: &Error) -> Response {
+    let (status, why) = match error.kind() {
+        ErrorKind::NotFound => (StatusCode::NOT_FOUND, "大伯,咱军营没这个人!\n"),
+        ErrorKind::LoadFailed => (StatusCode::BAD_GATEWAY, "the origin failed\n"),
+        ErrorKind::LoadTimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin took too long\n"),
+        ErrorKind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "not within x-timeout-ms\n"),
+        ErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "too busy; ask again a little later\n"),
+        ErrorKind::ValueTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the role is too long\n"),
+        ErrorKind::KeyTooLong => (StatusCode::URI_TOO_LONG, "the name is too long\n"),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made\n"),
+    };
+    if status.is_server_error() {
+        let error = anyhow::Error::new(error.clone());
+        tracing::warn!(status = status.as_u16(), "could not answer: {error:#}");
+    }
+    let mut response = (status, why).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECS);
+    }
+    response
+}
+
+/// Has callers whose connection would be closed soon open their next one elsewhere, rather than ask on it in vain.
+async fn last_answer_when_draining(State(phases): State<Phases>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if phases.now() == Phase::Draining {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_a_status_of_its_own() {
+        let kinds = [
+            (ErrorKind::NotFound, 404),
+            (ErrorKind::LoadFailed, 502),
+            (ErrorKind::LoadTimedOut, 504),
+            (ErrorKind::DeadlineExceeded, 504),
+            (ErrorKind::Overloaded, 503),
+            (ErrorKind::ValueTooLarge, 413),
+            (ErrorKind::KeyTooLong, 414),
+            (ErrorKind::Codec, 500),
+        ];
+        for (kind, status) in kinds {
+            let response = refused(&Error::new(kind));
+            assert_eq!(response.status().as_u16(), status, "{kind}");
+            assert!(!response.headers().contains_key(CACHE_HEADER), "{kind}");
+        }
+    }
+
+    #[test]
+    fn who_comes_at_a_bad_time_is_told_when_to_come_again() {
+        let response = refused(&Error::new(ErrorKind::Overloaded));
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
+}

@@ -1,0 +1,121 @@
+//! Where roles come from when no member has them cached.
+mod http;
+mod postgres;
+mod sqlite;
+
+use std::{fmt::Display, path::PathBuf, str::FromStr};
+
+use bytes::Bytes;
+use peercache::{Error, ErrorKind, Key, LoadError, Loaded, Loader};
+
+/// The one origin of this process, as the group's loader.
+pub enum Origin {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
+    Http(http::Http),
+}
+
+/// Where the origin is, checked but not yet asked.
+#[derive(Clone, Debug)]
+pub enum OriginUrl {
+    Sqlite(PathBuf),
+    /// Its `Debug` form keeps the password to itself.
+    Postgres(Box<tokio_postgres::Config>),
+    Http(http::Template),
+}
+
+impl Loader for Origin {
+    type Value = Bytes;
+
+    async fn load(&self, key: Key) -> Result<Loaded<Bytes>, LoadError> {
+        let role = match self {
+            Origin::Sqlite(database) => database.role(key).await?,
+            Origin::Postgres(database) => database.role(&key).await?,
+            Origin::Http(server) => server.role(&key).await?,
+        };
+        Ok(Loaded::new(role))
+    }
+}
+
+impl OriginUrl {
+    /// The origin there, which answers roles of at most `role_bytes_max` bytes. Nothing is opened before the first
+    /// load, and an origin that is away for a while is found again: the node outlives it.
+    pub fn origin(&self, role_bytes_max: usize) -> Result<Origin, reqwest::Error> {
+        Ok(match self {
+            OriginUrl::Sqlite(path) => Origin::Sqlite(sqlite::Sqlite::new(path.clone(), role_bytes_max)),
+            OriginUrl::Postgres(config) => Origin::Postgres(postgres::Postgres::new(config, role_bytes_max)),
+            OriginUrl::Http(template) => Origin::Http(http::Http::new(template.clone(), role_bytes_max)?),
+        })
+    }
+}
+
+impl FromStr for OriginUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
+        match scheme {
+            "sqlite" if rest.is_empty() || rest.starts_with("//") => {
+                Err("write sqlite:PATH with the path as it is, such as sqlite:roles.db or sqlite:/var/lib/roles.db"
+                    .into())
+            }
+            "sqlite" => Ok(OriginUrl::Sqlite(rest.into())),
+            "postgres" | "postgresql" => postgres::parse(text).map(|config| OriginUrl::Postgres(Box::new(config))),
+            "http" => http::Template::parse(text).map(OriginUrl::Http),
+            "https" => Err("role asks its origin without TLS; write http://HOST:PORT/PATH?key={key}".into()),
+            _ => Err("write sqlite:PATH, postgres://USER@HOST/DATABASE or http://HOST:PORT/PATH?key={key}".into()),
+        }
+    }
+}
+
+/// What SQL origins answer: how long the role is, and the role unless it is too long. The query leaves it out then, so
+/// that a role of a gigabyte costs no memory here.
+struct Row {
+    role_bytes: i64,
+    role: Option<Bytes>,
+}
+
+impl Row {
+    fn into_role(self, role_bytes_max: usize) -> Result<Bytes, LoadError> {
+        self.role.ok_or_else(|| too_large(self.role_bytes, role_bytes_max))
+    }
+}
+
+fn too_large(role_bytes: impl Display, role_bytes_max: usize) -> LoadError {
+    let message = format!("the role has {role_bytes} bytes, more than {role_bytes_max}");
+    Error::with_message(ErrorKind::ValueTooLarge, message).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence(text: &str) -> String {
+        text.parse::<OriginUrl>().unwrap_err()
+    }
+
+    #[test]
+    fn three_kinds_are_known_by_their_scheme() {
+        let parsed = ["sqlite:a b.db", "postgres://u@h/d", "http://h:1/p?key={key}"].map(str::parse::<OriginUrl>);
+        assert!(matches!(&parsed[0], Ok(OriginUrl::Sqlite(path)) if path.as_os_str() == "a b.db"));
+        assert!(matches!(&parsed[1], Ok(OriginUrl::Postgres(_))));
+        assert!(matches!(&parsed[2], Ok(OriginUrl::Http(_))));
+    }
+
+    #[test]
+    fn a_wrong_origin_is_told_what_to_write() {
+        assert!(sentence("mysql://h/d").contains("write sqlite:PATH, postgres://"));
+        assert!(sentence("roles.db").contains("write sqlite:PATH, postgres://"));
+        assert!(sentence("sqlite:").contains("write sqlite:PATH"));
+        assert!(sentence("sqlite://roles.db").contains("write sqlite:PATH"));
+        assert!(sentence("https://h/?key={key}").contains("write http://"));
+        assert!(sentence("http://h/").contains("{key}"));
+        assert!(sentence("postgres://u@h/d?sslmode=require").contains("sslmode"));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let origin: OriginUrl = "postgres://u:tell-nobody@h/d".parse().unwrap();
+        assert!(!format!("{origin:?}").contains("tell-nobody"));
+    }
+}

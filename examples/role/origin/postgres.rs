@@ -1,0 +1,133 @@
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use peercache::{Key, LoadError};
+use tokio::{sync::Semaphore, task::AbortHandle};
+use tokio_postgres::{
+    Client, Config, NoTls,
+    config::SslMode,
+    types::{ToSql, Type},
+};
+
+use super::Row;
+
+/// How many loads ask the server at once; others wait their turn. A server takes 100 connections unless told
+/// otherwise, and there are other nodes.
+const CONNECTIONS_MAX: usize = 8;
+/// How long the server may take to accept a connection, and to acknowledge what was sent to it, unless the URL says
+/// otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+
+const QUERY: &str =
+    "SELECT octet_length(role)::int8, CASE WHEN octet_length(role) <= $2 THEN role END FROM roles WHERE name = $1";
+
+/// A table `roles(name, role)` at a PostgreSQL server.
+pub struct Postgres {
+    config: Config,
+    role_bytes_max: usize,
+    turns: Semaphore,
+    /// Sessions nobody uses at the moment, at most [`CONNECTIONS_MAX`].
+    idle: Mutex<Vec<Session>>,
+}
+
+/// A connection and the task that drives it; both end together. A load that is given up drops its session, so no
+/// session is ever kept with an answer outstanding.
+struct Session {
+    client: Client,
+    driver: AbortHandle,
+}
+
+/// The settings in a URL.
+pub fn parse(url: &str) -> Result<Config, String> {
+    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        format!("{:#}; write postgres://USER:PASSWORD@HOST:PORT/DATABASE", anyhow::Error::new(error))
+    })?;
+    if config.get_hosts().is_empty() {
+        return Err("write the host: postgres://USER@HOST/DATABASE".to_owned());
+    }
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err("role speaks to PostgreSQL without TLS; leave sslmode=require out".to_owned());
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(UNACKNOWLEDGED_MAX);
+    }
+    Ok(config)
+}
+
+impl Postgres {
+    pub fn new(config: &Config, role_bytes_max: usize) -> Self {
+        let turns = Semaphore::new(CONNECTIONS_MAX);
+        Postgres { config: config.clone(), role_bytes_max, turns, idle: Mutex::default() }
+    }
+
+    /// The role of `name`. PostgreSQL's text is UTF-8 without NUL, so no other name is found.
+    pub async fn role(&self, name: &Key) -> Result<Bytes, LoadError> {
+        let name = match name.as_str() {
+            Ok(name) if !name.contains('\0') => name,
+            _ => return Err(LoadError::not_found()),
+        };
+        let _turn = self.turns.acquire().await?;
+        let row = self.read(name).await?;
+        row.ok_or_else(LoadError::not_found)?.into_role(self.role_bytes_max)
+    }
+
+    /// Asks on an idle session, and once more on a new one if that fails: the server may have been restarted since.
+    async fn read(&self, name: &str) -> Result<Option<Row>, tokio_postgres::Error> {
+        if let Some(session) = self.idle_session() {
+            match session.query(name, self.role_bytes_max).await {
+                Ok(row) => return Ok(self.keep(session, row)),
+                Err(error) => tracing::debug!(%error, "a kept connection to PostgreSQL failed; opening another"),
+            }
+        }
+        let session = Session::connect(&self.config).await?;
+        let row = session.query(name, self.role_bytes_max).await?;
+        Ok(self.keep(session, row))
+    }
+
+    fn idle_session(&self) -> Option<Session> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|session| !session.client.is_closed());
+        idle.pop()
+    }
+
+    fn keep<T>(&self, session: Session, answer: T) -> T {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        answer
+    }
+}
+
+impl Session {
+    async fn connect(config: &Config) -> Result<Self, tokio_postgres::Error> {
+        let (client, connection) = config.connect(NoTls).await?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::info!(%error, "a connection to PostgreSQL ended");
+            }
+        });
+        Ok(Session { client, driver: driver.abort_handle() })
+    }
+
+    async fn query(&self, name: &str, role_bytes_max: usize) -> Result<Option<Row>, tokio_postgres::Error> {
+        let role_bytes_max = i32::try_from(role_bytes_max).unwrap_or(i32::MAX);
+        let values: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&role_bytes_max, Type::INT4)];
+        let Some(row) = self.client.query_typed_opt(QUERY, &values).await? else {
+            return Ok(None);
+        };
+        let role: Option<&str> = row.try_get(1)?;
+        let role = role.map(|role| Bytes::copy_from_slice(role.as_bytes()));
+        Ok(Some(Row { role_bytes: row.try_get(0)?, role }))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

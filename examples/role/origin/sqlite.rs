@@ -1,0 +1,154 @@
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use peercache::{Key, LoadError};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, types::ValueRef};
+use tokio::sync::Semaphore;
+
+use super::Row;
+
+/// How many loads read the file at once, each in a thread of its own; others wait their turn. More would mostly wait
+/// for the same disk.
+const CONNECTIONS_MAX: usize = 4;
+
+const QUERY: &str =
+    "SELECT octet_length(role), CASE WHEN octet_length(role) <= ?2 THEN role END FROM roles WHERE name = ?1";
+
+/// A table `roles(name, role)` in an SQLite file.
+pub struct Sqlite {
+    pool: Arc<Pool>,
+    turns: Arc<Semaphore>,
+}
+
+struct Pool {
+    path: PathBuf,
+    role_bytes_max: usize,
+    /// Connections nobody uses at the moment, at most [`CONNECTIONS_MAX`].
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Sqlite {
+    pub fn new(path: PathBuf, role_bytes_max: usize) -> Self {
+        let pool = Pool { path, role_bytes_max, idle: Mutex::default() };
+        Sqlite { pool: Arc::new(pool), turns: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    }
+
+    /// The role of `name`. Names are text here, so one that is not UTF-8 is not found.
+    pub async fn role(&self, name: Key) -> Result<Bytes, LoadError> {
+        if name.as_str().is_err() {
+            return Err(LoadError::not_found());
+        }
+        let turn = self.turns.clone().acquire_owned().await?;
+        let pool = self.pool.clone();
+        tokio::task::spawn_blocking(move || {
+            // The turn ends with the read, even when the load that wanted it has timed out meanwhile.
+            let _turn = turn;
+            let row = pool.read(name.as_str()?)?;
+            row.ok_or_else(LoadError::not_found)?.into_role(pool.role_bytes_max)
+        })
+        .await?
+    }
+}
+
+impl Pool {
+    fn read(&self, name: &str) -> rusqlite::Result<Option<Row>> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = idle.map_or_else(|| self.connect(), Ok)?;
+        let row = self.query(&connection, name)?;
+        // Only a connection that has just worked is worth keeping.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        Ok(row)
+    }
+
+    /// Opens for writing, too, though nothing is written: after a crash of whoever did write, the next reader has to
+    /// roll the file back. A file on a read-only disk is opened read-only.
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    }
+
+    fn query(&self, connection: &Connection, name: &str) -> rusqlite::Result<Option<Row>> {
+        let role_bytes_max = i64::try_from(self.role_bytes_max).unwrap_or(i64::MAX);
+        connection
+            .prepare_cached(QUERY)?
+            .query_row((name, role_bytes_max), |row| {
+                let role = match row.get_ref(1)? {
+                    ValueRef::Text(role) | ValueRef::Blob(role) => Some(Bytes::copy_from_slice(role)),
+                    _ => None,
+                };
+                Ok(Row { role_bytes: row.get(0)?, role })
+            })
+            .optional()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peercache::{ErrorKind, Group, Node};
+
+    use super::{super::Origin, *};
+
+    fn file_with(rows: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("roles.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE roles(name TEXT PRIMARY KEY, role TEXT NOT NULL)").unwrap();
+        for row in rows {
+            connection.execute("INSERT INTO roles VALUES (?1, ?2)", *row).unwrap();
+        }
+        (dir, path)
+    }
+
+    /// A group that caches nothing, of roles of ten bytes.
+    fn roles(path: &std::path::Path) -> Group<Bytes> {
+        let node = Node::builder("http://127.0.0.1:1").build().unwrap();
+        let origin = Origin::Sqlite(Sqlite::new(path.to_owned(), 10));
+        node.group("roles", origin).max_bytes(0).build().unwrap()
+    }
+
+    async fn role(path: &std::path::Path, name: &(impl AsRef<[u8]> + ?Sized)) -> Result<Bytes, ErrorKind> {
+        roles(path).get(name).await.map_err(|error| error.kind())
+    }
+
+    #[tokio::test]
+    async fn any_text_is_a_name() {
+        let names = ["张三", "", "a'b", "a\0b", "a"];
+        let rows = names.map(|name| (name, "here"));
+        let (_dir, path) = file_with(&rows);
+        for name in names {
+            assert_eq!(role(&path, name).await.unwrap(), "here", "{name:?}");
+        }
+        for name in ["A", "a\0", "张三 ", "%"] {
+            assert_eq!(role(&path, name).await, Err(ErrorKind::NotFound), "{name:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_no_text_is_not_found() {
+        let (_dir, path) = file_with(&[]);
+        assert_eq!(role(&path, b"\xff").await, Err(ErrorKind::NotFound));
+    }
+
+    #[tokio::test]
+    async fn the_limit_counts_bytes_and_the_last_one_is_inside() {
+        let (_dir, path) = file_with(&[("ten", "排长排a"), ("eleven", "排长排ab"), ("none", "")]);
+        assert_eq!(role(&path, "ten").await.unwrap(), "排长排a");
+        assert_eq!(role(&path, "eleven").await, Err(ErrorKind::ValueTooLarge));
+        assert_eq!(role(&path, "none").await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_is_a_failed_load_until_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("roles.db");
+        let roles = roles(&path);
+        assert_eq!(roles.get("张三").await.unwrap_err().kind(), ErrorKind::LoadFailed);
+        assert!(!path.exists(), "asking makes no file");
+
+        let (_other, filled) = file_with(&[("张三", "班长")]);
+        std::fs::rename(filled, &path).unwrap();
+        assert_eq!(roles.get("张三").await.unwrap(), "班长");
+    }
+}

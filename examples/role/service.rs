@@ -1,0 +1,151 @@
+use std::{future::Future, io, time::Duration};
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use peercache::{BuildError, Dialect, GolangPlacement, Group, HttpPool, Node, Server};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin,
+    config::{self, Config},
+    front, open_files,
+    phase::{Phase, Phases},
+    signals::Signals,
+};
+
+const GROUP: &str = "personsrole_cache";
+/// The longest role, 32 MiB. A longer one is refused and never held whole.
+const ROLE_BYTES_MAX: usize = 32 << 20;
+
+/// How long a stopping node goes on taking requests, telling each caller that it is the last on its connection. Callers
+/// and load balancers use it to turn elsewhere before the port closes.
+const NOTICE: Duration = Duration::from_millis(500);
+/// How long requests that are under way may take to finish after that.
+const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// How long operators' own requests may take to finish when all else has.
+const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Runs one node until a signal stops it.
+pub async fn run(config: &Config) -> anyhow::Result<()> {
+    open_files::raise_limit();
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    // A member list that cannot be is a wrong flag like others.
+    let node = node(config).unwrap_or_else(|error| Config::refuse(format!("{error}; correct --self-url or --peers")));
+    let roles = group(config, &node)?;
+    let mut service = Service::start(config, node, roles).await?;
+    tokio::select! {
+        signal = signals.next() => tracing::info!("{signal}: draining; another signal exits at once"),
+        failure = service.failure() => return Err(failure),
+    }
+    tokio::select! {
+        () = service.drain() => Ok(()),
+        signal = signals.next() => Err(anyhow!("a second signal, {signal}, before all requests were finished")),
+    }
+}
+
+fn node(config: &Config) -> Result<Node, BuildError> {
+    let pool = HttpPool::builder().peer_timeout(config.peer_timeout_ms);
+    let node = Node::builder(&config.self_url).peers(config.members());
+    match config.dialect {
+        config::Dialect::Native => node.transport(pool.build()?).build(),
+        config::Dialect::Golang => {
+            node.transport(pool.dialect(Dialect::Golang).build()?).placement(GolangPlacement).build()
+        }
+    }
+}
+
+fn group(config: &Config, node: &Node) -> anyhow::Result<Group<Bytes>> {
+    let origin = config.origin.origin(ROLE_BYTES_MAX)?;
+    let group = node
+        .group(GROUP, origin)
+        .max_bytes(config.cache_bytes)
+        .max_value_bytes(ROLE_BYTES_MAX)
+        .load_timeout(config.load_timeout_ms)
+        .hot_ttl(config.hot_ttl_ms)
+        .build()?;
+    Ok(group)
+}
+
+/// The three listeners of a node at work.
+struct Service {
+    node: Node,
+    phases: Phases,
+    front: Listener,
+    peers: Listener,
+    admin: Listener,
+    front_stop: CancellationToken,
+    admin_stop: CancellationToken,
+}
+
+type Listener = JoinHandle<io::Result<()>>;
+
+impl Service {
+    async fn start(config: &Config, node: Node, roles: Group<Bytes>) -> anyhow::Result<Self> {
+        let front = listen("--listen", &config.listen).await?;
+        let peers = listen("--peer-listen", &config.peer_listen).await?;
+        let admin = listen("--admin-listen", &config.admin_listen).await?;
+        tracing::info!(
+            front = %front.local_addr()?,
+            peers = %peers.local_addr()?,
+            admin = %admin.local_addr()?,
+            "listening as {}",
+            config.self_url
+        );
+        let phases = Phases::new();
+        let (front_stop, admin_stop) = (CancellationToken::new(), CancellationToken::new());
+        let service = Service {
+            front: tokio::spawn(serve(front::router(roles, phases.clone()), front, &front_stop)),
+            peers: tokio::spawn(node.serve(peers)),
+            admin: tokio::spawn(serve(admin::router(node.clone(), phases.clone()), admin, &admin_stop)),
+            node,
+            phases,
+            front_stop,
+            admin_stop,
+        };
+        service.phases.enter(Phase::Ready);
+        Ok(service)
+    }
+
+    /// Waits for a listener to end by itself, which it should not.
+    async fn failure(&mut self) -> anyhow::Error {
+        let (which, ended) = tokio::select! {
+            ended = &mut self.front => ("front", ended),
+            ended = &mut self.peers => ("peer listener", ended),
+            ended = &mut self.admin => ("admin listener", ended),
+        };
+        match ended.map_err(io::Error::other).flatten() {
+            Ok(()) => anyhow!("the {which} ended"),
+            Err(error) => anyhow::Error::new(error).context(format!("the {which} failed")),
+        }
+    }
+
+    /// Finishes what is under way. Peers are served for as long as people are, since these may wait for a peer's load.
+    async fn drain(&mut self) {
+        self.phases.enter(Phase::Draining);
+        tokio::time::sleep(NOTICE).await;
+        let drained = timeout(DRAIN_MAX, async {
+            self.front_stop.cancel();
+            let _ = (&mut self.front).await;
+            self.node.shutdown();
+            let _ = (&mut self.peers).await;
+        });
+        if drained.await.is_err() {
+            tracing::warn!("some requests took longer than {DRAIN_MAX:?} and are cut off");
+        }
+        self.admin_stop.cancel();
+        let _ = timeout(ADMIN_DRAIN_MAX, &mut self.admin).await;
+    }
+}
+
+async fn listen(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; name a free one with {flag}"))
+}
+
+fn serve(
+    router: axum::Router,
+    listener: TcpListener,
+    stop: &CancellationToken,
+) -> impl Future<Output = io::Result<()>> + use<> {
+    Server::new(router).serve(listener, stop.clone().cancelled_owned())
+}
