@@ -1,0 +1,249 @@
+//! Three nodes: who loads, who fetches, and what happens when one of them is away.
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::{
+    cluster::{Cluster, client},
+    eventually,
+    origin::Origin,
+    within,
+};
+use tokio::task::JoinSet;
+
+async fn three_with(flags: &[&str]) -> (Cluster, Origin) {
+    let origin = Origin::start().await;
+    let template = origin.flag();
+    let flags = [flags, &["--origin", &template]].concat();
+    (Cluster::start(3, &flags).await, origin)
+}
+
+/// Asks for one key `count` times at once, all nodes in turn; the statuses that came, each once.
+async fn ask_at_once(cluster: &Cluster, key: &str, count: usize) -> (usize, BTreeSet<u16>) {
+    support::open_files(2 * count as u64 + 1_000);
+    let mut asked = JoinSet::new();
+    let clients: Vec<_> = (0..count).map(|_| client()).collect();
+    for (number, client) in clients.into_iter().enumerate() {
+        let url = format!("{}/raw?name={key}", cluster.nodes[number % cluster.nodes.len()].front);
+        asked.spawn(async move { client.get(url).send().await.unwrap().status().as_u16() });
+    }
+    let statuses = within("all answers", asked.join_all()).await;
+    (statuses.len(), statuses.into_iter().collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_at_once_are_one_load() {
+    let (cluster, origin) = three_with(&[]).await;
+    let answers = ask_at_once(&cluster, "hello", 1_000).await;
+    assert_eq!((answers, origin.loads("hello")), ((1_000, BTreeSet::from([200])), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_of_three_seconds_is_waited_for_by_all_and_done_once() {
+    let (cluster, origin) = three_with(&[]).await;
+    for owner in 0..3 {
+        let key = cluster.key_of(owner, "3 s ").await;
+        let answers = ask_at_once(&cluster, &key, 30).await;
+        assert_eq!((answers, origin.loads(&key)), ((30, BTreeSet::from([200])), 1), "owner {owner}");
+    }
+}
+
+#[tokio::test]
+async fn the_owner_answers_from_main_and_the_others_from_it() {
+    let (cluster, origin) = three_with(&["--hot-ttl-ms", "0"]).await;
+    let key = cluster.key_of(1, "k").await;
+    let mut briefs = Vec::new();
+    for node in [0, 0, 1, 2, 1] {
+        briefs.push(cluster.nodes[node].raw(&key).await.brief());
+    }
+    assert_eq!(briefs.join(", "), "200 peer, 200 peer, 200 main, 200 peer, 200 main");
+    assert_eq!(origin.loads(&key), 1);
+}
+
+#[tokio::test]
+async fn popular_keys_are_copied_and_copies_expire() {
+    let (cluster, _origin) = three_with(&["--hot-ttl-ms", "300"]).await;
+    let key = cluster.key_of(1, "k").await;
+    let answered_by = async |cache: &str| {
+        eventually(&format!("an answer from {cache}"), async || {
+            (cluster.nodes[0].raw(&key).await.cache.as_deref() == Some(cache)).then_some(())
+        })
+        .await;
+    };
+    answered_by("hot").await;
+    answered_by("peer").await;
+}
+
+#[tokio::test]
+async fn all_agree_about_every_owner_and_each_owns_some() {
+    let (cluster, _origin) = three_with(&[]).await;
+    let mut owners = BTreeSet::new();
+    for number in 0..60 {
+        let key = format!("user:{number}");
+        let named: BTreeSet<usize> = {
+            let mut named = BTreeSet::new();
+            for node in &cluster.nodes {
+                let owner = node.owner(&key).await;
+                named.extend(cluster.nodes.iter().position(|node| node.peer == owner));
+            }
+            named
+        };
+        assert_eq!(named.len(), 1, "{key}");
+        owners.extend(named);
+    }
+    assert_eq!(owners, BTreeSet::from([0, 1, 2]));
+}
+
+#[tokio::test]
+async fn every_key_arrives_through_its_owner_as_it_is() {
+    let (cluster, origin) = three_with(&[]).await;
+    let all: Vec<u8> = (0..=255).collect();
+    let mut keys: Vec<Vec<u8>> = [&all[..], b"", b".", b"..", b"/", b"//", b"+", b" ", b"a b", b"a+b", b"%2F", b"\xFF"]
+        .map(<[u8]>::to_vec)
+        .into();
+    keys.extend((0..=255).map(|byte| vec![byte]));
+    keys.sort();
+    keys.dedup();
+    for key in &keys {
+        for node in &cluster.nodes {
+            assert_eq!(node.raw(key).await.body, [b"the ", key.as_slice()].concat());
+        }
+        assert_eq!(origin.loads(key), 1, "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_owner_is_the_answer() {
+    let (cluster, origin) = three_with(&[]).await;
+    for (prefix, expected) in [("nobody", "404 -"), ("broken", "502 -"), ("too long", "413 -")] {
+        let key = cluster.key_of(2, prefix).await;
+        assert_eq!(cluster.nodes[0].raw(&key).await.brief(), expected, "{key}");
+        assert_eq!(origin.loads(&key), 1, "{key}: nobody else asked the origin");
+    }
+}
+
+#[tokio::test]
+async fn a_callers_deadline_is_not_a_failure_of_the_owner() {
+    let (cluster, origin) = three_with(&["--hot-ttl-ms", "0"]).await;
+    let key = cluster.key_of(2, "gated").await;
+    assert_eq!(cluster.nodes[0].raw_within(&key, 200).await.brief(), "504 -");
+    assert_eq!(cluster.nodes[1].raw_within(&key, 200).await.brief(), "504 -");
+    origin.open_gate();
+    eventually("the load at the owner", async || {
+        (cluster.nodes[2].raw_within(&key, 5).await.brief() == "200 main").then_some(())
+    })
+    .await;
+    assert_eq!(cluster.nodes[0].raw(&key).await.brief(), "200 peer");
+    assert_eq!(origin.loads(&key), 1);
+}
+
+#[tokio::test]
+async fn a_killed_node_is_not_missed_and_is_used_again_when_it_is_back() {
+    let (mut cluster, origin) = three_with(&["--hot-ttl-ms", "0"]).await;
+    let keys = cluster.keys_of(1, "k", 5).await;
+    cluster.nodes[1].process.kill().await;
+    for key in &keys {
+        for node in [0, 2] {
+            assert_eq!(cluster.nodes[node].raw(key).await.brief(), "200 origin", "{key}");
+        }
+        assert_eq!(origin.loads(key), 2, "{key}: once at each who is left");
+    }
+    cluster.restart(1).await;
+    eventually("the node being asked again", async || {
+        (cluster.nodes[0].raw(&keys[0]).await.brief() == "200 peer").then_some(())
+    })
+    .await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_frozen_node_holds_nobody_up() {
+    use rustix::process::Signal;
+
+    let (cluster, _origin) = three_with(&["--peer-timeout-ms", "200"]).await;
+    let keys = cluster.keys_of(1, "k", 3).await;
+    cluster.nodes[1].process.signal(Signal::STOP);
+    for key in &keys {
+        assert_eq!(cluster.nodes[0].raw(key).await.brief(), "200 origin", "{key}");
+    }
+    cluster.nodes[1].process.signal(Signal::CONT);
+}
+
+#[tokio::test]
+async fn a_list_is_changed_at_run_time() {
+    let (cluster, _origin) = three_with(&["--hot-ttl-ms", "0"]).await;
+    let names: Vec<&str> = cluster.nodes.iter().map(|node| node.peer.as_str()).collect();
+    let (all, two) = (format!("{names:?}"), format!("{:?}", &names[..2]));
+    assert_eq!(cluster.nodes[0].peers().await, all.replace(", ", ","));
+
+    let key = cluster.key_of(2, "k").await;
+    assert_eq!(cluster.nodes[0].raw(&key).await.brief(), "200 peer");
+    for node in &cluster.nodes[..2] {
+        assert_eq!(node.set_peers(&two).await, (204, String::new()));
+    }
+    assert_eq!(cluster.nodes[0].peers().await, two.replace(", ", ","));
+    let owner = cluster.owner(&key).await;
+    assert_eq!(cluster.nodes[owner].raw(&key).await.brief(), "200 origin", "the new owner loads");
+    assert_eq!(cluster.nodes[1 - owner].raw(&key).await.brief(), "200 peer");
+}
+
+#[tokio::test]
+async fn a_bad_list_is_refused_and_the_old_one_stays() {
+    let (cluster, _origin) = three_with(&[]).await;
+    let node = &cluster.nodes[0];
+    let before = node.peers().await;
+    let me = &node.peer;
+    for (list, sentence) in [
+        ("", "must be a JSON array"),
+        ("{}", "must be a JSON array"),
+        ("[1]", "must be a JSON array"),
+        ("[]", "empty"),
+        ("[\"http://127.0.0.1:1\"]", "must name this node"),
+        (&format!("[{me:?}, {me:?}]"), "twice"),
+        (&format!("[{me:?}, \"127.0.0.1:1\"]"), "http://"),
+        (&format!("[{me:?}, \"http://127.0.0.1:99999\"]"), "99999"),
+    ] {
+        let (status, said) = node.set_peers(list).await;
+        assert_eq!(status, 400, "{list}: {said}");
+        assert!(said.contains(sentence), "{list}: {said}");
+        assert_eq!(node.peers().await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_host_may_be_a_name() {
+    let (cluster, _origin) = three_with(&[]).await;
+    let node = &cluster.nodes[0];
+    let list = format!("[{:?},\"http://localhost:{}\"]", node.peer, &cluster.nodes[1].peer[17..]);
+    assert_eq!(node.set_peers(&list).await.0, 204);
+    assert_eq!(node.peers().await, list);
+    assert_eq!(node.set_peers("x".repeat(2 << 20)).await.0, 413, "a list has a longest length");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rings_that_disagree_cost_loads_and_hold_nobody_up() {
+    let (cluster, origin) = three_with(&[]).await;
+    let names: Vec<&str> = cluster.nodes.iter().map(|node| node.peer.as_str()).collect();
+    // The first gives away most keys, the second keeps all, the third knows one other.
+    for (node, list) in [(1, &names[1..2]), (2, &[names[2], names[0]][..])] {
+        assert_eq!(cluster.nodes[node].set_peers(format!("{list:?}")).await.0, 204);
+    }
+    let mut asked = JoinSet::new();
+    for number in 0..300 {
+        let url = format!("{}/raw?name=k{}", cluster.nodes[number % 3].front, number / 3);
+        asked.spawn(async move { reqwest::get(url).await.unwrap().status().as_u16() });
+    }
+    let statuses = within("all answers", asked.join_all()).await;
+    assert_eq!(statuses, vec![200; 300]);
+    let loads = (0..100).map(|number| origin.loads(format!("k{number}"))).max();
+    assert!(loads <= Some(3), "one load at each node at most, not {loads:?}");
+}
+
+#[tokio::test]
+async fn a_key_without_an_owner_to_ask_for_is_refused() {
+    let (cluster, _origin) = three_with(&[]).await;
+    let answer = client().get(format!("{}/owner", cluster.nodes[0].admin)).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let answer = client().get(format!("{}/healthz", cluster.nodes[0].admin)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}

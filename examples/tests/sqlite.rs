@@ -1,0 +1,145 @@
+//! `role` on SQLite, and the programs that make origins for it.
+mod support;
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use support::{
+    child::Process,
+    cluster::{Cluster, client},
+    eventually, within,
+};
+use tokio::{process::Command, task::JoinSet};
+
+/// Makes a file of soldiers and says what the program said.
+async fn seed(file: &Path, soldiers: usize) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_role-seed"));
+    command.arg("--out").arg(file).args(["--soldiers", &soldiers.to_string()]).kill_on_drop(true);
+    let output = within("role-seed", command.output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn node_on(file: &Path) -> Cluster {
+    Cluster::start(1, &["--origin", &format!("sqlite:{}", file.display())]).await
+}
+
+#[tokio::test]
+async fn a_seeded_file_knows_the_three_and_the_generated() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    assert_eq!(seed(&file, 5000).await, format!("5003 soldiers in {}\n", file.display()));
+    let cluster = node_on(&file).await;
+    for (name, role) in
+        [("张三", "班长"), ("李四", "排长"), ("王五", "连长"), ("小兵0001", "上等兵"), ("小兵5000", "列兵")]
+    {
+        let reply = cluster.nodes[0].role(name).await;
+        assert_eq!(String::from_utf8(reply.body).unwrap(), format!("老人家,你儿子{name},现在是{role}了!\n"));
+    }
+    for name in ["小兵5001", "赵六", "", "张三\0"] {
+        assert_eq!(cluster.nodes[0].role(name).await.brief(), "404 -", "{name:?}");
+    }
+    assert_eq!(cluster.nodes[0].role(b"\xFF").await.brief(), "404 -");
+}
+
+#[tokio::test]
+async fn seeding_again_makes_the_file_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    std::fs::write(&file, "this is no database").unwrap();
+    for soldiers in [7, 3] {
+        seed(&file, soldiers).await;
+    }
+    let count: i64 =
+        Connection::open(&file).unwrap().query_row("SELECT count(*) FROM roles", (), |row| row.get(0)).unwrap();
+    assert_eq!(count, 6);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[tokio::test]
+async fn a_file_that_comes_later_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    let cluster = node_on(&file).await;
+    assert_eq!(cluster.nodes[0].raw("张三").await.brief(), "502 -");
+    seed(&file, 0).await;
+    assert_eq!(cluster.nodes[0].raw("张三").await.brief(), "200 origin");
+}
+
+#[tokio::test]
+async fn a_role_that_is_too_long_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    seed(&file, 0).await;
+    let rows = Connection::open(&file).unwrap();
+    rows.execute("INSERT INTO roles VALUES ('longest', printf('%.*c', 33554432, 'x'))", ()).unwrap();
+    rows.execute("INSERT INTO roles VALUES ('too long', printf('%.*c', 100000000, 'x'))", ()).unwrap();
+    let cluster = node_on(&file).await;
+    assert_eq!(cluster.nodes[0].raw("longest").await.body.len(), 32 << 20);
+    assert_eq!(cluster.nodes[0].raw("too long").await.brief(), "413 -");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_cold_names_at_once_are_all_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    seed(&file, 200).await;
+    let cluster = node_on(&file).await;
+    let mut asked = JoinSet::new();
+    for number in 1..=200 {
+        let url = format!("{}/raw?name=小兵{number:04}", cluster.nodes[0].front);
+        asked.spawn(async move { client().get(url).send().await.unwrap().status().as_u16() });
+    }
+    assert_eq!(within("all answers", asked.join_all()).await, vec![200; 200]);
+}
+
+/// A started `role-origin` and its address.
+async fn origin(flags: &[&str]) -> (Process, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_role-origin"));
+    command.arg("--exit-with-stdin").args(flags);
+    let mut process = Process::start("role-origin", command);
+    let line = process.line().await;
+    let address = line.strip_prefix("listening on ").expect(&line).to_owned();
+    (process, address)
+}
+
+async fn text(url: String) -> (u16, String) {
+    let answer = client().get(url).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn an_origin_that_counts() {
+    let (_process, origin) = origin(&[]).await;
+    assert_eq!(text(format!("{origin}/role?key=张三")).await, (200, "班长".to_owned()));
+    assert_eq!(text(format!("{origin}/role?key=小兵and+more")).await.0, 200);
+    assert_eq!(text(format!("{origin}/role?key=%FF")).await.0, 404);
+    assert_eq!(text(format!("{origin}/role?key=%FF")).await.0, 404);
+    assert_eq!(text(format!("{origin}/role")).await.0, 400);
+    assert_eq!(text(format!("{origin}/count")).await.1, "4");
+    assert_eq!(text(format!("{origin}/count?key=%FF")).await.1, "2");
+    assert_eq!(text(format!("{origin}/count?key=")).await.1, "0");
+}
+
+#[tokio::test]
+async fn an_origin_as_slow_as_it_is_told_to_be() {
+    let (_process, origin) = origin(&["--delay-ms", "3600000"]).await;
+    let slow = tokio::spawn(text(format!("{origin}/role?key=slow")));
+    eventually("the question being counted", async || {
+        (text(format!("{origin}/count?key=slow")).await.1 == "1").then_some(())
+    })
+    .await;
+    let quick = client().put(format!("{origin}/delay?ms=0")).send().await.unwrap();
+    assert_eq!(quick.status(), 204);
+    assert_eq!(text(format!("{origin}/role?key=quick")).await.0, 404);
+    assert!(!slow.is_finished(), "it was asked when an answer took an hour");
+    slow.abort();
+    assert_eq!(client().put(format!("{origin}/delay?ms=much")).send().await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn an_origin_ends_with_its_standard_input() {
+    let (mut process, _) = origin(&[]).await;
+    process.close_stdin();
+    assert!(process.exited().await.success());
+}

@@ -1,0 +1,188 @@
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use reqwest::{Client, Response, StatusCode};
+use tokio::process::Command;
+
+use super::{child::Process, eventually, ports};
+
+/// Nodes of `role` that know each other, as real processes.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    flags: Vec<String>,
+}
+
+/// One node, which may be running.
+pub struct Node {
+    pub front: String,
+    pub peer: String,
+    pub admin: String,
+    pub process: Process,
+    client: Client,
+}
+
+/// What a node answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub cache: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl Cluster {
+    /// Starts `count` nodes with these flags beside those for their addresses, and waits until all are ready.
+    pub async fn start(count: usize, flags: &[&str]) -> Self {
+        Cluster::start_beside(&[], count, flags).await
+    }
+
+    /// As [`start`](Self::start), with members in their list that are no nodes of ours.
+    pub async fn start_beside(others: &[String], count: usize, flags: &[&str]) -> Self {
+        let addresses: Vec<[u16; 3]> = (0..count).map(|_| [ports::free(), ports::free(), ports::free()]).collect();
+        let peers: Vec<String> = addresses.iter().map(|ports| format!("http://127.0.0.1:{}", ports[1])).collect();
+        let peers = [peers.as_slice(), others].concat();
+        let mut flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        flags.extend(["--peers".to_owned(), peers.join(",")]);
+        let nodes: Vec<Node> = addresses.iter().map(|ports| Node::start(*ports, &flags)).collect();
+        for node in &nodes {
+            node.ready().await;
+        }
+        Cluster { nodes, flags }
+    }
+
+    /// Starts a node that has ended once more, on the same ports.
+    pub async fn restart(&mut self, index: usize) {
+        let old = &self.nodes[index];
+        let ports = [&old.front, &old.peer, &old.admin].map(|address| port(address));
+        let node = Node::start(ports, &self.flags);
+        node.ready().await;
+        self.nodes[index] = node;
+    }
+
+    /// The node that owns `key`, by the word of the first one.
+    pub async fn owner(&self, key: impl AsRef<[u8]>) -> usize {
+        let owner = self.nodes[0].owner(key).await;
+        self.nodes.iter().position(|node| node.peer == owner).unwrap_or_else(|| panic!("{owner:?} is no member"))
+    }
+
+    /// Keys that begin with `prefix` and are owned by the node `owner`.
+    pub async fn keys_of(&self, owner: usize, prefix: &str, count: usize) -> Vec<String> {
+        let mut keys = Vec::new();
+        for number in 0.. {
+            if keys.len() == count {
+                break;
+            }
+            let key = format!("{prefix}{number}");
+            if self.owner(&key).await == owner {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
+    /// As [`keys_of`](Self::keys_of), one.
+    pub async fn key_of(&self, owner: usize, prefix: &str) -> String {
+        self.keys_of(owner, prefix, 1).await.remove(0)
+    }
+}
+
+fn port(address: &str) -> u16 {
+    address.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+impl Node {
+    fn start(ports: [u16; 3], flags: &[String]) -> Self {
+        let [front, peer, admin] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+        let mut command = role();
+        command.args(["--listen", &front[7..], "--peer-listen", &peer[7..], "--admin-listen", &admin[7..]]);
+        command.args(["--self-url", &peer, "--exit-with-stdin"]).args(flags);
+        let process = Process::start(format!("the node {peer}"), command);
+        Node { front, peer, admin, process, client: client() }
+    }
+
+    pub async fn ready(&self) {
+        eventually(&format!("{} being ready", self.peer), async || (self.readyz().await == Some(200)).then_some(()))
+            .await;
+    }
+
+    /// The status of `/readyz`, if there is an answer.
+    pub async fn readyz(&self) -> Option<u16> {
+        let answer = self.client.get(format!("{}/readyz", self.admin)).send().await;
+        answer.ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// The member that owns `key`, as this node sees it.
+    pub async fn owner(&self, key: impl AsRef<[u8]>) -> String {
+        let url = format!("{}/owner?key={}", self.admin, escaped(key));
+        let answer = self.client.get(url).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.text().await.unwrap()
+    }
+
+    pub async fn peers(&self) -> String {
+        self.client.get(format!("{}/peers", self.admin)).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// Sets the member list; the status and what was said.
+    pub async fn set_peers(&self, body: impl Into<String>) -> (u16, String) {
+        let url = format!("{}/peers", self.admin);
+        let answer = self.client.put(url).body(body.into()).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    pub async fn raw(&self, name: impl AsRef<[u8]>) -> Reply {
+        self.ask("raw", name, None).await.unwrap()
+    }
+
+    pub async fn role(&self, name: impl AsRef<[u8]>) -> Reply {
+        self.ask("role", name, None).await.unwrap()
+    }
+
+    /// Asks for the value with a deadline.
+    pub async fn raw_within(&self, name: impl AsRef<[u8]>, timeout_ms: u64) -> Reply {
+        self.ask("raw", name, Some(timeout_ms)).await.unwrap()
+    }
+
+    pub async fn ask(
+        &self,
+        path: &str,
+        name: impl AsRef<[u8]>,
+        timeout_ms: Option<u64>,
+    ) -> Result<Reply, reqwest::Error> {
+        let mut request = self.client.get(format!("{}/{path}?name={}", self.front, escaped(name)));
+        if let Some(ms) = timeout_ms {
+            request = request.header("x-timeout-ms", ms);
+        }
+        Reply::read(request.send().await?).await
+    }
+}
+
+impl Reply {
+    async fn read(answer: Response) -> Result<Self, reqwest::Error> {
+        let status = answer.status().as_u16();
+        let cache = answer.headers().get("x-cache").map(|value| value.to_str().unwrap().to_owned());
+        Ok(Reply { status, cache, body: answer.bytes().await?.into() })
+    }
+
+    /// Status and `x-cache` in a line, for short expectations.
+    pub fn brief(&self) -> String {
+        format!("{} {}", self.status, self.cache.as_deref().unwrap_or("-"))
+    }
+}
+
+/// The program under test, with nothing of this process's environment that it would listen to.
+pub fn role() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_role"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROLE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+pub fn client() -> Client {
+    Client::builder().no_proxy().build().unwrap()
+}
+
+/// Every byte that is not a letter or a digit as `%XX`.
+pub fn escaped(key: impl AsRef<[u8]>) -> String {
+    percent_encode(key.as_ref(), NON_ALPHANUMERIC).to_string()
+}
