@@ -1,0 +1,199 @@
+//! `role` on a real PostgreSQL server, started for the test on a port of its own.
+#![cfg(unix)]
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Signal, getuid};
+use support::{
+    child::Process,
+    cluster::{Cluster, client},
+    eventually, ports,
+    required::{find_program, skip},
+    within,
+};
+use tempfile::TempDir;
+use tokio::{process::Command, task::JoinSet};
+use tokio_postgres::{Client, NoTls};
+
+/// PostgreSQL does not run as root; this user is on every system and owns nothing.
+const NOBODY: u32 = 65_534;
+
+/// A server with a table of roles, if PostgreSQL is installed.
+struct Postgres {
+    dir: TempDir,
+    port: u16,
+    process: Process,
+}
+
+impl Postgres {
+    async fn start() -> Option<Self> {
+        let Some(initdb) = program("initdb") else {
+            skip("postgres", "there is no initdb on the PATH or in /usr/lib/postgresql/*/bin; install PostgreSQL");
+            return None;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        if getuid().is_root() {
+            chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let mut command = unprivileged(&initdb, dir.path());
+        command.args(["--auth=trust", "--username=roles", "--encoding=UTF8", "--locale=C", "--no-sync", "-D", "data"]);
+        let output = within("initdb", command.output()).await.unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+
+        let port = ports::free();
+        let process = run(dir.path(), port);
+        let postgres = Postgres { dir, port, process };
+        let table = "CREATE TABLE roles(name TEXT PRIMARY KEY, role TEXT NOT NULL)";
+        postgres.client().await.batch_execute(table).await.unwrap();
+        Some(postgres)
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://roles@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// A connection, once the server takes one.
+    async fn client(&self) -> Client {
+        let (client, connection) =
+            eventually("a connection to PostgreSQL", async || tokio_postgres::connect(&self.url(), NoTls).await.ok())
+                .await;
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn insert(&self, name: &str, role: &str) {
+        let row = format!("INSERT INTO roles VALUES ('{name}', {role})");
+        self.client().await.batch_execute(&row).await.unwrap();
+    }
+
+    /// Shuts it down as an operator would who does not wait for others to hang up.
+    async fn stop(&mut self) {
+        self.process.signal(Signal::INT);
+        self.process.exited().await;
+    }
+
+    /// Starts it again on the same port.
+    async fn start_again(&mut self) {
+        self.process = run(self.dir.path(), self.port);
+        drop(self.client().await);
+    }
+
+    async fn node(&self) -> Cluster {
+        Cluster::start(1, &["--origin", &format!("{}?application_name=role", self.url())]).await
+    }
+}
+
+impl Drop for Postgres {
+    /// Lets the server give back what the system would not take from a killed one: its shared memory.
+    fn drop(&mut self) {
+        if self.process.is_gone() {
+            return;
+        }
+        self.process.signal(Signal::QUIT);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.process.is_gone() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+    }
+}
+
+fn run(dir: &Path, port: u16) -> Process {
+    let postgres = program("postgres").expect("it is beside initdb");
+    let mut command = unprivileged(&postgres, dir);
+    command.args(["-D", "data", "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+    command.args(["-c", "unix_socket_directories="]);
+    Process::start("PostgreSQL", command)
+}
+
+fn unprivileged(program: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(dir).kill_on_drop(true);
+    if getuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// A program of PostgreSQL's, on the PATH or where Debian keeps them.
+fn program(name: &str) -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    find_program(name, versions.map(|version| version.path().join("bin")))
+}
+
+#[tokio::test]
+async fn names_are_text_and_any_other_is_not_found() {
+    let Some(postgres) = Postgres::start().await else { return };
+    postgres.insert("张三", "'班长'").await;
+    postgres.insert("", "''").await;
+    let cluster = postgres.node().await;
+    assert_eq!(cluster.nodes[0].raw("张三").await.body, "班长".as_bytes());
+    assert_eq!(cluster.nodes[0].raw("").await.brief(), "200 origin", "an empty role is a role");
+    for name in [&b"nobody"[..], b"\xFF", b"a\0", b"' OR 1=1 --"] {
+        assert_eq!(cluster.nodes[0].raw(name).await.brief(), "404 -", "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_is_too_long_is_refused() {
+    let Some(postgres) = Postgres::start().await else { return };
+    postgres.insert("longest", "repeat('长x', 8 << 20)").await;
+    postgres.insert("too long", "repeat('长x', 8 << 20) || 'x'").await;
+    postgres.insert("far too long", "repeat('x', 100000000)").await;
+    let cluster = postgres.node().await;
+    assert_eq!(cluster.nodes[0].raw("longest").await.body.len(), 32 << 20);
+    assert_eq!(cluster.nodes[0].raw("too long").await.brief(), "413 -");
+    assert_eq!(cluster.nodes[0].raw("far too long").await.brief(), "413 -");
+}
+
+#[tokio::test]
+async fn a_server_that_was_restarted_is_used_at_once() {
+    let Some(mut postgres) = Postgres::start().await else { return };
+    for name in ["a", "b", "c"] {
+        postgres.insert(name, "'here'").await;
+    }
+    let cluster = postgres.node().await;
+    assert_eq!(cluster.nodes[0].raw("a").await.brief(), "200 origin");
+    postgres.stop().await;
+    postgres.start_again().await;
+    assert_eq!(cluster.nodes[0].raw("b").await.brief(), "200 origin");
+    postgres.stop().await;
+    assert_eq!(cluster.nodes[0].raw("c").await.brief(), "502 -");
+    postgres.start_again().await;
+    assert_eq!(cluster.nodes[0].raw("c").await.brief(), "200 origin");
+}
+
+#[tokio::test]
+async fn a_query_that_fails_is_a_502_and_does_no_lasting_harm() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let admin = postgres.client().await;
+    let cluster = postgres.node().await;
+    admin.batch_execute("ALTER TABLE roles RENAME TO elsewhere").await.unwrap();
+    assert_eq!(cluster.nodes[0].raw("a").await.brief(), "502 -");
+    admin.batch_execute("ALTER TABLE elsewhere RENAME TO roles").await.unwrap();
+    assert_eq!(cluster.nodes[0].raw("a").await.brief(), "404 -");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_cold_names_at_once_share_a_few_connections() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let admin = postgres.client().await;
+    let rows = "INSERT INTO roles SELECT n::text, 'here' FROM generate_series(1, 200) n";
+    admin.batch_execute(rows).await.unwrap();
+    let cluster = postgres.node().await;
+    let mut asked = JoinSet::new();
+    for number in 1..=200 {
+        let url = format!("{}/raw?name={number}", cluster.nodes[0].front);
+        asked.spawn(async move { client().get(url).send().await.unwrap().status().as_u16() });
+    }
+    assert_eq!(within("all answers", asked.join_all()).await, vec![200; 200]);
+    let query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'role'";
+    let connections: i64 = admin.query_one(query, &[]).await.unwrap().get(0);
+    assert!((1..=8).contains(&connections), "{connections}");
+}
