@@ -231,6 +231,38 @@ async fn three_hundred_at_once_are_all_answered() {
     }
 }
 
+/// A request that leaves the load so many milliseconds.
+fn within(group: &str, load_ms: u64) -> PeerRequest {
+    let mut request = PeerRequest::new(group, "k");
+    request.load_timeout = Duration::from_millis(load_ms);
+    request
+}
+
+#[tokio::test]
+async fn waiting_for_a_connection_is_not_the_peers_fault() {
+    let groups = groups();
+    group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
+    let builder = HttpPool::builder().connections_max(1).peer_timeout(Duration::from_millis(300));
+    let peer = pool(builder).connect(&node(groups).await.keep()).unwrap();
+    // The first is loading for as long as the second waits at most, and longer.
+    let (long, short) = tokio::join!(ask(&peer, within("stuck", 600)), ask(&peer, within("stuck", 0)));
+    let long = told(long);
+    assert!(long.ends_with("did not answer within 900ms"), "{long}");
+    assert_eq!(told(short), "answered Overloaded");
+}
+
+#[tokio::test]
+async fn a_fetch_that_waited_for_a_connection_has_its_whole_time() {
+    let groups = groups();
+    group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
+    group(&groups, "slow", |_| load_of_heartbeats(40));
+    let builder = HttpPool::builder().connections_max(1).peer_timeout(Duration::from_millis(300));
+    let peer = pool(builder).connect(&node(groups).await.keep()).unwrap();
+    // The slow one takes over 1.2 s of its 2.8 s, after the stuck one held the only connection for 1.8 s.
+    let (_, slow) = tokio::join!(ask(&peer, within("stuck", 1_500)), ask(&peer, within("slow", 2_500)));
+    assert_eq!(told(slow), "value b\"at last\"");
+}
+
 #[test]
 fn outside_a_runtime_a_fetch_fails() {
     let peer = pool(HttpPool::builder()).connect("http://127.0.0.1:1").unwrap();

@@ -68,9 +68,26 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// The HTTP client to ask with, for TLS, a proxy or headers of your own. It should follow no redirects and drop
-    /// idle connections after less than 10 seconds, when our servers close them;
+    /// The HTTP client to ask with, for TLS, a proxy or headers of your own;
     /// [`connect_timeout`](Self::connect_timeout) is its own affair then.
+    ///
+    /// A default reqwest client follows redirects and takes proxies from the environment, and both lead a request
+    /// away from the peer that it is meant for. Turn them off, and drop idle connections before our servers close
+    /// them after 10 seconds:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use peercache_transport_http::HttpPool;
+    ///
+    /// let client = reqwest::Client::builder()
+    ///     .no_proxy()
+    ///     .redirect(reqwest::redirect::Policy::none())
+    ///     .pool_idle_timeout(Duration::from_secs(8))
+    ///     .build()?;
+    /// let pool = HttpPool::builder().client(client).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// Defaults to one without TLS, redirects, proxy or decompression. This crate does not turn on reqwest's TLS:
     /// to reach `https://` peers, depend on reqwest with the TLS of your choice and give its client here.
@@ -89,20 +106,22 @@ impl HttpPoolBuilder {
     /// of our nodes says every now and then that it is at work. From a Go peer no such word comes: its answer may
     /// take as long as a load, and this bounds the connection and the gaps within the body. Defaults to 1 s.
     ///
-    /// A whole fetch takes at most the group's `load_timeout` and this.
+    /// A whole fetch takes at most the group's `load_timeout` and this, counted from when it has a connection.
     pub fn peer_timeout(mut self, timeout: Duration) -> Self {
         self.peer_timeout = timeout;
         self
     }
 
     /// How many requests to one peer are on their way at once, each on a connection of its own; further ones wait
-    /// their turn. Defaults to 256.
+    /// their turn, for as long as a fetch takes at most, and are answered as overload then; if the peer is found silent
+    /// meanwhile, they fail at once. Defaults to 256.
     pub fn connections_max(mut self, connections_max: usize) -> Self {
         self.connections_max = connections_max;
         self
     }
 
-    /// How many fetches from one peer may be under way or waiting. One too many is answered as overload at once.
+    /// How many fetches from one peer may be under way or waiting. One too many is answered as overload at once, which
+    /// a group's statistics count as an answer of the owner.
     /// Defaults to 4,096.
     pub fn fetches_max(mut self, fetches_max: usize) -> Self {
         self.fetches_max = fetches_max;

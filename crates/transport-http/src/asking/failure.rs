@@ -9,6 +9,8 @@ pub(super) enum Failure {
     TooLate(Duration),
     #[error("was silent for {0:?}")]
     Silent(Duration),
+    #[error("was silent or out of reach to others while this one waited its turn")]
+    SilentMeanwhile,
     #[error("cannot be asked: {0}")]
     Send(#[source] BoxError),
     /// The connection was there and ended before an answer began: a stale one, or a server that gives up on a path.

@@ -1,15 +1,15 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use peercache_groupcache::{Error, ErrorKind, Peer, PeerError, PeerReply, PeerRequest, Reply};
+use peercache_groupcache::{BoxError, Error, ErrorKind, Peer, PeerError, PeerReply, PeerRequest, Reply};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     fetches: Arc<Semaphore>,
     /// Fetches under way.
     connections: Semaphore,
+    /// How often a fetch found the peer silent or out of reach.
+    silences: AtomicU64,
     told_of_self: AtomicBool,
 }
 
@@ -67,6 +69,7 @@ impl HttpPeer {
             manner: Mutex::new(Manner::Unknown),
             fetches: Arc::new(Semaphore::new(site.fetches_max)),
             connections: Semaphore::new(site.connections_max),
+            silences: AtomicU64::new(0),
             told_of_self: AtomicBool::new(false),
             site,
         };
@@ -89,14 +92,15 @@ impl Peer for HttpPeer {
 /// One fetch from beginning to end. It belongs to no caller.
 async fn fetch(peer: Arc<Shared>, request: PeerRequest, reply: Reply, _place: OwnedSemaphorePermit) {
     let bound = request.load_timeout.saturating_add(peer.site.peer_timeout);
-    let asked = async {
-        let connection = peer.connections.acquire().await.expect("the semaphore is never closed");
-        (peer.ask(&request).await, connection)
+    // The peer's time begins when it is asked: that our own connections are taken is no fault of its.
+    let _connection = match peer.connection(bound).await {
+        Ok(connection) => connection,
+        Err(error) => return reply.send(Err(error)),
     };
-    match timeout(bound, asked).await {
+    match timeout(bound, peer.ask(&request)).await {
         Err(_) => reply.send(Err(peer.failed(Failure::TooLate(bound)))),
-        Ok((Err(no_answer), _)) => reply.send(Err(peer.error(no_answer))),
-        Ok((Ok(answer), _connection)) => {
+        Ok(Err(no_answer)) => reply.send(Err(peer.error(no_answer))),
+        Ok(Ok(answer)) => {
             reply.send(answer.outcome.map_err(PeerError::Answered));
             answer.rest.finish().await;
         }
@@ -104,12 +108,28 @@ async fn fetch(peer: Arc<Shared>, request: PeerRequest, reply: Reply, _place: Ow
 }
 
 impl Shared {
+    /// A turn to ask. Who waits too long for one is answered as overload, which is our own; who waits while others
+    /// find the peer silent need not find it out again.
+    async fn connection(&self, bound: Duration) -> Result<SemaphorePermit<'_>, PeerError> {
+        if let Ok(connection) = self.connections.try_acquire() {
+            return Ok(connection);
+        }
+        let silences = self.silences.load(Ordering::Relaxed);
+        let Ok(connection) = timeout(bound, self.connections.acquire()).await else {
+            return Err(PeerError::Answered(Error::new(ErrorKind::Overloaded)));
+        };
+        match self.silences.load(Ordering::Relaxed) == silences {
+            true => Ok(connection.expect("the semaphore is never closed")),
+            false => Err(self.failed(Failure::SilentMeanwhile)),
+        }
+    }
+
     /// Asks in the manner that the peer knows, or finds it out.
     async fn ask(&self, request: &PeerRequest) -> Result<Answer, NoAnswer> {
         if !self.is_asked_natively() {
             return plain::ask(self, request).await;
         }
-        match native::ask(self, request).await {
+        match self.ask_natively(request).await {
             Err(NoAnswer::Failed(Failure::PathUnknown(status))) => {
                 tracing::debug!(peer = self.name, %status, "no native exchange there; asking plainly for a while");
                 self.ask_plainly_for_a_while();
@@ -117,14 +137,33 @@ impl Shared {
             }
             // Either the connection was a stale one, or the server gives up on paths that it does not know, as
             // golang's does when it is mounted at the root. A GET is harmless, and its answer tells which.
-            Err(NoAnswer::Failed(Failure::Closed(_))) => {
-                let answer = plain::ask(self, request).await?;
+            Err(NoAnswer::Failed(Failure::Closed(why))) => self.ask_plainly_instead(request, why).await,
+            answer => answer,
+        }
+    }
+
+    /// Asks natively; once more if one of ours closed the connection, which was a stale one then.
+    async fn ask_natively(&self, request: &PeerRequest) -> Result<Answer, NoAnswer> {
+        match native::ask(self, request).await {
+            Err(NoAnswer::Failed(Failure::Closed(_))) if *self.manner() == Manner::Natively => {
+                native::ask(self, request).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Asks a peer plainly that closed the connection at the native path.
+    async fn ask_plainly_instead(&self, request: &PeerRequest, closed: BoxError) -> Result<Answer, NoAnswer> {
+        match plain::ask(self, request).await {
+            // The key is not at fault: natively it would have been carried.
+            Err(NoAnswer::KeyNotCarried) => Err(Failure::Closed(closed).into()),
+            Err(failed) => Err(failed),
+            Ok(answer) => {
                 if *self.manner() == Manner::Unknown {
                     self.ask_plainly_for_a_while();
                 }
                 Ok(answer)
             }
-            answer => answer,
         }
     }
 
@@ -170,6 +209,9 @@ impl Shared {
     fn failed(&self, failure: Failure) -> PeerError {
         if matches!(failure, Failure::Myself) && !self.told_of_self.swap(true, Ordering::Relaxed) {
             tracing::error!(peer = self.name, "this peer is this node itself: it is in the peer list under two names");
+        }
+        if matches!(failure, Failure::Silent(_) | Failure::Send(_)) {
+            self.silences.fetch_add(1, Ordering::Relaxed);
         }
         PeerError::failed(PeerFailure { peer: self.name.clone(), failure })
     }

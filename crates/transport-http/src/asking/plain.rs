@@ -22,9 +22,6 @@ const ESCAPED_KEY_BYTES_MAX: usize = 8 * 1024;
 /// How a 404 begins that does not mean "not found".
 const NO_SUCH_GROUP: &[u8] = b"no such group: ";
 
-/// What Go's own mux says of a path that nobody answers: there is no groupcache, so this is no answer of one.
-const NOT_A_GROUPCACHE: &[u8] = b"404 page not found\n";
-
 pub(super) async fn ask(peer: &Shared, request: &PeerRequest) -> Result<Answer, NoAnswer> {
     let Some(path) = path(&peer.site.base_path, &request.group, request.key.as_bytes()) else {
         return Err(NoAnswer::KeyNotCarried);
@@ -98,10 +95,8 @@ fn kind_of(status: StatusCode) -> Option<ErrorKind> {
 /// Tells a key that the owner does not have from an owner that does not have the group.
 fn check_not_found(status: StatusCode, text: &[u8]) -> Result<(), Failure> {
     match text.strip_prefix(NO_SUCH_GROUP) {
-        _ if status != StatusCode::NOT_FOUND => Ok(()),
-        Some(group) => Err(Failure::UnknownGroup(answer::text_from(group))),
-        None if text == NOT_A_GROUPCACHE => Err(Failure::Status(status)),
-        None => Ok(()),
+        Some(group) if status == StatusCode::NOT_FOUND => Err(Failure::UnknownGroup(answer::text_from(group))),
+        _ => Ok(()),
     }
 }
 
