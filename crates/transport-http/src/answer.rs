@@ -46,7 +46,7 @@ pub(crate) fn kind_of_word(word: &[u8]) -> Option<ErrorKind> {
 /// What an error says to a peer: the cause, if it has one, else the error itself.
 pub(crate) fn text_of(error: &Error) -> String {
     let Some(mut cause) = error.source() else {
-        return head(&error.to_string()).to_owned();
+        return head(&error.to_string(), TEXT_BYTES_MAX).to_owned();
     };
     let mut text = cause.to_string();
     while let Some(deeper) = cause.source() {
@@ -57,7 +57,7 @@ pub(crate) fn text_of(error: &Error) -> String {
         text.push_str(&deeper.to_string());
         cause = deeper;
     }
-    head(&text).to_owned()
+    head(&text, TEXT_BYTES_MAX).to_owned()
 }
 
 /// The error that the owner answered with, from what it said.
@@ -73,12 +73,12 @@ pub(crate) fn error_of(kind: ErrorKind, text: &[u8]) -> Error {
 /// A peer's text, fit to be shown: UTF-8, short, without the line's end.
 pub(crate) fn text_from(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX + 1)]);
-    head(text.strip_suffix('\n').unwrap_or(&text)).to_owned()
+    head(text.strip_suffix('\n').unwrap_or(&text), TEXT_BYTES_MAX).to_owned()
 }
 
-/// At most [`TEXT_BYTES_MAX`] bytes of a text, and only whole characters.
-fn head(text: &str) -> &str {
-    let mut end = text.len().min(TEXT_BYTES_MAX);
+/// At most so many bytes of a text, and only whole characters.
+pub(crate) fn head(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -87,7 +87,7 @@ fn head(text: &str) -> &str {
 
 /// A frame's payload for an error: the code, then the text.
 pub(crate) fn payload(code: u8, text: &str) -> Bytes {
-    [&[code], head(text).as_bytes()].concat().into()
+    [&[code], head(text, TEXT_BYTES_MAX).as_bytes()].concat().into()
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ impl Decoder {
             return Err(FrameError::TooLong { bytes, max });
         }
         self.payload = match kept {
-            true => Payload::Kept { bytes, gather: Gather::new(bytes, bytes) },
+            true => Payload::Kept { bytes, gather: Gather::new(Some(bytes), bytes) },
             false => Payload::Skipped { left: bytes },
         };
         Ok(true)

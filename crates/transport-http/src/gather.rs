@@ -3,7 +3,7 @@ use bytes::Bytes;
 /// Puts together a body or a payload that arrives in pieces.
 ///
 /// A length that the other side claims is believed only as far as bytes have come, so a lie costs no memory. One
-/// piece is kept as it is, without a copy; of many the result is as large as their sum if the claim was true.
+/// piece is kept as it is, without a copy; of many the result is as large as their sum.
 #[derive(Debug)]
 pub(crate) struct Gather {
     claimed: usize,
@@ -25,9 +25,10 @@ pub(crate) struct TooLong;
 const FIRST_BYTES: usize = 8 * 1024;
 
 impl Gather {
-    /// Takes at most `bytes_max` bytes, of whom `claimed` are announced.
-    pub(crate) fn new(claimed: usize, bytes_max: usize) -> Self {
-        Gather { claimed: claimed.min(bytes_max), bytes_max, held: Held::One(Bytes::new()) }
+    /// Takes at most `bytes_max` bytes, of whom `claimed` are announced. Without a claim anything up to `bytes_max`
+    /// may come.
+    pub(crate) fn new(claimed: Option<usize>, bytes_max: usize) -> Self {
+        Gather { claimed: claimed.unwrap_or(bytes_max).min(bytes_max), bytes_max, held: Held::One(Bytes::new()) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -57,7 +58,10 @@ impl Gather {
     pub(crate) fn finish(self) -> Bytes {
         match self.held {
             Held::One(piece) => piece,
-            Held::Many(bytes) => bytes.into(),
+            Held::Many(mut bytes) => {
+                bytes.shrink_to_fit();
+                bytes.into()
+            }
         }
     }
 }
@@ -76,8 +80,8 @@ fn append(bytes: &mut Vec<u8>, piece: &[u8], claimed: usize) {
 mod tests {
     use super::*;
 
-    fn gathered(claimed: usize, pieces: &[&'static [u8]]) -> Gather {
-        let mut gather = Gather::new(claimed, 1 << 30);
+    fn gathered(claimed: impl Into<Option<usize>>, pieces: &[&'static [u8]]) -> Gather {
+        let mut gather = Gather::new(claimed.into(), 1 << 30);
         for piece in pieces {
             gather.push(Bytes::from_static(piece)).unwrap();
         }
@@ -94,7 +98,7 @@ mod tests {
     #[test]
     fn one_piece_is_not_copied() {
         let piece = Bytes::from(vec![1; 10]);
-        let mut gather = Gather::new(10, 10);
+        let mut gather = Gather::new(Some(10), 10);
         gather.push(piece.clone()).unwrap();
         assert_eq!(gather.finish().as_ptr(), piece.as_ptr());
     }
@@ -112,8 +116,17 @@ mod tests {
     }
 
     #[test]
+    fn without_a_claim_the_buffer_doubles() {
+        const PIECE: &[u8] = &[7; 50_000];
+        let mut gather = gathered(None, &[PIECE; 6]);
+        assert_eq!((gather.len(), capacity(&gather)), (300_000, 300_000));
+        gather.push(Bytes::from_static(PIECE)).unwrap();
+        assert_eq!((gather.len(), capacity(&gather)), (350_000, 700_000));
+    }
+
+    #[test]
     fn more_than_the_bound_is_refused() {
-        let mut gather = Gather::new(0, 3);
+        let mut gather = Gather::new(None, 3);
         assert_eq!(gather.push(Bytes::from_static(b"abc")), Ok(()));
         assert_eq!(gather.push(Bytes::from_static(b"d")), Err(TooLong));
     }

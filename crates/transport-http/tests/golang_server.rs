@@ -2,7 +2,11 @@
 
 mod support;
 
-use support::{groups, node, raw, raw_get, raw_request, status_and_body};
+use std::sync::Arc;
+
+use peercache_groupcache::{Bytes, Served};
+use support::{group, groups, node, raw, raw_get, raw_request, read_to_close, soon, status_and_body};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify};
 
 async fn answer(path: &str) -> String {
     raw_get(node(groups()).await.address, path).await
@@ -98,7 +102,7 @@ async fn errors_have_gos_statuses() {
         assert_eq!(told(&format!("/_groupcache/kinds/{key}")).await, (status, body.to_owned()), "{key}");
     }
     let (_, body) = told("/_groupcache/kinds/wordy").await;
-    assert_eq!(body, "w".repeat(1024) + "\n");
+    assert_eq!(body, "w".repeat(1023) + "\n");
 }
 
 #[tokio::test]
@@ -148,4 +152,30 @@ async fn a_native_request_that_is_none_is_refused() {
     assert!(post(b"garbage".to_vec()).await.starts_with("HTTP/1.1 400 "));
     assert!(post(Vec::new()).await.starts_with("HTTP/1.1 400 "));
     assert!(post(vec![0; 1 << 20]).await.starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
+async fn a_client_that_has_nothing_more_to_say_is_answered() {
+    let groups = groups();
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (says, waits) = (begun.clone(), go_on.clone());
+    group(&groups, "slow", move |_| {
+        let waits = waits.clone();
+        says.notify_one();
+        Served::Loading(Box::pin(async move {
+            waits.notified().await;
+            // So many turns that the server has looked at its sockets meanwhile.
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            Ok(Bytes::from_static(b"late"))
+        }))
+    });
+    let node = node(groups).await;
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    stream.write_all(b"GET /_groupcache/slow/k HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    soon(begun.notified()).await;
+    stream.shutdown().await.unwrap();
+    go_on.notify_one();
+    assert_eq!(status_and_body(&read_to_close(&mut stream).await), (200, "\n\x04late"));
 }

@@ -162,6 +162,24 @@ async fn a_reader_that_does_not_read_loses_its_place() {
     assert!(read_to_close(&mut lazy).await.len() < 64 << 20, "the answer was sent whole");
 }
 
+#[tokio::test]
+async fn bounds_without_end_are_bounds() {
+    const NEVER: Duration = Duration::MAX;
+    let app = Router::new()
+        .route("/large", get(|| async { vec![b'x'; 32 << 20] }))
+        .route("/read", axum::routing::post(|body: String| async { body }));
+    let server = Server::new(app).header_read_timeout(NEVER).body_read_timeout(NEVER).write_timeout(NEVER);
+    let node = serve(server.drain_timeout(NEVER)).await;
+    let answer = raw_get(node.address, "/large").await;
+    assert_eq!(status_and_body(&answer).1.len(), 32 << 20);
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    stream.write_all(b"POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n").await.unwrap();
+    // The reading has begun when another request is answered.
+    assert_eq!(status_and_body(&raw_get(node.address, "/none").await).0, 404);
+    stream.write_all(b"hello").await.unwrap();
+    read_hello(&mut stream).await;
+}
+
 /// A server with a handler that says when it has begun and ends when it is told.
 struct Slow {
     address: std::net::SocketAddr,

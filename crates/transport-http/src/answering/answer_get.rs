@@ -9,7 +9,12 @@ use super::{
     pieces::Pieces,
     router::{Desk, text},
 };
-use crate::{answer, escape, greeting::ERROR_WORD, wire};
+use crate::{
+    answer::{self, TEXT_BYTES_MAX},
+    escape,
+    greeting::ERROR_WORD,
+    wire,
+};
 
 /// What is worth waiting before asking again when loads are too many, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -44,6 +49,11 @@ fn found(value: Bytes) -> Response {
     answer
 }
 
+/// One line of at most [`TEXT_BYTES_MAX`] bytes with its end.
+fn line(words: String) -> String {
+    answer::head(&words, TEXT_BYTES_MAX - 1).to_owned() + "\n"
+}
+
 fn refused(error: &Error) -> Response {
     let (_, word) = answer::code_and_word(error.kind());
     let status = match error.kind() {
@@ -57,7 +67,7 @@ fn refused(error: &Error) -> Response {
         ErrorKind::NotFound => "not found".to_owned(),
         _ => answer::text_of(error),
     };
-    let mut answer = text(status, words + "\n");
+    let mut answer = text(status, line(words));
     answer.headers_mut().insert(ERROR_WORD, HeaderValue::from_static(word));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);

@@ -73,7 +73,7 @@ async fn gather(desk: &Desk, mut body: Body) -> Result<Bytes, Unread> {
     if claimed > SMALL_BODY_BYTES {
         large_body = Some(desk.place_for_large_body().await);
     }
-    let mut gather = Gather::new(claimed, bytes_max);
+    let mut gather = Gather::new(body.size_hint().exact().map(|_| claimed), bytes_max);
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
         // A chunked body does not say in advance how long it is.

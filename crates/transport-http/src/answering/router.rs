@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use peercache_groupcache::Groups;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{answer_get, answer_native};
+use super::{answer_get, answer_native, server::TIMEOUT_MAX};
 use crate::{
     BuildError, Dialect, NodeId,
     base_path::{self, DEFAULT_BASE_PATH},
@@ -93,7 +93,7 @@ impl PeerServer {
 
     /// How long the body of a request may take to arrive. Defaults to 10 s.
     pub fn body_read_timeout(mut self, timeout: Duration) -> Self {
-        self.body_read_timeout = timeout;
+        self.body_read_timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 

@@ -26,6 +26,9 @@ use super::{linger::linger, stall::Stall, timed_body::TimedBody};
 /// hyper takes no smaller limit.
 const HEAD_BYTES_MIN: usize = 8 * 1024;
 
+/// A year. The clock does not count for ever, and adding more to it may panic.
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// When the process has no file left, accepting again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -78,7 +81,7 @@ impl Server {
     /// How long after the connection opened or the previous answer ended the head of a request must be complete,
     /// however it drips. An idle connection is closed by this, too. Defaults to 10 s.
     pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.header_read_timeout = timeout;
+        self.limits.header_read_timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 
@@ -92,21 +95,21 @@ impl Server {
     /// How long the body of a request may take to arrive, counted from its first wait; whoever reads it gets an error
     /// then. How long the body may be is for the router to say. Defaults to 30 s.
     pub fn body_read_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.body_read_timeout = timeout;
+        self.limits.body_read_timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 
     /// How long a client may leave what is sent to it unread, or read it at less than 32 KiB a second. Defaults to
     /// 10 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.write_timeout = timeout;
+        self.limits.write_timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 
     /// How long requests that are under way at the shutdown may take to finish; then their connections are cut.
     /// Defaults to 25 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.drain_timeout = timeout;
+        self.limits.drain_timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 
@@ -224,6 +227,8 @@ async fn serve_connection(router: Router, limits: Limits, stream: TcpStream, mut
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read_timeout)
+        // Who has said all that it has to say still wants the answer.
+        .half_close(true)
         .max_buf_size(limits.head_bytes_max)
         .max_header_size(limits.head_bytes_max)
         .serve_connection(io, service);
@@ -265,4 +270,18 @@ async fn respond(
 fn with_farewell(mut answer: Response) -> Response {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_the_contracts() {
+        let limits = Server::new(Router::new()).limits;
+        let timeouts =
+            [limits.header_read_timeout, limits.body_read_timeout, limits.write_timeout, limits.drain_timeout];
+        assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [10, 30, 10, 25]);
+        assert_eq!((limits.connections_max, limits.head_bytes_max), (1_024, 16 * 1024));
+    }
 }

@@ -206,6 +206,13 @@ mod tests {
         builder.build().expect_err("the setting is wrong").to_string()
     }
 
+    #[tokio::test]
+    async fn a_connection_may_take_for_ever() {
+        let client = own_client(Duration::MAX, CONNECTIONS_MAX).unwrap();
+        let answer = client.get("http://127.0.0.1:1/").send().await;
+        assert!(answer.unwrap_err().is_connect());
+    }
+
     #[test]
     fn wrong_settings_are_named() {
         assert_eq!(

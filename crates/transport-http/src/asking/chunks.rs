@@ -37,11 +37,11 @@ impl Chunks {
 
     /// The whole body, which has at most so many bytes.
     pub(super) async fn collect(&mut self, bytes_max: usize) -> Result<Bytes, Failure> {
-        let claimed = self.body.size_hint().exact().unwrap_or(0);
-        if claimed > bytes_max as u64 {
+        let claimed = self.body.size_hint().exact();
+        if claimed.is_some_and(|claimed| claimed > bytes_max as u64) {
             return Err(Failure::TooLong(bytes_max));
         }
-        let mut gather = Gather::new(claimed as usize, bytes_max);
+        let mut gather = Gather::new(claimed.map(|claimed| claimed as usize), bytes_max);
         while let Some(piece) = self.next().await? {
             gather.push(piece).map_err(|_| Failure::TooLong(bytes_max))?;
         }
