@@ -6,6 +6,7 @@ mod answer_get;
 mod answer_native;
 mod pieces;
 mod reply_body;
+mod room;
 
 mod server;
 

@@ -29,7 +29,7 @@ pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Respo
     let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| desk.groups.get(name)) else {
         return text(StatusCode::NOT_FOUND, [b"no such group: ", &group[..], b"\n"].concat());
     };
-    match served_group.answer(&key).finish().await {
+    match desk.room.answer(served_group, key.into()).finish().await {
         Ok(value) => found(value),
         Err(error) => refused(&error),
     }

@@ -51,7 +51,8 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
         let name = String::from_utf8_lossy(&asked.group);
         return frames(ReplyBody::failure(answer::UNKNOWN_GROUP, &name));
     };
-    frames(ReplyBody::new(group.answer(&asked.key), asked.silence_max, asked.value_bytes_max))
+    let served = desk.room.answer(group, asked.key);
+    frames(ReplyBody::new(served, asked.silence_max, asked.value_bytes_max))
 }
 
 async fn read(desk: &Desk, body: Body) -> Result<Bytes, Response> {

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use peercache_groupcache::Groups;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{answer_get, answer_native, server::TIMEOUT_MAX};
+use super::{answer_get, answer_native, room::Room, server::TIMEOUT_MAX};
 use crate::{
     BuildError, Dialect, NodeId,
     base_path::{self, DEFAULT_BASE_PATH},
@@ -29,6 +29,9 @@ const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// send long keys slowly hold some megabytes and not a hundred.
 const LARGE_BODIES_MAX: usize = 32;
 
+/// The longest value that a group takes by default, and together with the small ones less than 50 MB.
+const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// Answers peers, ours and Go's, from a node's groups.
 ///
 /// What it is asked for is answered from what was loaded here, or is loaded here; it is never passed on.
@@ -40,6 +43,7 @@ pub struct PeerServer {
     base_path: String,
     key_bytes_max: usize,
     body_read_timeout: Duration,
+    held_bytes_max: usize,
 }
 
 /// What every request needs.
@@ -52,6 +56,7 @@ pub(super) struct Desk {
     pub(super) path_dialect: Dialect,
     pub(super) key_bytes_max: usize,
     pub(super) body_read_timeout: Duration,
+    pub(super) room: Arc<Room>,
     /// Places for bodies that are not small while they arrive.
     large_bodies: Semaphore,
 }
@@ -65,6 +70,7 @@ impl PeerServer {
             base_path: DEFAULT_BASE_PATH.to_owned(),
             key_bytes_max: KEY_BYTES_MAX,
             body_read_timeout: BODY_READ_TIMEOUT,
+            held_bytes_max: HELD_BYTES_MAX,
         }
     }
 
@@ -97,6 +103,14 @@ impl PeerServer {
         self
     }
 
+    /// How many bytes of values may be on their way to readers at once, not counting values of at most 16 KiB. Readers
+    /// that do not read can make the node hold no more than this. Further values wait their turn, for 5 s, and are
+    /// answered as overload then; one that is larger than all of it goes alone. Defaults to 32 MiB.
+    pub fn held_bytes_max(mut self, bytes: usize) -> Self {
+        self.held_bytes_max = bytes;
+        self
+    }
+
     /// The paths that peers ask for, to be served by a [`Server`](crate::Server) or merged into an application.
     /// Middleware is a tower layer on it.
     pub fn router(self) -> Router {
@@ -110,6 +124,7 @@ impl PeerServer {
             path_dialect: Dialect::Golang,
             key_bytes_max: self.key_bytes_max,
             body_read_timeout: self.body_read_timeout,
+            room: Arc::new(Room::new(self.held_bytes_max)),
             large_bodies: Semaphore::new(LARGE_BODIES_MAX),
         });
         Router::new()

@@ -99,8 +99,8 @@ impl Server {
         self
     }
 
-    /// How long a client may leave what is sent to it unread, or read it at less than 32 KiB a second. Defaults to
-    /// 10 s.
+    /// How long a client may leave what is sent to it unread, or read it at less than 128 KiB a second. Defaults
+    /// to 10 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.limits.write_timeout = timeout.min(TIMEOUT_MAX);
         self

@@ -10,7 +10,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Who takes less than this, in bytes a second, over longer than the timeout, is as bad as who takes nothing.
-const RATE_MIN: f64 = 32.0 * 1024.0;
+const RATE_MIN: f64 = 128.0 * 1024.0;
 
 /// A connection that fails when the other side does not take what is written to it.
 ///
@@ -148,16 +148,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_keeps_pace_is_served_for_hours() {
-        let (mut io, mut theirs) = pipe(64 * 1024);
+        let (mut io, mut theirs) = pipe(128 * 1024);
         tokio::spawn(async move {
-            let mut gulp = vec![0; 64 * 1024];
+            let mut gulp = vec![0; 128 * 1024];
             while theirs.read_exact(&mut gulp).await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(7_200) {
-            write(&mut io, &[0; 64 * 1024]).await.expect("the reader keeps pace");
+            write(&mut io, &[0; 128 * 1024]).await.expect("the reader keeps pace");
         }
     }
 }
