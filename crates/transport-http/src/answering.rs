@@ -11,6 +11,7 @@ mod room;
 mod server;
 
 mod linger;
+mod seat;
 mod stall;
 mod timed_body;
 

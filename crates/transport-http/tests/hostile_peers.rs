@@ -13,7 +13,7 @@ use std::{
 use peercache_groupcache::{Connect, PeerRequest};
 use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder};
 use support::{ask, ask_once, parrot, pool, read_request, scripted, soon, told};
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{io::AsyncWriteExt, net::TcpListener, sync::Barrier};
 
 const OURS: &str = "peercache: 1; node=00000000000000ff\r\n";
 
@@ -357,4 +357,39 @@ async fn a_peer_that_always_closes_has_failed_whatever_the_key() {
     let url = parrot("").await;
     let outcome = told(ask_once(native(), &url, "g", b"..").await);
     assert!(outcome.starts_with(&format!("failed: peer {url} closed the connection")), "{outcome}");
+}
+
+#[tokio::test]
+async fn few_connections_are_kept_after_a_storm() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let all_asked = Arc::new(Barrier::new(64));
+    let url = scripted(move |mut stream| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let all_asked = all_asked.clone();
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                all_asked.wait().await;
+                if stream.write_all(&ok(OURS, b"\x11\0\0\0\0\0\0\x01v")).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
+    for _ in 0..2 {
+        let fetches: Vec<_> = (0..64).map(|_| peer.clone()).collect();
+        let fetches =
+            fetches.into_iter().map(|peer| tokio::spawn(async move { ask(&peer, PeerRequest::new("g", "k")).await }));
+        for fetch in fetches.collect::<Vec<_>>() {
+            fetch.await.unwrap().unwrap();
+        }
+        // What was answered goes back to the pool.
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // 32 of the first storm's were kept for the second.
+    assert_eq!(connections.load(Ordering::Relaxed), 64 + 32);
 }

@@ -2,13 +2,7 @@
 
 mod support;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
 use peercache_transport_http::Server;
@@ -70,34 +64,88 @@ async fn an_idle_connection_is_closed() {
     assert_eq!(read_to_close(&mut stream).await, "");
 }
 
+/// Longer than a test: whoever is closed was not closed by this.
+const NEVER: Duration = Duration::MAX;
+
 #[tokio::test]
-async fn silent_connections_do_not_lock_others_out() {
-    let node = serve(hello().header_read_timeout(SHORT).connections_max(3)).await;
-    let mut silent = Vec::new();
-    for _ in 0..3 {
-        silent.push(TcpStream::connect(node.address).await.unwrap());
+async fn connections_that_ask_nothing_do_not_lock_others_out() {
+    for words in ["", "GET / HTTP/1.1\r\nx: y"] {
+        let node = serve(hello().header_read_timeout(NEVER).connections_max(3)).await;
+        let mut silent = Vec::new();
+        for _ in 0..4 {
+            let mut stream = TcpStream::connect(node.address).await.unwrap();
+            stream.write_all(words.as_bytes()).await.unwrap();
+            silent.push(stream);
+        }
+        for _ in 0..10 {
+            assert_eq!(status_and_body(&raw_get(node.address, "/").await), (200, "hello"), "{words:?}");
+        }
     }
-    assert_eq!(status_and_body(&raw_get(node.address, "/").await), (200, "hello"));
 }
 
 #[tokio::test]
-async fn one_connection_too_many_waits() {
-    let served = AtomicUsize::new(0);
-    let served: &AtomicUsize = Box::leak(Box::new(served));
-    let count = move || async move { format!("{} hello", served.fetch_add(1, Ordering::Relaxed)) };
-    let node = serve(Server::new(Router::new().route("/", get(count))).connections_max(1)).await;
+async fn who_has_been_idle_for_longest_makes_room() {
+    let node = serve(hello().header_read_timeout(NEVER).connections_max(2)).await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(node.address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        read_hello(&mut stream).await;
+        streams.push(stream);
+    }
+    // The first is used again, so the second has been idle for longer.
+    streams[0].write_all(REQUEST).await.unwrap();
+    read_hello(&mut streams[0]).await;
+    assert_eq!(status_and_body(&raw_get(node.address, "/").await), (200, "hello"));
+    assert_eq!(read_to_close(&mut streams[1]).await, "");
+    streams[0].write_all(REQUEST).await.unwrap();
+    read_hello(&mut streams[0]).await;
+}
+
+#[tokio::test]
+async fn one_connection_too_many_waits_while_others_are_answered() {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (says, waits) = (begun.clone(), go_on.clone());
+    let handler = move || async move {
+        says.notify_one();
+        waits.notified().await;
+        "hello"
+    };
+    let app = Router::new().route("/slow", get(handler)).route("/", get(|| async { "hello" }));
+    let node = serve(Server::new(app).header_read_timeout(NEVER).connections_max(1)).await;
     let mut first = TcpStream::connect(node.address).await.unwrap();
-    first.write_all(REQUEST).await.unwrap();
-    assert!(read_hello(&mut first).await.ends_with("0 hello"));
+    first.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    soon(begun.notified()).await;
     let mut second = TcpStream::connect(node.address).await.unwrap();
     second.write_all(REQUEST).await.unwrap();
-    // The second has asked, and the first is served nine times more before the second is.
-    for n in 1..10 {
-        first.write_all(REQUEST).await.unwrap();
-        assert!(read_hello(&mut first).await.ends_with(&format!("{n} hello")));
+    turns().await;
+    assert_eq!(second.try_read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    go_on.notify_one();
+    // The first is answered, then idle, then closed for the second.
+    read_hello(&mut first).await;
+    read_hello(&mut second).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_being_read_is_not_cut_for_others() {
+    const BYTES: usize = 64 << 20;
+    let app = Router::new().route("/large", get(|| async { vec![b'x'; BYTES] })).route("/", get(|| async { "hello" }));
+    let node = serve(Server::new(app).header_read_timeout(NEVER).write_timeout(NEVER).connections_max(1)).await;
+    let mut first = TcpStream::connect(node.address).await.unwrap();
+    first.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    first.readable().await.unwrap();
+    let mut second = TcpStream::connect(node.address).await.unwrap();
+    second.write_all(REQUEST).await.unwrap();
+    turns().await;
+    assert_eq!(status_and_body(&read_to_close(&mut first).await).1.len(), BYTES);
+    read_hello(&mut second).await;
+}
+
+/// So many turns that the server has looked at its sockets, and at what came of them.
+async fn turns() {
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
     }
-    drop(first);
-    assert!(read_hello(&mut second).await.ends_with("10 hello"));
 }
 
 #[tokio::test]
@@ -164,7 +212,6 @@ async fn a_reader_that_does_not_read_loses_its_place() {
 
 #[tokio::test]
 async fn bounds_without_end_are_bounds() {
-    const NEVER: Duration = Duration::MAX;
     let app = Router::new()
         .route("/large", get(|| async { vec![b'x'; 32 << 20] }))
         .route("/read", axum::routing::post(|body: String| async { body }));

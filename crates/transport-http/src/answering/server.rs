@@ -1,4 +1,5 @@
 use std::{
+    collections::HashMap,
     convert::Infallible,
     future::{Future, poll_fn},
     io,
@@ -15,13 +16,18 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    sync::watch,
+    task::{self, JoinSet},
     time::{sleep, timeout},
 };
 use tower::Service;
 
-use super::{linger::linger, stall::Stall, timed_body::TimedBody};
+use super::{
+    linger::linger,
+    seat::{Door, Seat, SeatedBody},
+    stall::Stall,
+    timed_body::TimedBody,
+};
 
 /// hyper takes no smaller limit.
 const HEAD_BYTES_MIN: usize = 8 * 1024;
@@ -39,8 +45,8 @@ const LAST_CALL: Duration = Duration::from_millis(100);
 /// Serves a router over HTTP/1.1 to whoever comes, and lets nobody take more than a share.
 ///
 /// Every wait has a bound: for a connection (there are so many), for a head, for a body, for a reader that does not
-/// read, for the end. More connections than allowed wait in the listener's queue; since a silent one is closed after
-/// [`header_read_timeout`](Server::header_read_timeout), a thousand of them hold others up no longer than that.
+/// read, for the end. When all connections are taken and one more comes, the one that has waited longest for a request
+/// is closed for it, so that neither silence nor idleness locks others out; while all are being answered, it waits.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Server {
@@ -72,9 +78,10 @@ impl Server {
         Server { router, limits }
     }
 
-    /// How many connections are open at once, at least 1; further ones wait until one is closed. Defaults to 1,024.
+    /// How many connections are served at once, at least 1. When another one comes, the one that has waited longest for
+    /// a request is closed; while there is none, further connections wait. Defaults to 1,024.
     pub fn connections_max(mut self, connections_max: usize) -> Self {
-        self.limits.connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
+        self.limits.connections_max = connections_max.max(1);
         self
     }
 
@@ -126,8 +133,8 @@ impl Server {
     ) -> io::Result<()> {
         let address = listener.local_addr()?;
         let (draining, _) = watch::channel(false);
-        let slots = Arc::new(Semaphore::new(self.limits.connections_max));
-        let mut house = House { server: self, slots, draining, connections: JoinSet::new() };
+        let (door, seats, connections) = (Door::new(), HashMap::new(), JoinSet::new());
+        let mut house = House { server: self, draining, door, seats, connections };
         house.admit(&listener, shutdown).await;
         house.admit_who_waits(&listener);
         drop(listener);
@@ -139,9 +146,10 @@ impl Server {
 /// A server at work.
 struct House {
     server: Server,
-    /// One for each connection that may be open.
-    slots: Arc<Semaphore>,
     draining: watch::Sender<bool>,
+    door: Arc<Door>,
+    /// One for each of the connections.
+    seats: HashMap<task::Id, Arc<Seat>>,
     connections: JoinSet<()>,
 }
 
@@ -150,12 +158,18 @@ impl House {
     async fn admit(&mut self, listener: &TcpListener, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         loop {
-            tokio::select! {
+            let stream = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
                 // Reaps what has ended, so that the set does not grow.
-                Some(_) = self.connections.join_next() => {}
-                (stream, slot) = accept(listener, &self.slots) => self.open(stream, slot),
+                true = self.reap() => continue,
+                stream = accept(listener) => stream,
+            };
+            tokio::select! {
+                biased;
+                // It is the last one, and leaves with the others.
+                () = &mut shutdown => return self.open(stream),
+                () = self.make_room() => self.open(stream),
             }
         }
     }
@@ -163,21 +177,58 @@ impl House {
     /// Accepts the connections that were made before the shutdown and still wait in the listener's queue.
     fn admit_who_waits(&mut self, listener: &TcpListener) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        while let Ok(slot) = self.slots.clone().try_acquire_owned() {
+        while self.has_room() {
             let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut cx) else {
                 return;
             };
-            self.open(stream, slot);
+            self.open(stream);
         }
     }
 
-    fn open(&mut self, stream: TcpStream, slot: OwnedSemaphorePermit) {
-        let router = self.server.router.clone();
-        let connection = serve_connection(router, self.server.limits, stream, self.draining.subscribe());
-        self.connections.spawn(async move {
-            connection.await;
-            drop(slot);
+    fn has_room(&self) -> bool {
+        self.seats.len() < self.server.limits.connections_max
+    }
+
+    /// Resolves when there is room for one more. Whoever has been idle for longest makes it.
+    async fn make_room(&mut self) {
+        while !self.has_room() {
+            self.door.someone_waits(true);
+            let idle = self.seats.values().filter_map(|seat| Some((seat.idle_since()?, seat)));
+            if let Some((_, seat)) = idle.min_by_key(|(since, _)| *since) {
+                seat.ask_to_leave();
+            }
+            let door = self.door.clone();
+            tokio::select! {
+                _ = self.reap() => {}
+                () = door.seat_became_idle() => {}
+            }
+        }
+        self.door.someone_waits(false);
+    }
+
+    /// Waits for the end of a connection; `false` when there is none.
+    async fn reap(&mut self) -> bool {
+        let Some(ended) = self.connections.join_next_with_id().await else {
+            return false;
+        };
+        self.seats.remove(&ended.map_or_else(|panicked| panicked.id(), |(id, ())| id));
+        true
+    }
+
+    fn open(&mut self, stream: TcpStream) {
+        let (server, seat) = (&self.server, Seat::new(self.door.clone()));
+        let connection =
+            serve_connection(server.router.clone(), server.limits, stream, self.draining.subscribe(), seat.clone());
+        let leaving = seat.clone();
+        let task = self.connections.spawn(async move {
+            tokio::select! {
+                biased;
+                // First, since a request may have come in the meantime.
+                () = connection => {}
+                () = leaving.is_to_leave() => {}
+            }
         });
+        self.seats.insert(task.id(), seat);
     }
 
     async fn drain(mut self, address: SocketAddr) {
@@ -190,12 +241,10 @@ impl House {
     }
 }
 
-/// The next connection, once there is room for it.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
-    let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, slot),
+            Ok((stream, _)) => return stream,
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -211,19 +260,27 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn serve_connection(router: Router, limits: Limits, stream: TcpStream, mut draining: watch::Receiver<bool>) {
+async fn serve_connection(
+    router: Router,
+    limits: Limits,
+    stream: TcpStream,
+    mut draining: watch::Receiver<bool>,
+    seat: Arc<Seat>,
+) {
     // Without it small answers wait for the other side's acknowledgement. It fails on dead connections only.
     let _ = stream.set_nodelay(true);
     let last_words = draining.clone();
+    let io = Stall::new(TokioIo::new(stream), limits.write_timeout, seat.clone());
     let service = service_fn(move |request: Request<Incoming>| {
+        let busy = seat.begin();
         let answer = respond(router.clone(), request, limits.body_read_timeout);
         let draining = last_words.clone();
         async move {
             let answer = answer.await?;
-            Ok::<_, Infallible>(if *draining.borrow() { with_farewell(answer) } else { answer })
+            let answer = if *draining.borrow() { with_farewell(answer) } else { answer };
+            Ok::<_, Infallible>(answer.map(|body| SeatedBody::new(body, busy)))
         }
     });
-    let io = Stall::new(TokioIo::new(stream), limits.write_timeout);
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read_timeout)

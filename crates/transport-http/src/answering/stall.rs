@@ -2,12 +2,15 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::seat::Seat;
 
 /// Who takes less than this, in bytes a second, over longer than the timeout, is as bad as who takes nothing.
 const RATE_MIN: f64 = 128.0 * 1024.0;
@@ -19,6 +22,7 @@ const RATE_MIN: f64 = 128.0 * 1024.0;
 /// not count.
 pub(super) struct Stall<T> {
     io: T,
+    seat: Arc<Seat>,
     timeout: Duration,
     patience: Duration,
     waiting: Option<Waiting>,
@@ -31,8 +35,8 @@ struct Waiting {
 }
 
 impl<T> Stall<T> {
-    pub(super) fn new(io: T, timeout: Duration) -> Self {
-        Stall { io, timeout, patience: timeout, waiting: None, alarm: None }
+    pub(super) fn new(io: T, timeout: Duration, seat: Arc<Seat>) -> Self {
+        Stall { io, seat, timeout, patience: timeout, waiting: None, alarm: None }
     }
 
     pub(super) fn into_inner(self) -> T {
@@ -45,6 +49,7 @@ impl<T> Stall<T> {
             Poll::Pending => self.wait(cx),
             Poll::Ready(Ok(bytes)) => {
                 if let Some(Waiting { since }) = self.waiting.take() {
+                    self.seat.flow();
                     let earned = Duration::from_secs_f64(bytes as f64 / RATE_MIN);
                     self.patience = (self.patience.saturating_sub(since.elapsed()) + earned).min(self.timeout);
                 }
@@ -63,6 +68,7 @@ impl<T> Stall<T> {
                 None => self.alarm = Some(Box::pin(sleep_until(end))),
             }
             self.waiting = Some(Waiting { since });
+            self.seat.stall();
         }
         let alarm = self.alarm.as_mut().expect("a wait sets the alarm");
         alarm.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read")))
@@ -110,13 +116,13 @@ mod tests {
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
-    use super::*;
+    use super::{super::seat::Door, *};
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn pipe(room: usize) -> (Stall<TokioIo<DuplexStream>>, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        (Stall::new(TokioIo::new(ours), TIMEOUT), theirs)
+        (Stall::new(TokioIo::new(ours), TIMEOUT, Seat::new(Door::new())), theirs)
     }
 
     async fn write(io: &mut Stall<TokioIo<DuplexStream>>, bytes: &[u8]) -> io::Result<usize> {

@@ -10,8 +10,12 @@ use crate::{
 /// A peer that says nothing for a second is sick: a heartbeat comes every third of that.
 const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// 256 to one peer: four asking nodes fill a peer's 1,024.
+/// 256 to one peer: it takes four asking nodes, all at their most, to fill a peer's 1,024.
 const CONNECTIONS_MAX: usize = 256;
+
+/// Idle connections to one peer that are kept. Fewer than may be under way: a storm's connections would fill the peer
+/// for seconds after the storm, and some dozens carry a steady load.
+const IDLE_MAX: usize = 32;
 
 /// Some thousand waiting keys are a storm; more of them in memory would not make it pass sooner.
 const FETCHES_MAX: usize = 4_096;
@@ -112,7 +116,8 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// How many requests to one peer are on their way at once, each on a connection of its own; further ones wait
+    /// How many requests to one peer are on their way at once, each on a connection of its own, of
+    /// which up to 32 are kept afterwards; further ones wait
     /// their turn, for as long as a fetch takes at most, and are answered as overload then; if the peer is found silent
     /// meanwhile, they fail at once. Defaults to 256.
     pub fn connections_max(mut self, connections_max: usize) -> Self {
@@ -150,7 +155,7 @@ impl HttpPoolBuilder {
         let connect_timeout = self.connect_timeout.unwrap_or(self.peer_timeout);
         let exchange: Box<dyn Exchange> = match self.client {
             Some(client) => Box::new(client),
-            None => Box::new(own_client(connect_timeout, self.connections_max)?),
+            None => Box::new(own_client(connect_timeout)?),
         };
         let greeting = Greeting::new(self.node_id);
         Ok(HttpPool::new(Arc::new(Site {
@@ -184,7 +189,7 @@ impl HttpPoolBuilder {
     }
 }
 
-fn own_client(connect_timeout: Duration, idle_max: usize) -> Result<reqwest::Client, BuildError> {
+fn own_client(connect_timeout: Duration) -> Result<reqwest::Client, BuildError> {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
@@ -193,7 +198,7 @@ fn own_client(connect_timeout: Duration, idle_max: usize) -> Result<reqwest::Cli
         .tcp_nodelay(true)
         .connect_timeout(connect_timeout)
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(idle_max)
+        .pool_max_idle_per_host(IDLE_MAX)
         .build()
         .map_err(|error| BuildError::Client(error.into()))
 }
@@ -208,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_may_take_for_ever() {
-        let client = own_client(Duration::MAX, CONNECTIONS_MAX).unwrap();
+        let client = own_client(Duration::MAX).unwrap();
         let answer = client.get("http://127.0.0.1:1/").send().await;
         assert!(answer.unwrap_err().is_connect());
     }
