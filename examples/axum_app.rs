@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     routing::get,
 };
-use peercache::{Group, Key, LoadError, Loaded, Loader, Node};
+use peercache::{Group, Key, LoadError, Loaded, Loader, Node, Server};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -19,7 +19,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let node = Node::builder(&address).build()?;
     let squares = node.group("squares", Squares).max_bytes(1 << 20).build()?;
     let app = Router::new().route("/square/{number}", get(square)).with_state(squares).merge(node.router());
-    tokio::spawn(axum::serve(listener, app).into_future());
+    // As `axum::serve`, with bounds on what slow and silent clients can hold.
+    tokio::spawn(Server::new(app).serve(listener, std::future::pending()));
 
     // What the application's own users ask.
     let answer = reqwest::get(format!("{address}/square/12")).await?.text().await?;
