@@ -294,6 +294,36 @@ async fn a_request_that_crosses_the_shutdown_is_answered() {
 }
 
 #[tokio::test]
+async fn a_connection_that_only_the_system_knows_of_is_served_after_the_shutdown() {
+    use std::io::Write;
+
+    let server = slow(support::WATCHDOG).await;
+    tokio::task::yield_now().await;
+    // Made behind the runtime's back, while the server waits: the runtime has not heard of it when it hears of the end.
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    stream.write_all(REQUEST).unwrap();
+    server.shutdown.send(()).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    assert!(read_hello(&mut TcpStream::from_std(stream).unwrap()).await.contains("200 OK"));
+    soon(server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_new_connection_outlives_an_idle_one_by_time_for_its_request() {
+    let server = slow(support::WATCHDOG).await;
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
+    idle.write_all(REQUEST).await.unwrap();
+    read_hello(&mut idle).await;
+    let mut new = TcpStream::connect(server.address).await.unwrap();
+    server.shutdown.send(()).unwrap();
+    assert_eq!(read_to_close(&mut idle).await, "");
+    new.write_all(REQUEST).await.unwrap();
+    assert!(read_hello(&mut new).await.contains("200 OK"));
+    drop((idle, new));
+    soon(server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_shutdown_does_not_wait_for_ever() {
     let server = slow(SHORT).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();

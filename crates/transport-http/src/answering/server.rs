@@ -5,8 +5,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -41,6 +43,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// From the end of accepting to the closing of idle connections. A request that crosses the shutdown on its way is
 /// answered, and an answer in this time tells its client that the connection ends.
 const LAST_CALL: Duration = Duration::from_millis(100);
+
+/// The same for a connection that is new: whoever has just made it has a request to send, and may be held up.
+const FIRST_CALL: Duration = Duration::from_secs(1);
 
 /// Serves a router over HTTP/1.1 to whoever comes, and lets nobody take more than a share.
 ///
@@ -136,8 +141,7 @@ impl Server {
         let (door, seats, connections) = (Door::new(), HashMap::new(), JoinSet::new());
         let mut house = House { server: self, draining, door, seats, connections };
         house.admit(&listener, shutdown).await;
-        house.admit_who_waits(&listener);
-        drop(listener);
+        house.admit_who_waits(listener);
         house.drain(address).await;
         Ok(())
     }
@@ -174,14 +178,18 @@ impl House {
         }
     }
 
-    /// Accepts the connections that were made before the shutdown and still wait in the listener's queue.
-    fn admit_who_waits(&mut self, listener: &TcpListener) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+    /// Accepts the connections that were made before the shutdown and still wait in the listener's queue, and closes it.
+    ///
+    /// The system is asked directly: tokio says that nobody waits until its driver has heard of somebody, and under load
+    /// that is later.
+    fn admit_who_waits(&mut self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else { return };
         while self.has_room() {
-            let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut cx) else {
-                return;
-            };
-            self.open(stream);
+            match listener.accept().and_then(|(stream, _)| into_tokio(stream)) {
+                Ok(stream) => self.open(stream),
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(_) => return,
+            }
         }
     }
 
@@ -254,6 +262,11 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
+fn into_tokio(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
+
 /// Whether the connection ended while it waited, as against a trouble that the next one has, too.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
@@ -271,7 +284,10 @@ async fn serve_connection(
     let _ = stream.set_nodelay(true);
     let last_words = draining.clone();
     let io = Stall::new(TokioIo::new(stream), limits.write_timeout, seat.clone());
+    let is_new = Arc::new(AtomicBool::new(true));
+    let asked = is_new.clone();
     let service = service_fn(move |request: Request<Incoming>| {
+        asked.store(false, Relaxed);
         let busy = seat.begin();
         let answer = respond(router.clone(), request, limits.body_read_timeout);
         let draining = last_words.clone();
@@ -291,8 +307,10 @@ async fn serve_connection(
         .serve_connection(io, service);
 
     let ended = tokio::select! {
+        // What has arrived is read before the connection is taken for idle.
+        biased;
         ended = &mut connection => ended,
-        () = last_call(&mut draining) => {
+        () = last_call(&mut draining, &is_new) => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }
@@ -306,10 +324,14 @@ async fn serve_connection(
     }
 }
 
-/// Resolves when idle connections are to be closed.
-async fn last_call(draining: &mut watch::Receiver<bool>) {
-    if draining.wait_for(|draining| *draining).await.is_ok() {
-        sleep(LAST_CALL).await;
+/// Resolves when an idle connection is to be closed.
+async fn last_call(draining: &mut watch::Receiver<bool>, is_new: &AtomicBool) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        return;
+    }
+    sleep(LAST_CALL).await;
+    if is_new.load(Relaxed) {
+        sleep(FIRST_CALL - LAST_CALL).await;
     }
 }
 
