@@ -4,12 +4,13 @@ mod support;
 use std::collections::BTreeSet;
 
 use support::{
+    SOONER_THAN_THE_DEFAULTS,
     cluster::{Cluster, client},
     eventually,
     origin::Origin,
     within,
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 async fn three_with(flags: &[&str]) -> (Cluster, Origin) {
     let origin = Origin::start().await;
@@ -71,7 +72,7 @@ async fn popular_keys_are_copied_and_copies_expire() {
         .await;
     };
     answered_by("hot").await;
-    answered_by("peer").await;
+    timeout(SOONER_THAN_THE_DEFAULTS, answered_by("peer")).await.expect("the flag is heeded");
 }
 
 #[tokio::test]
@@ -167,6 +168,20 @@ async fn a_frozen_node_holds_nobody_up() {
         assert_eq!(cluster.nodes[0].raw(key).await.brief(), "200 origin", "{key}");
     }
     cluster.nodes[1].process.signal(Signal::CONT);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_silent_node_is_waited_for_as_long_as_it_is_allowed_to_be_silent() {
+    use rustix::process::Signal;
+
+    let (cluster, origin) = three_with(&["--peer-timeout-ms", "3600000"]).await;
+    let key = cluster.key_of(1, "k").await;
+    cluster.nodes[1].process.signal(Signal::STOP);
+    assert_eq!(cluster.nodes[0].raw_within(&key, 3_000).await.brief(), "504 -");
+    assert_eq!(origin.loads(&key), 0);
+    cluster.nodes[1].process.signal(Signal::CONT);
+    assert_eq!(cluster.nodes[0].raw(&key).await.brief(), "200 peer");
 }
 
 #[tokio::test]

@@ -147,9 +147,11 @@ async fn a_role_that_is_too_long_is_refused() {
     postgres.insert("too long", "repeat('长x', 8 << 20) || 'x'").await;
     postgres.insert("far too long", "repeat('x', 100000000)").await;
     let cluster = postgres.node().await;
-    assert_eq!(cluster.nodes[0].raw("longest").await.body.len(), 32 << 20);
-    assert_eq!(cluster.nodes[0].raw("too long").await.brief(), "413 -");
     assert_eq!(cluster.nodes[0].raw("far too long").await.brief(), "413 -");
+    let peak = cluster.nodes[0].process.memory_bytes("VmHWM");
+    assert!(peak < 90 << 20, "100 MB were never held, but {} MiB", peak >> 20);
+    assert_eq!(cluster.nodes[0].raw("too long").await.brief(), "413 -");
+    assert_eq!(cluster.nodes[0].raw("longest").await.body.len(), 32 << 20);
 }
 
 #[tokio::test]
@@ -167,6 +169,28 @@ async fn a_server_that_was_restarted_is_used_at_once() {
     assert_eq!(cluster.nodes[0].raw("c").await.brief(), "502 -");
     postgres.start_again().await;
     assert_eq!(cluster.nodes[0].raw("c").await.brief(), "200 origin");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_under_a_query_is_replaced() {
+    let Some(postgres) = Postgres::start().await else { return };
+    postgres.insert("a", "'here'").await;
+    let admin = postgres.client().await;
+    let cluster = postgres.node().await;
+    assert_eq!(cluster.nodes[0].raw("first").await.brief(), "404 -", "now there is a kept connection");
+
+    admin.batch_execute("BEGIN; LOCK TABLE roles").await.unwrap();
+    let (reply, ()) = tokio::join!(cluster.nodes[0].raw("a"), async {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE application_name = 'role' AND wait_event_type = 'Lock'";
+        eventually("a query that waits", async || {
+            let ended = admin.query(end, &[]).await.unwrap();
+            (!ended.is_empty()).then_some(())
+        })
+        .await;
+        admin.batch_execute("COMMIT").await.unwrap();
+    });
+    assert_eq!(reply.brief(), "200 origin");
 }
 
 #[tokio::test]

@@ -141,6 +141,14 @@ async fn a_request_under_way_is_answered_before_the_exit() {
             eventually("draining", async || (node.readyz().await == Some(503)).then_some(())).await;
             eventually("the front being closed", async || node.ask("raw", "a", None).await.is_err().then_some(()))
                 .await;
+            // Longer than anything but a request under way would hold the process up.
+            let mut looks = 0;
+            eventually("many looks", async || {
+                assert_eq!(node.readyz().await, Some(503), "operators can watch to the end");
+                looks += 1;
+                (looks == 100).then_some(())
+            })
+            .await;
             origin.open_gate();
         });
         assert_eq!(reply.brief(), "200 origin");

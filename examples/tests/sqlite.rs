@@ -75,8 +75,10 @@ async fn a_role_that_is_too_long_is_refused() {
     rows.execute("INSERT INTO roles VALUES ('longest', printf('%.*c', 33554432, 'x'))", ()).unwrap();
     rows.execute("INSERT INTO roles VALUES ('too long', printf('%.*c', 100000000, 'x'))", ()).unwrap();
     let cluster = node_on(&file).await;
-    assert_eq!(cluster.nodes[0].raw("longest").await.body.len(), 32 << 20);
     assert_eq!(cluster.nodes[0].raw("too long").await.brief(), "413 -");
+    let peak = cluster.nodes[0].process.memory_bytes("VmHWM");
+    assert!(peak < 90 << 20, "100 MB were never held, but {} MiB", peak >> 20);
+    assert_eq!(cluster.nodes[0].raw("longest").await.body.len(), 32 << 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,8 @@ use std::{future::Future, time::Duration};
 
 /// Longer than anything here takes on a machine that does much else.
 const WATCHDOG: Duration = Duration::from_secs(60);
+/// Sooner than the flags' defaults of 30 s: what happens within this happens because a flag says so.
+pub const SOONER_THAN_THE_DEFAULTS: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Waits for `what`, and fails the test rather than wait for ever.
