@@ -22,7 +22,7 @@ pub use peercache_groupcache::{
 
 #[cfg(feature = "http")]
 pub use peercache_transport_http::{
-    BuildError as TransportError, Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server,
+    BuildError as TransportError, Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server, listen,
 };
 
 /// A key's owner among names: `peercache-consistenthash`.

@@ -8,6 +8,7 @@ mod pieces;
 mod reply_body;
 mod room;
 
+mod listen;
 mod server;
 
 mod linger;
@@ -15,5 +16,6 @@ mod seat;
 mod stall;
 mod timed_body;
 
+pub use listen::listen;
 pub use router::PeerServer;
 pub use server::Server;

@@ -25,6 +25,6 @@ pub use error::BuildError;
 pub use node_id::{NodeId, NotANodeId};
 
 #[cfg(feature = "server")]
-pub use answering::{PeerServer, Server};
+pub use answering::{PeerServer, Server, listen};
 #[cfg(feature = "client")]
 pub use asking::{HttpPool, HttpPoolBuilder};
