@@ -8,12 +8,11 @@ use axum::{
     http::StatusCode,
     routing::get,
 };
-use peercache::{Group, Key, LoadError, Loaded, Loader, Node, Server};
-use tokio::net::TcpListener;
+use peercache::{Group, Key, LoadError, Loaded, Loader, Node, Server, listen};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = listen("127.0.0.1:0").await?;
     let address = format!("http://{}", listener.local_addr()?);
 
     let node = Node::builder(&address).build()?;

@@ -12,7 +12,7 @@ use axum::{
 use peercache::{ConfigError, Node};
 
 use crate::{
-    form,
+    config, form,
     phase::{Phase, Phases},
 };
 
@@ -63,9 +63,12 @@ async fn replace_list(node: Node, body: Body) -> Result<(), (StatusCode, String)
     let body = tokio::time::timeout(LIST_TIMEOUT, body::to_bytes(body, LIST_BYTES_MAX))
         .await
         .map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the list took too long to arrive".to_owned()))?
-        .map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, format!("the list is longer than {LIST_BYTES_MAX} bytes")))?;
+        .map_err(|_| (StatusCode::BAD_REQUEST, format!("the list is longer than {LIST_BYTES_MAX} bytes")))?;
     let names: Vec<String> = serde_json::from_slice(&body)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("{LIST_EXPECTED}: {error}")))?;
+    for name in &names {
+        config::member(name).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
+    }
     // A new ring takes milliseconds, which would hold up everybody else on this thread.
     tokio::task::spawn_blocking(move || node.set_peers(names))
         .await

@@ -1,6 +1,10 @@
-use std::{fmt::Display, time::Duration};
+use std::{env, ffi::OsStr, fmt::Display, time::Duration};
 
-use clap::{CommandFactory, Parser, builder::FalseyValueParser, error::ErrorKind};
+use clap::{
+    CommandFactory, FromArgMatches, Parser,
+    builder::{FalseyValueParser, Resettable},
+    error::ErrorKind,
+};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::origin::OriginUrl;
@@ -36,19 +40,19 @@ pub struct Config {
     pub origin: OriginUrl,
 
     /// How much memory the cache may take: bytes, or KiB, MiB, GiB
-    #[arg(long, env = "ROLE_CACHE_BYTES", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    #[arg(long, env = "ROLE_CACHE_BYTES", allow_negative_numbers = true, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub cache_bytes: usize,
 
     /// The longest life of a copy at a node that does not own the key, in milliseconds; 0 keeps no copies
-    #[arg(long, env = "ROLE_HOT_TTL_MS", value_name = "MS", default_value = "30000", value_parser = millis::<0>)]
+    #[arg(long, env = "ROLE_HOT_TTL_MS", allow_negative_numbers = true, value_name = "MS", default_value = "30000", value_parser = millis::<0>)]
     pub hot_ttl_ms: Duration,
 
     /// The longest load at the origin, in milliseconds
-    #[arg(long, env = "ROLE_LOAD_TIMEOUT_MS", value_name = "MS", default_value = "30000", value_parser = millis::<1>)]
+    #[arg(long, env = "ROLE_LOAD_TIMEOUT_MS", allow_negative_numbers = true, value_name = "MS", default_value = "30000", value_parser = millis::<1>)]
     pub load_timeout_ms: Duration,
 
     /// The longest silence of a peer before this node turns elsewhere, in milliseconds
-    #[arg(long, env = "ROLE_PEER_TIMEOUT_MS", value_name = "MS", default_value = "1000", value_parser = millis::<30>)]
+    #[arg(long, env = "ROLE_PEER_TIMEOUT_MS", allow_negative_numbers = true, value_name = "MS", default_value = "1000", value_parser = millis::<30>)]
     pub peer_timeout_ms: Duration,
 
     /// What this node asks its peers with, and how keys are placed: native or golang
@@ -77,7 +81,11 @@ impl Config {
     /// The flags and variables this process was started with. What is wrong with them ends it with a sentence that says
     /// what to write instead.
     pub fn read() -> Self {
-        let config = Config::parse();
+        let set = Config::command().mut_args(|flag| match flag.get_env().is_some_and(is_set_empty) {
+            true => flag.env(Resettable::Reset),
+            false => flag,
+        });
+        let config = Config::from_arg_matches(&set.get_matches()).unwrap_or_else(|error| error.exit());
         if !config.members().contains(&config.self_url) {
             Config::refuse(format!(
                 "--peers does not name this node, {}; add it to --peers, or write --self-url as it stands there",
@@ -101,6 +109,11 @@ impl Config {
     }
 }
 
+/// A variable that is set to nothing is as good as not set: files that list all variables leave some empty.
+fn is_set_empty(variable: &OsStr) -> bool {
+    env::var_os(variable).is_some_and(|value| value.is_empty())
+}
+
 fn address(text: &str) -> Result<String, String> {
     let well_formed = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     match well_formed {
@@ -110,7 +123,7 @@ fn address(text: &str) -> Result<String, String> {
 }
 
 /// A member's name, kept letter for letter: it is compared, not interpreted.
-fn member(text: &str) -> Result<String, String> {
+pub fn member(text: &str) -> Result<String, String> {
     let name = text.trim();
     match name.split_once("://") {
         Some(("http", rest)) if !rest.is_empty() => Ok(name.to_owned()),

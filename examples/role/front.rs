@@ -89,9 +89,10 @@ impl Asked {
 }
 
 fn milliseconds(value: &HeaderValue) -> Result<Duration, &'static str> {
-    let ms = value.to_str().ok().and_then(|text| text.parse().ok());
-    let ms = ms.ok_or("write x-timeout-ms as a number of milliseconds\n")?;
-    Ok(Duration::from_millis(ms).min(TIMEOUT_MAX))
+    let digits = value.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = digits.ok_or("write x-timeout-ms as a number of milliseconds\n")?;
+    // What is too large for a number is beyond the longest deadline as well.
+    Ok(Duration::from_millis(digits.parse().unwrap_or(u64::MAX)).min(TIMEOUT_MAX))
 }
 
 fn found(source: peercache::Source, content_type: &'static str, body: Body) -> Response {

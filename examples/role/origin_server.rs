@@ -21,7 +21,6 @@ use axum::{
 };
 use clap::Parser;
 use peercache::Server;
-use tokio::net::TcpListener;
 
 /// How many keys are counted one by one; requests for others are only in the total.
 const KEYS_MAX: usize = 1_000_000;
@@ -72,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
         .route("/count", get(count))
         .route("/delay", put(delay))
         .with_state(Arc::new(counts));
-    let listener = TcpListener::bind(&arguments.listen).await?;
+    let listener = peercache::listen(&arguments.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     Server::new(app).serve(listener, pending()).await?;
     Ok(())

@@ -139,7 +139,7 @@ impl Service {
 }
 
 async fn listen(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; name a free one with {flag}"))
+    peercache::listen(address).await.with_context(|| format!("cannot listen on {address}; name a free one with {flag}"))
 }
 
 fn serve(

@@ -181,11 +181,19 @@ async fn a_deadline_ends_the_wait_and_not_the_load() {
 #[tokio::test]
 async fn a_deadline_that_is_no_number_is_refused() {
     let (cluster, _origin) = node_with(&[]).await;
-    for deadline in ["soon", "-1", "1.5", ""] {
+    for deadline in ["soon", "-1", "+1", "1.5", ""] {
         let url = format!("{}/raw?name=a", node(&cluster).front);
         let answer = client().get(url).header("x-timeout-ms", deadline).send().await.unwrap();
         assert_eq!(answer.status(), 400, "{deadline:?}");
     }
+}
+
+#[tokio::test]
+async fn a_deadline_beyond_all_numbers_is_the_longest_there_is() {
+    let (cluster, _origin) = node_with(&[]).await;
+    let url = format!("{}/raw?name=a", node(&cluster).front);
+    let answer = client().get(url).header("x-timeout-ms", "9".repeat(40)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
 }
 
 #[tokio::test]

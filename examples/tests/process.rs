@@ -32,9 +32,11 @@ async fn refused(mut role: Command, flags: &[&str]) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn a_wrong_flag_is_told_what_to_write_instead() {
-    let wrong: [(&[&str], &str); 14] = [
+    let wrong: [(&[&str], &str); 16] = [
         (&["--dialect", "mailgun"], "write native (peers are role, too) or golang"),
         (&["--cache-bytes", "1MB"], "such as 64MiB"),
+        (&["--cache-bytes", "-1"], "such as 64MiB"),
+        (&["--hot-ttl-ms", "-1"], "write milliseconds"),
         (&["--hot-ttl-ms", "30s"], "write milliseconds"),
         (&["--load-timeout-ms", "0"], "write milliseconds, 1 to"),
         (&["--peer-timeout-ms", "5"], "write milliseconds, 30 to"),
@@ -74,6 +76,16 @@ async fn flags_win_over_variables() {
     let mut role = role();
     role.env("ROLE_DIALECT", "native").env("ROLE_CACHE_BYTES", "1MiB");
     let (_, said) = refused(role, &["--dialect", "flag", "--cache-bytes", "1MiB"]).await;
+    assert!(said.contains("'flag'"), "{said}");
+}
+
+#[tokio::test]
+async fn a_variable_that_is_empty_is_not_set() {
+    let mut role = role();
+    for flag in ["PEERS", "CACHE_BYTES", "ORIGIN", "HOT_TTL_MS", "LOG"] {
+        role.env(format!("ROLE_{flag}"), "");
+    }
+    let (_, said) = refused(role, &["--dialect", "flag"]).await;
     assert!(said.contains("'flag'"), "{said}");
 }
 
