@@ -31,10 +31,10 @@ enum Command {
     /// Build the example service and run several nodes of it on this machine, until Ctrl-C.
     Cluster {
         /// How many nodes, from 1 to 90.
-        #[arg(long, value_name = "N", default_value_t = 3, value_parser = node_count)]
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = node_count, allow_negative_numbers = true)]
         nodes: u16,
         /// Node I answers people on port P+I, peers on P+90+I and operators on P+190+I.
-        #[arg(long, value_name = "P", default_value_t = 9000)]
+        #[arg(long, value_name = "P", default_value_t = 9000, value_parser = base_port, allow_negative_numbers = true)]
         base_port: u16,
         /// Take a tour of a three-node cluster on free ports, check every step, and exit.
         #[arg(long, conflicts_with_all = ["nodes", "base_port"])]
@@ -58,6 +58,14 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         program: Vec<OsString>,
     },
+}
+
+fn base_port(text: &str) -> Result<u16, String> {
+    // What is above is left to the plan, which knows how many nodes there are.
+    match text.parse() {
+        Ok(port @ 1..) => Ok(port),
+        _ => Err("write a port, such as 9000".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {

@@ -42,7 +42,7 @@ pub const POSTGRES: Needed = Needed {
 pub const GO: Needed = Needed {
     name: "go",
     programs: &["go"],
-    how: "no `go` on the path; install Go (Debian: `apt-get install golang`) and they run",
+    how: "no `go` on the path; install Go (Debian: `apt-get install golang`) and they run; the first time they download one module",
 };
 
 /// The machine and the workspace.

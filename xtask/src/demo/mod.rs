@@ -38,7 +38,11 @@ pub fn run(sabotage: bool) -> Result<ExitCode> {
     let now = Watchdog::start();
     let origin = Origin::start(&role_origin)?;
     let specs = specs(block.plan, &role, &origin, &dir, sabotage);
-    println!("{} nodes on free ports, one origin that counts; logs in {}", specs.len(), workspace.shown(&dir));
+    println!(
+        "{} nodes on free ports, one origin that counts; logs, kept if a step fails, in {}",
+        specs.len(),
+        workspace.shown(&dir)
+    );
     let result = start(&specs).and_then(|nodes| go_through(&mut Tour::new(specs, nodes, origin), &now));
     if matches!(result, Ok(true)) {
         // Logs are for those who ask why a step failed.
