@@ -93,7 +93,7 @@ impl<V: Value> Cache<V> {
             return Some(Hit { value, source: Source::Main });
         }
         shard.hot.counts.gets += 1;
-        if let Some(value) = shard.hot.get(key, reader, now_ms) {
+        if let Some(value) = shard.hot.get_copy(key, reader, now_ms) {
             return Some(Hit { value, source: Source::Hot });
         }
         let expired = shard.hot.remove_expired(key, now_ms, &self.budget);
@@ -254,8 +254,15 @@ impl<V: Value> Room<V> {
         Room { entries, counts: CacheStats::default() }
     }
 
+    /// For main, where all there is may be answered to anyone: one look in the index.
     fn get(&mut self, key: &[u8], reader: Reader, now_ms: u64) -> Option<V> {
-        // An entry that may not be answered is not made the most recent either.
+        let value = self.entries.get(key).filter(|entry| entry.is_for(reader, now_ms))?.value.clone();
+        self.counts.hits += 1;
+        Some(value)
+    }
+
+    /// For hot: a copy that may not be answered is not made the most recent either.
+    fn get_copy(&mut self, key: &[u8], reader: Reader, now_ms: u64) -> Option<V> {
         self.entries.peek(key).filter(|entry| entry.is_for(reader, now_ms))?;
         let value = self.entries.get(key)?.value.clone();
         self.counts.hits += 1;

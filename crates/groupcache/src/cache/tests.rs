@@ -204,8 +204,9 @@ proptest! {
                     prop_assert_eq!(found, model.get(key, reader, now_ms));
                 }
                 Step::Insert { key, weight, loaded, place, ttl_ms } => {
-                    // No life at all stands for no end.
-                    let expires_ms = if ttl_ms == 0 { 0 } else { now_ms + ttl_ms };
+                    // Main holds what was loaded here and has no end, as the engine fills it.
+                    let loaded = loaded || place == Place::Main;
+                    let expires_ms = if place == Place::Main || ttl_ms == 0 { 0 } else { now_ms + ttl_ms };
                     let entry = Entry { value: Bytes::new(), loaded, expires_ms: 0 };
                     drop(cache.insert(Key::copy_from(&[key]), weight, entry, now_ms, || Some((place, expires_ms))));
                     model.insert(Modelled { key, weight, loaded, expires_ms }, place, now_ms);
