@@ -35,6 +35,12 @@ impl Node {
         Node { members, groups, group, origin }
     }
 
+    /// Someone who asks for `key` and waits.
+    fn caller(&self, key: &str) -> tokio::task::JoinHandle<Result<Bytes, Error>> {
+        let (group, key) = (self.group.clone(), key.to_owned());
+        tokio::spawn(async move { group.get(&key).await })
+    }
+
     async fn source(&self, key: &str) -> Source {
         self.group.get(key).detailed().await.unwrap().source
     }
@@ -139,10 +145,7 @@ async fn what_is_loaded_while_the_key_changes_hands_is_not_main() {
     let net = Net::default();
     let a = Node::new(&net, "a", &["a"], Origin::gated());
     let key = key_of("b", &AB);
-    let waiting = tokio::spawn({
-        let (group, key) = (a.group.clone(), key.clone());
-        async move { group.get(&key).await }
-    });
+    let waiting = a.caller(&key);
     a.origin.called(1).await;
     a.members.set(AB).unwrap();
     a.origin.open(1);
@@ -167,10 +170,7 @@ async fn a_dropped_reply_is_a_failed_peer_and_all_who_wait_get_the_value() {
     let a = Node::new(&net, "a", &AB, Origin::echo());
     let key = key_of("b", &AB);
     net.hold("b");
-    let waiting = tokio::spawn({
-        let (group, key) = (a.group.clone(), key.clone());
-        async move { group.get(&key).await }
-    });
+    let waiting = a.caller(&key);
     net.until_asked("b", 1).await;
     net.answer_held("b", || Err(PeerError::failed("reset")));
     assert_eq!(waiting.await.unwrap().unwrap(), key);
@@ -182,10 +182,7 @@ async fn a_key_that_the_dialect_cannot_carry_is_loaded_here_and_counted() {
     let a = Node::new(&net, "a", &AB, Origin::echo());
     let key = key_of("b", &AB);
     net.hold("b");
-    let waiting = tokio::spawn({
-        let (group, key) = (a.group.clone(), key.clone());
-        async move { group.get(&key).await }
-    });
+    let waiting = a.caller(&key);
     net.until_asked("b", 1).await;
     net.answer_held("b", || Err(PeerError::KeyNotCarried));
     assert_eq!(waiting.await.unwrap().unwrap(), key);
@@ -283,10 +280,7 @@ async fn what_was_fetched_under_another_ring_is_answered_and_not_cached() {
     let a = Node::with(&net, "a", &AB, Origin::echo(), |group| group.hot_admission(Always));
     let key = key_of("b", &AB);
     net.hold("b");
-    let waiting = tokio::spawn({
-        let (group, key) = (a.group.clone(), key.clone());
-        async move { group.get(&key).await }
-    });
+    let waiting = a.caller(&key);
     net.until_asked("b", 1).await;
     a.members.set(["a", "b", "c"]).unwrap();
     net.answer_held("b", || Ok(PeerReply::new("value".into())));
@@ -300,10 +294,7 @@ async fn a_cached_value_pins_no_network_buffer() {
     let a = Node::with(&net, "a", &AB, Origin::echo(), |group| group.hot_admission(Always));
     let key = key_of("b", &AB);
     net.hold("b");
-    let waiting = tokio::spawn({
-        let (group, key) = (a.group.clone(), key.clone());
-        async move { group.get(&key).await }
-    });
+    let waiting = a.caller(&key);
     net.until_asked("b", 1).await;
     let buffer = Bytes::from(vec![7; 65_536]);
     net.answer_held("b", || Ok(PeerReply::new(buffer.slice(..100))));
