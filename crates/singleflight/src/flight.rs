@@ -33,14 +33,18 @@ impl<T> Flight<T> {
     }
 
     /// Stores the result first and wakes after: a waiter looks and registers under the same lock,
-    /// so it sees either the result or its own waker taken.
+    /// so it sees either the result or its own waker taken. The first landing counts: those who
+    /// waited for a detached flight may have been told before its leader is done.
     pub(crate) fn land(&self, result: Result<T, Abandoned>) {
-        let before = mem::replace(&mut *lock(&self.state), State::Landed(result));
-        match before {
-            State::Flying(seats) => seats.wake_all(),
-            State::Landed(_) => {
-                debug_assert!(false, "a flight has one leader, and a leader lands once")
-            }
+        let mut state = lock(&self.state);
+        if matches!(*state, State::Landed(_)) {
+            drop(state);
+            return;
+        }
+        let before = mem::replace(&mut *state, State::Landed(result));
+        drop(state);
+        if let State::Flying(seats) = before {
+            seats.wake_all();
         }
     }
 

@@ -36,6 +36,30 @@ impl<K, T, S> Leader<K, T, S> {
         Waiter::new(Arc::clone(&self.flight))
     }
 
+    /// Whether the table maps the key to this flight no more, since somebody
+    /// [forgot](crate::Shard::forget) it: nothing that it brings will be written.
+    pub fn is_forgotten(&self) -> bool {
+        !self.table.shard(self.hash).maps(self.hash, &self.flight)
+    }
+
+    /// Frees the key if nobody waits for the result, or gives the leader back. For work that has not begun: those who
+    /// wanted it may all have left by now.
+    ///
+    /// # Errors
+    ///
+    /// The leader, if somebody waits or the key was [forgotten](crate::Shard::forget).
+    pub fn end_unless_awaited(self) -> Result<(), Self> {
+        let mut shard = self.table.shard(self.hash);
+        // The table's and ours. Nobody joins while we hold the lock.
+        let unawaited = Arc::strong_count(&self.flight) == 2 && shard.maps(self.hash, &self.flight);
+        let unmapped = unawaited.then(|| shard.unmap(self.hash, &self.flight));
+        drop(shard);
+        match unmapped {
+            Some(_) => Ok(()),
+            None => Err(self),
+        }
+    }
+
     /// Gives `result` to everyone who waits, and frees the key.
     pub fn finish(self, result: T) {
         self.finish_with(|_| result);

@@ -24,5 +24,5 @@ pub use hashbrown::Equivalent;
 pub use leader::Leader;
 #[cfg(all(feature = "tokio", not(peercache_loom)))]
 pub use single_flight::{Outcome, SingleFlight};
-pub use table::{Flights, Join, Shard};
+pub use table::{Detached, Flights, Join, Shard};
 pub use waiter::Waiter;

@@ -74,8 +74,13 @@ impl<K, T, S> Flights<K, T, S> {
     /// [Forgets](Shard::forget) every flight, shard by shard, and returns how many. Flights that
     /// start meanwhile may be forgotten or not; those that were on when it was called all are.
     pub fn forget_all(&self) -> usize {
-        let forget_shard = |shard: &Padded<K, T>| mem::take(&mut lock(&shard.0).0);
-        self.table.shards.iter().map(|shard| forget_shard(shard).len()).sum()
+        self.detach_all().len()
+    }
+
+    /// [Detaches](Shard::detach) every flight, shard by shard, as [`forget_all`](Self::forget_all).
+    pub fn detach_all(&self) -> Vec<Detached<K, T>> {
+        let take_shard = |shard: &Padded<K, T>| mem::take(&mut lock(&shard.0).0);
+        self.table.shards.iter().flat_map(take_shard).map(|entry| Detached { entry }).collect()
     }
 }
 
@@ -141,8 +146,15 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
     /// its result; its leader can no longer write what it brings ([`Leader::publish`]); the next
     /// caller starts a new flight.
     pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> bool {
+        self.detach(key).is_some()
+    }
+
+    /// As [`forget`](Self::forget), for those who do not want its waiters to wait on:
+    /// [`Detached::tell`] gives them another result, there and then.
+    pub fn detach<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<Detached<K, T>> {
         self.check(key);
-        self.mapped.take(self.hash, |entry| key.equivalent(&entry.key)).is_some()
+        let entry = self.mapped.take(self.hash, |entry| key.equivalent(&entry.key))?;
+        Some(Detached { entry })
     }
 
     fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&Arc<Flight<T>>> {
@@ -180,6 +192,27 @@ impl<K, T, S> Join<K, T, S> {
     fn wait(flight: &Arc<Flight<T>>) -> Self {
         flight.join();
         Self::Wait(Waiter::new(Arc::clone(flight)))
+    }
+}
+
+/// A flight that the table no longer maps to its key. Its leader flies on; dropping this changes
+/// nothing for those who wait.
+pub struct Detached<K, T> {
+    entry: Entry<K, T>,
+}
+
+impl<K, T> Detached<K, T> {
+    /// The key it was for.
+    pub fn key(&self) -> &K {
+        &self.entry.key
+    }
+
+    /// Gives `result` to everyone who waits, unless the leader was first. What the leader brings
+    /// later reaches nobody.
+    ///
+    /// It wakes tasks: drop the shard's guard before.
+    pub fn tell(self, result: T) {
+        self.entry.flight.land(Ok(result));
     }
 }
 
@@ -229,6 +262,12 @@ impl<K, T> Mapped<K, T> {
             self.0 = HashTable::new();
         }
         Some(entry)
+    }
+}
+
+impl<K: fmt::Debug, T> fmt::Debug for Detached<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detached").field("key", self.key()).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -217,4 +217,29 @@ fn wait<K, T, S>(join: Join<K, T, S>) -> Waiter<T> {
 
 fn poll<T: Clone>(waiter: &mut Waiter<T>) -> Poll<Result<T, Abandoned>> {
     Pin::new(waiter).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn a_detached_flight_tells_its_waiters_at_once_and_only_once() {
+    let flights: Flights<u8, u8> = Flights::new();
+    let Join::Lead(leader) = flights.lock(&1_u8).join(1) else { panic!("nobody flies yet") };
+    let mut waiter = pin!(leader.waiter());
+    let detached = flights.lock(&1_u8).detach(&1_u8).expect("the flight is on");
+    assert!(leader.is_forgotten());
+    detached.tell(7);
+    let mut context = Context::from_waker(Waker::noop());
+    assert_eq!(waiter.as_mut().poll(&mut context), Poll::Ready(Ok(7)));
+    leader.finish(8);
+    assert_eq!(waiter.as_mut().poll(&mut context), Poll::Ready(Ok(7)));
+}
+
+#[test]
+fn work_that_nobody_waits_for_can_be_left_undone() {
+    let flights: Flights<u8, u8> = Flights::new();
+    let Join::Lead(leader) = flights.lock(&1_u8).join(1) else { panic!("nobody flies yet") };
+    let waiter = leader.waiter();
+    let leader = leader.end_unless_awaited().expect_err("somebody waits");
+    drop(waiter);
+    leader.end_unless_awaited().expect("nobody waits");
+    assert!(flights.is_empty());
 }

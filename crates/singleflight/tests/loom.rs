@@ -182,6 +182,23 @@ fn a_panic_while_publishing_tells_the_waiters_and_frees_the_key() {
     });
 }
 
+#[test]
+fn those_who_wait_for_a_detached_flight_are_told_once() {
+    loom::model(|| {
+        let flights = flights();
+        let leader = lead(&flights);
+        let waiter = wait(&flights);
+        let detaching = spawn(&flights, |flights| {
+            let detached = flights.lock(&KEY).detach(&KEY);
+            detached.map(|detached| detached.tell(2)).is_some()
+        });
+        // What a leader says that finds itself detached.
+        leader.finish_with(|still_mapped| if still_mapped { 1 } else { 2 });
+        let detached = detaching.join().unwrap();
+        assert_eq!(block_on(waiter), Ok(if detached { 2 } else { 1 }));
+    });
+}
+
 fn flights() -> Flights {
     Flights::with_shards(1, Hasher::default())
 }
