@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use crate::Key;
+
 /// A value with where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -6,6 +10,10 @@ pub struct Answer<V> {
     pub value: V,
     /// Where it came from. One who waited for another's load is told what that load did.
     pub source: Source,
+    /// How long ago it was loaded or set, to some 10 ms. From a peer that does not say, how long ago it arrived.
+    pub age: Duration,
+    /// How much longer it is within its time to live, to some 10 ms: nothing for a stale one, `None` for one that does not expire.
+    pub remaining: Option<Duration>,
 }
 
 /// Where a value came from.
@@ -20,16 +28,19 @@ pub enum Source {
     Peer,
     /// The origin, by this node's loader.
     Origin,
+    /// A value past its time to live, from this node or the owner, that the group allows for a while.
+    Stale,
 }
 
 impl Source {
-    /// The source in one lower-case word, for logs and headers: `main`, `hot`, `peer` or `origin`.
+    /// The source in one lower-case word, for logs and headers: `main`, `hot`, `peer`, `origin` or `stale`.
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Main => "main",
             Source::Hot => "hot",
             Source::Peer => "peer",
             Source::Origin => "origin",
+            Source::Stale => "stale",
         }
     }
 }
@@ -38,4 +49,20 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// An entry of a node's cache, as [`Group::snapshot`](crate::Group::snapshot) shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cached<V> {
+    /// The key.
+    pub key: Key,
+    /// The value; `None` is a "not found" that is kept for `negative_ttl`.
+    pub value: Option<V>,
+    /// [`Main`](Source::Main) or [`Hot`](Source::Hot).
+    pub place: Source,
+    /// How long ago it was loaded or set.
+    pub age: Duration,
+    /// How much longer it is within its time to live; `None` for one that does not expire.
+    pub remaining: Option<Duration>,
 }

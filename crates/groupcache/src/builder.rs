@@ -1,10 +1,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
+
 use crate::{
-    ConfigError, Group, Groups, HotAdmission, Key, Loader, OneIn, Value,
+    ConfigError, Group, Groups, HotAdmission, Key, OneIn, Value,
     cache::Cache,
     core::{Core, Settings},
-    loader::DynLoader,
+    life::Lives,
+    loader::AnyLoader,
 };
 
 /// Long enough for a slow origin, short enough that a dead one does not hold callers for ever.
@@ -19,7 +22,17 @@ const KEY_BYTES_MAX: usize = 64 << 10;
 const MAX_BYTES: usize = 64 << 20;
 const HOT_TTL: Duration = Duration::from_secs(30);
 const FALLBACK_TTL: Duration = Duration::from_secs(5);
-const CONCURRENT_MAX: usize = 4_096;
+/// More calls at one time than most origins like; those that like fewer say so.
+const LOADS_MAX: usize = 1_024;
+/// A storm of cold keys, fetches that fall back included, waits rather than fails.
+const QUEUED_MAX: usize = 8_192;
+const FETCHES_MAX: usize = 4_096;
+/// Long enough for a member that is well.
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The first pause and the longest.
+const ERROR_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Enough to spread the loads of a second over a minute's end, too little to matter.
+const JITTER: f64 = 0.05;
 
 /// golang/groupcache mirrors one fetch in ten.
 const HOT_ONE_IN: u32 = 10;
@@ -32,25 +45,38 @@ const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 pub struct GroupBuilder<V> {
     groups: Groups,
     name: String,
-    loader: Arc<dyn DynLoader<V>>,
+    loader: AnyLoader<V>,
     settings: Settings<V>,
     max_bytes: usize,
     shards: Option<usize>,
 }
 
 impl<V: Value> GroupBuilder<V> {
-    pub(crate) fn new(groups: Groups, name: String, loader: impl Loader<Value = V>) -> Self {
+    pub(crate) fn new(groups: Groups, name: String, loader: AnyLoader<V>) -> Self {
+        let lives = Lives {
+            time_to_live: Duration::ZERO,
+            jitter: JITTER,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            refresh_ahead: 1.0,
+            negative_ttl: Duration::ZERO,
+        };
         let settings = Settings {
+            lives,
             load_timeout: LOAD_TIMEOUT,
             hot_ttl: HOT_TTL,
             fallback_ttl: FALLBACK_TTL,
+            error_backoff: ERROR_BACKOFF,
+            update_timeout: UPDATE_TIMEOUT,
+            loads_max: LOADS_MAX,
+            queued_max: QUEUED_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
             key_bytes_max: KEY_BYTES_MAX,
-            concurrent_max: CONCURRENT_MAX,
+            fetches_max: FETCHES_MAX,
             hot_admission: Box::new(OneIn::new(HOT_ONE_IN)),
             weigher: Box::new(|_, value: &V| value.weight()),
         };
-        GroupBuilder { groups, name, loader: Arc::new(loader), settings, max_bytes: MAX_BYTES, shards: None }
+        GroupBuilder { groups, name, loader, settings, max_bytes: MAX_BYTES, shards: None }
     }
 
     /// The budget of this node for the group, main and hot together: keys, values and overhead, in bytes. 0 caches
@@ -86,6 +112,80 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
+    /// How long a value may be answered, for values whose loader does not say. Zero is for ever. Defaults to zero.
+    pub fn time_to_live(mut self, ttl: Duration) -> Self {
+        self.settings.lives.time_to_live = ttl;
+        self
+    }
+
+    /// By how much at most a time to live is shortened, as a share of it, so that values that came together do not expire
+    /// together. Defaults to 0.05.
+    pub fn expiry_jitter(mut self, share: f64) -> Self {
+        self.settings.lives.jitter = share;
+        self
+    }
+
+    /// How long after its time to live a value is still answered at once, marked [`Stale`](crate::Source::Stale), while one load in the
+    /// background brings a new one. Defaults to zero.
+    pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
+        self.settings.lives.stale_while_revalidate = time;
+        self
+    }
+
+    /// How long after its time to live a value is answered, marked [`Stale`](crate::Source::Stale), if the load of a new one fails.
+    /// Defaults to zero.
+    pub fn stale_if_error(mut self, time: Duration) -> Self {
+        self.settings.lives.stale_if_error = time;
+        self
+    }
+
+    /// From which share of its life on a hit starts a load in the background, so that values in use never expire: 0.8 is the
+    /// last fifth. 1 never does. Defaults to 1.
+    pub fn refresh_ahead(mut self, share: f64) -> Self {
+        self.settings.lives.refresh_ahead = share;
+        self
+    }
+
+    /// How long a key whose load failed is answered with that error before the origin is asked again; twice as long after each
+    /// further failure, up to `longest`. Zero is off. Defaults to 100 ms and 1 s.
+    pub fn error_backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.settings.error_backoff = (first, longest);
+        self
+    }
+
+    /// How long a "not found" is cached. Zero does not. Defaults to zero.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.lives.negative_ttl = ttl;
+        self
+    }
+
+    /// The most calls of the loader at one time. Fetches from peers are not counted, so that loaders may ask other groups.
+    /// A loader that asks its own group can wait for itself. Defaults to 1,024.
+    pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
+        self.settings.loads_max = loads;
+        self
+    }
+
+    /// The most loads that wait for their turn, each for `load_timeout` at most; one more is an error of kind
+    /// [`Overloaded`](crate::ErrorKind::Overloaded). Defaults to 8,192.
+    pub fn max_queued_loads(mut self, loads: usize) -> Self {
+        self.settings.queued_max = loads;
+        self
+    }
+
+    /// The most keys that are fetched from peers at one time; one more is an error of kind [`Overloaded`](crate::ErrorKind::Overloaded).
+    /// Defaults to 4,096.
+    pub fn max_concurrent_fetches(mut self, keys: usize) -> Self {
+        self.settings.fetches_max = keys;
+        self
+    }
+
+    /// How long each member may take to acknowledge a change before it is reported as missed. Defaults to 1 s.
+    pub fn update_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.update_timeout = timeout;
+        self
+    }
+
     /// Which fetched values are kept as hot copies. Defaults to one fetch in ten, [`OneIn`].
     pub fn hot_admission(mut self, admission: impl HotAdmission) -> Self {
         self.settings.hot_admission = Box::new(admission);
@@ -102,13 +202,6 @@ impl<V: Value> GroupBuilder<V> {
     /// The longest key; a longer one is an error of kind [`KeyTooLong`](crate::ErrorKind::KeyTooLong). Defaults to 64 KiB.
     pub fn max_key_bytes(mut self, bytes: usize) -> Self {
         self.settings.key_bytes_max = bytes;
-        self
-    }
-
-    /// The most different keys that may be loaded or fetched at one time; gets of further ones end at once with an error
-    /// of kind [`Overloaded`](crate::ErrorKind::Overloaded). Defaults to 4,096.
-    pub fn max_concurrent(mut self, keys: usize) -> Self {
-        self.settings.concurrent_max = keys;
         self
     }
 
@@ -134,7 +227,7 @@ impl<V: Value> GroupBuilder<V> {
         let cache = Cache::new(self.max_bytes, shards);
         let core = Core::new(self.name.into(), &self.groups, self.loader, self.settings, cache);
         // In this order: once peers are served, no change of the ring may be missed.
-        core.follow_members();
+        core.follow();
         self.groups.register(core.clone())?;
         Ok(core)
     }
@@ -145,14 +238,30 @@ impl<V: Value> GroupBuilder<V> {
         }
         let bad = |name, expected| Err(ConfigError::Setting { name, expected });
         let settings = &self.settings;
-        if settings.load_timeout.is_zero() || settings.load_timeout > TIME_MAX {
-            return bad("load_timeout", "more than zero and at most 100 years");
-        }
-        if settings.hot_ttl > TIME_MAX || settings.fallback_ttl > TIME_MAX {
-            return bad("hot_ttl and fallback_ttl", "at most 100 years");
-        }
-        if settings.concurrent_max == 0 {
-            return bad("max_concurrent", "at least 1");
+        let lives = &settings.lives;
+        let times = [
+            settings.hot_ttl,
+            settings.fallback_ttl,
+            lives.time_to_live,
+            lives.negative_ttl,
+            lives.stale_while_revalidate,
+            lives.stale_if_error,
+            settings.error_backoff.0,
+            settings.error_backoff.1,
+        ];
+        let in_time = |time: Duration| !time.is_zero() && time <= TIME_MAX;
+        let counts = 1..=Semaphore::MAX_PERMITS;
+        let checks = [
+            ("load_timeout", in_time(settings.load_timeout), "more than zero and at most 100 years"),
+            ("update_timeout", in_time(settings.update_timeout), "more than zero and at most 100 years"),
+            ("a time", times.iter().all(|time| *time <= TIME_MAX), "at most 100 years"),
+            ("expiry_jitter", (0.0..=1.0).contains(&lives.jitter), "from 0 to 1"),
+            ("refresh_ahead", lives.refresh_ahead > 0.0 && lives.refresh_ahead <= 1.0, "more than 0 and at most 1"),
+            ("max_concurrent_loads", counts.contains(&settings.loads_max), "from 1 to what a semaphore counts"),
+            ("max_concurrent_fetches", settings.fetches_max > 0, "at least 1"),
+        ];
+        if let Some((name, _, expected)) = checks.into_iter().find(|(_, good, _)| !good) {
+            return bad(name, expected);
         }
         if self.shards.is_some_and(|shards| !(1..=SHARDS_MAX).contains(&shards)) {
             return bad("shards", "1 to 1,024");

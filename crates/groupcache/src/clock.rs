@@ -1,6 +1,7 @@
 use std::{
+    fmt,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -10,7 +11,7 @@ use std::{
 use tokio::{runtime::Handle, time::MissedTickBehavior};
 
 /// How late the coarse time may be.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// The time that groups go by: milliseconds since they first needed it, at most 10 ms late. A hit reads the last tick,
 /// which costs a load from memory and no call of the system's clock.
@@ -21,12 +22,22 @@ pub struct Clock {
     ticks: Arc<Ticks>,
 }
 
-#[derive(Debug)]
 struct Ticks {
     time: Time,
     tick_ms: AtomicU64,
     ticking: AtomicBool,
+    followers: Mutex<Vec<Weak<dyn OnTick>>>,
 }
+
+/// A group, as the clock sees it.
+pub(crate) trait OnTick: Send + Sync {
+    /// The coarse time is `now_ms` now.
+    fn tick(&self, now_ms: u64);
+}
+
+/// What the clock shows when it is first needed. Long after 0, so that what a peer loaded before this process began has a time
+/// as well.
+const EPOCH_MS: u64 = 1 << 40;
 
 #[derive(Debug)]
 enum Time {
@@ -48,7 +59,14 @@ impl Clock {
     }
 
     fn new(time: Time) -> Self {
-        Clock { ticks: Arc::new(Ticks { time, tick_ms: AtomicU64::new(0), ticking: AtomicBool::new(false) }) }
+        Clock {
+            ticks: Arc::new(Ticks {
+                time,
+                tick_ms: AtomicU64::new(EPOCH_MS),
+                ticking: AtomicBool::new(false),
+                followers: Mutex::default(),
+            }),
+        }
     }
 
     /// The time of the last tick.
@@ -56,9 +74,19 @@ impl Clock {
         self.ticks.tick_ms.load(Relaxed)
     }
 
-    /// The time `ttl` from now, never 0.
-    pub(crate) fn deadline_ms(&self, ttl: Duration) -> u64 {
-        self.ticks.exact_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)).max(1)
+    /// The time now, for which the system's clock is asked.
+    pub(crate) fn exact_ms(&self) -> u64 {
+        self.ticks.exact_ms()
+    }
+
+    /// Makes the coarse time right, for those who need it so.
+    pub(crate) fn advance(&self) {
+        self.ticks.advance();
+    }
+
+    /// Has `follower` told of every tick, for as long as it lives.
+    pub(crate) fn follow(&self, follower: Weak<dyn OnTick>) {
+        lock(&self.ticks.followers).push(follower);
     }
 
     /// Makes sure that the clock ticks and is right. Called on every miss.
@@ -78,6 +106,16 @@ impl Clock {
     }
 }
 
+fn lock(followers: &Mutex<Vec<Weak<dyn OnTick>>>) -> MutexGuard<'_, Vec<Weak<dyn OnTick>>> {
+    followers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Ticks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticks").field("time", &self.time).field("tick_ms", &self.tick_ms).finish_non_exhaustive()
+    }
+}
+
 impl Default for Clock {
     /// [`Clock::system`].
     fn default() -> Self {
@@ -90,12 +128,24 @@ impl Ticks {
         self.tick_ms.fetch_max(self.exact_ms(), Relaxed);
     }
 
+    /// The followers work when no lock is held: they drop values of a user's type.
+    fn tick(&self) {
+        self.advance();
+        let mut living = Vec::new();
+        lock(&self.followers).retain(|follower| follower.upgrade().map(|follower| living.push(follower)).is_some());
+        for follower in living {
+            // A value's drop that panics ends neither the time nor the process.
+            let tick = || follower.tick(self.tick_ms.load(Relaxed));
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tick));
+        }
+    }
+
     fn exact_ms(&self) -> u64 {
         let since_epoch = match &self.time {
             Time::System(epoch) => epoch.get_or_init(Instant::now).elapsed(),
             Time::Tokio(epoch) => epoch.get_or_init(tokio::time::Instant::now).elapsed(),
         };
-        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+        EPOCH_MS.saturating_add(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -119,7 +169,7 @@ impl Ticking {
 
     /// False when nobody is left who could read the time.
     fn tick(&self) -> bool {
-        self.0.upgrade().map(|ticks| ticks.advance()).is_some()
+        self.0.upgrade().map(|ticks| ticks.tick()).is_some()
     }
 }
 
@@ -131,7 +181,7 @@ impl Drop for Ticking {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(peercache_loom)))]
 mod tests {
     use super::*;
 

@@ -3,32 +3,35 @@ use std::{
     time::Duration,
 };
 
-use peercache_singleflight::Join;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    Answer, Error, ErrorKind, Groups, HotAdmission, Key, Members, Stats, Value,
-    cache::{Cache, Hit, Reader},
-    clock::Clock,
-    flight::{FlightKey, Outcome, Passenger, Pilot, Table},
-    loader::DynLoader,
+    Answer, Cached, Error, ErrorKind, Groups, HotAdmission, Key, Members, Stats, Value,
+    backoff::Backoff,
+    cache::{Cache, Found, Hit, Look, Reader},
+    clock::{Clock, OnTick},
+    flight::{FlightKey, Landing, Outcome, Passenger, Pilot, landed},
+    life::Lives,
+    loader::AnyLoader,
     members::{Owner, Rehome},
-    permit::{Permit, Permits},
+    permit::Permits,
     seldom::Seldom,
+    slots::Slots,
     stats::Counters,
+    store::{Boarding, Store},
 };
 
 /// What all handles of a group share: the rooms that a get walks through, in the order in which it does.
 ///
-/// `load.rs` and `fetch.rs` say how a value is brought; here is said who brings it.
+/// `load.rs` and `fetch.rs` say how a value is brought, `spread.rs` how a change is made everywhere; here is said who does it.
 pub(crate) struct Core<V> {
     pub(crate) name: Arc<str>,
-    pub(crate) cache: Cache<V>,
-    pub(crate) flights: Table<V>,
+    pub(crate) store: Store<V>,
     pub(crate) members: Members,
-    pub(crate) loader: Arc<dyn DynLoader<V>>,
+    pub(crate) loader: AnyLoader<V>,
     pub(crate) settings: Settings<V>,
-    pub(crate) permits: Arc<Permits>,
+    pub(crate) slots: Slots,
+    pub(crate) fetch_permits: Arc<Permits>,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     pub(crate) peer_warnings: Seldom,
@@ -36,47 +39,76 @@ pub(crate) struct Core<V> {
 
 /// What the builder set.
 pub(crate) struct Settings<V> {
+    pub(crate) lives: Lives,
     pub(crate) load_timeout: Duration,
     pub(crate) hot_ttl: Duration,
     pub(crate) fallback_ttl: Duration,
+    pub(crate) error_backoff: (Duration, Duration),
+    pub(crate) update_timeout: Duration,
     pub(crate) value_bytes_max: usize,
     pub(crate) key_bytes_max: usize,
-    pub(crate) concurrent_max: usize,
+    pub(crate) loads_max: usize,
+    pub(crate) queued_max: usize,
+    pub(crate) fetches_max: usize,
     pub(crate) hot_admission: Box<dyn HotAdmission>,
     pub(crate) weigher: Box<Weigher<V>>,
 }
 
 pub(crate) type Weigher<V> = dyn Fn(&Key, &V) -> usize + Send + Sync;
 
-/// Where a get that found nothing cached stands.
+/// How a get that found nothing cached goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trip {
+    pub(crate) reader: Reader,
+    pub(crate) look: Look,
+    /// When the caller stops waiting. Nothing is started after it.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Where it stands.
 pub(crate) enum Departure<V> {
-    Landed(Outcome<V>),
+    Landed(Landing<V>),
     Waiting(Passenger<V>),
 }
 
-/// Where a get stands that asked for a flight.
-pub(crate) enum Boarding<V> {
-    /// It is on us to bring the value.
-    Lead(Pilot<V>, Permit),
-    /// Another brings it, or it is there, or there are too many under way.
-    Done(Departure<V>),
+/// How often a get departs anew because its key was removed on the way.
+pub(crate) const DEPARTURES_MAX: u32 = 64;
+
+impl Trip {
+    /// Of a caller at this node.
+    pub(crate) fn of_caller(deadline: Option<Instant>) -> Self {
+        Trip { reader: Reader::Caller, look: Look::Any, deadline }
+    }
+
+    /// As a peer sees it, who is told whole milliseconds.
+    pub(crate) fn is_as_good_as_over(&self) -> bool {
+        const ROUNDING: Duration = Duration::from_millis(2);
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now() + ROUNDING)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
 }
 
 impl<V: Value> Core<V> {
     pub(crate) fn new(
         name: Arc<str>,
         groups: &Groups,
-        loader: Arc<dyn DynLoader<V>>,
+        loader: AnyLoader<V>,
         settings: Settings<V>,
         cache: Cache<V>,
     ) -> Arc<Self> {
+        let (first, longest) = settings.error_backoff;
+        let memory = longest.saturating_add(settings.load_timeout);
+        let backoff = Backoff::new(first, longest, memory, cache.budget().max_bytes(), ahash::RandomState::new());
         Arc::new(Core {
             name,
-            cache,
-            flights: Table::default(),
+            store: Store::new(cache, backoff),
             members: groups.members().clone(),
             loader,
-            permits: Permits::new(settings.concurrent_max),
+            slots: Slots::new(settings.loads_max, settings.queued_max),
+            fetch_permits: Permits::new(settings.fetches_max),
             settings,
             clock: groups.clock().clone(),
             counters: Counters::default(),
@@ -85,34 +117,80 @@ impl<V: Value> Core<V> {
     }
 
     /// A hit ends here.
-    pub(crate) fn look_up(&self, key: &[u8], reader: Reader) -> Option<Hit<V>> {
-        self.cache.get(key, reader, self.clock.coarse_ms())
+    pub(crate) fn look_up(self: &Arc<Self>, key: &[u8], reader: Reader, look: Look) -> Option<Found<V>> {
+        let Hit { found, renew } = self.store.cache.get(key, reader, look, self.clock.coarse_ms())?;
+        if renew {
+            self.renew(key, reader);
+        }
+        Some(found)
     }
 
-    /// A miss of this node's own caller goes on here: to the loader if we own the key, else to its owner.
-    pub(crate) fn depart(self: &Arc<Self>, key: &[u8]) -> Departure<V> {
+    /// A miss goes on here: of this node's own caller to the loader if we own the key, else to its owner. A peer's is loaded
+    /// here whoever owns the key, for what arrives over the network never travels on: that is all that keeps members who disagree
+    /// about the owner from waiting for each other.
+    pub(crate) fn depart(self: &Arc<Self>, key: &[u8], trip: Trip) -> Departure<V> {
+        if trip.is_over() {
+            return Departure::failed(Error::new(ErrorKind::DeadlineExceeded));
+        }
         let (key, runtime) = match self.prepare(key) {
             Ok(prepared) => prepared,
-            Err(error) => return Departure::Landed(Err(error)),
+            Err(error) => return Departure::failed(error),
         };
+        if trip.reader == Reader::Peer {
+            return self.load(key, trip, &runtime);
+        }
         let view = self.members.view();
         match view.owner(key.as_bytes()) {
-            Owner::Local => self.load(key, Reader::Caller, &runtime, None),
-            Owner::Remote(peer) => self.fetch(key, peer, view.digest(), &runtime),
+            Owner::Local => self.load(key, trip, &runtime),
+            Owner::Remote(remote) => self.fetch(key, remote, view.digest(), trip, &runtime),
         }
     }
 
-    /// A peer's miss goes on here. It is loaded here whoever owns the key, for what arrives over the network never
-    /// travels on: that is all that keeps members who disagree about the owner from waiting for each other.
-    pub(crate) fn depart_for_peer(self: &Arc<Self>, key: &[u8]) -> Departure<V> {
-        match self.prepare(key) {
-            Ok((key, runtime)) => self.load(key, Reader::Peer, &runtime, None),
-            Err(error) => Departure::Landed(Err(error)),
+    /// To the end of the journey, for those whose future is boxed anyway.
+    pub(crate) async fn travel(self: Arc<Self>, key: Key, trip: Trip, departure: Departure<V>) -> Outcome<V> {
+        let mut departures = DEPARTURES_MAX;
+        let mut landing = departure.landing().await;
+        while let Some(departure) = self.depart_again(key.as_bytes(), trip, &landing, &mut departures) {
+            landing = departure.landing().await;
+        }
+        match landing {
+            Landing::Done(outcome) => self.arrived(key.as_bytes(), trip.reader, outcome),
+            Landing::Again | Landing::Left => Err(restless()),
+        }
+    }
+
+    /// What it came to for this reader: a stale value, where the group allows one for an error, is for whom it may be shown to.
+    pub(crate) fn arrived(&self, key: &[u8], reader: Reader, outcome: Outcome<V>) -> Outcome<V> {
+        outcome.or_else(|error| self.store.rescued(key, reader, error, self.clock.coarse_ms()))
+    }
+
+    /// For those whose flight landed without a result, unless it has been too often.
+    pub(crate) fn depart_again(
+        self: &Arc<Self>,
+        key: &[u8],
+        trip: Trip,
+        landing: &Landing<V>,
+        departures: &mut u32,
+    ) -> Option<Departure<V>> {
+        match landing {
+            Landing::Done(_) => return None,
+            // However many callers leave, each does so once.
+            Landing::Left => {}
+            Landing::Again => *departures = departures.checked_sub(1)?,
+        }
+        Some(self.depart(key, trip))
+    }
+
+    /// Brings a new value in the background, unless that is under way.
+    fn renew(self: &Arc<Self>, key: &[u8], reader: Reader) {
+        if Handle::try_current().is_ok() {
+            self.counters.renewals.count();
+            drop(self.depart(key, Trip { reader, look: Look::Renewed, deadline: None }));
         }
     }
 
     /// What every miss needs: a key of its own, a runtime, a clock that ticks.
-    fn prepare(&self, key: &[u8]) -> Result<(Key, Handle), Error> {
+    pub(crate) fn prepare(&self, key: &[u8]) -> Result<(Key, Handle), Error> {
         self.counters.loads.count();
         if key.len() > self.settings.key_bytes_max {
             return Err(Error::new(ErrorKind::KeyTooLong));
@@ -122,62 +200,114 @@ impl<V: Value> Core<V> {
         Ok((Key::copy_from(key), runtime))
     }
 
-    /// Joins the flight of `key` or starts one, with the `permit` that the caller has already or with a new one.
-    pub(crate) fn board(&self, key: FlightKey, reader: Reader, permit: Option<Permit>) -> Boarding<V> {
-        let mut shard = self.flights.lock(&key);
-        // Look again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
-        // Both happen under the shard's lock, so there is no moment between them.
-        if let Some(hit) = self.cache.peek(key.key.as_bytes(), reader, self.clock.coarse_ms()) {
-            self.counters.late_hits.count();
-            return Boarding::Done(Departure::Landed(Ok(hit.into())));
-        }
-        let joined = shard.join(key);
-        drop(shard);
-        match joined {
-            Join::Wait(passenger) => Boarding::Done(Departure::Waiting(passenger)),
-            Join::Lead(pilot) => self.take_off(pilot, permit),
+    /// Joins the flight of `key` or starts one; `Err` is for those who need not fly.
+    pub(crate) fn board(&self, key: FlightKey, trip: Trip) -> Result<Pilot<V>, Departure<V>> {
+        let now_ms = self.clock.coarse_ms();
+        match self.store.board(key.clone(), trip.reader, trip.look, now_ms) {
+            Boarding::Lead(pilot) => Ok(pilot),
+            Boarding::Wait(passenger) => Err(Departure::Waiting(passenger)),
+            Boarding::Hit(hit) => {
+                self.counters.late_hits.count();
+                Err(Departure::done(Ok(hit.found)))
+            }
+            Boarding::BackedOff(error) => {
+                self.counters.backed_off.count();
+                Err(Departure::failed(error))
+            }
         }
     }
 
-    fn take_off(&self, pilot: Pilot<V>, permit: Option<Permit>) -> Boarding<V> {
-        let Some(permit) = permit.or_else(|| self.permits.acquire()) else {
-            self.counters.overloads.count();
-            let overloaded = Error::new(ErrorKind::Overloaded);
-            pilot.finish(Err(overloaded.clone()));
-            return Boarding::Done(Departure::Landed(Err(overloaded)));
-        };
-        self.counters.loads_deduped.count();
-        Boarding::Lead(pilot, permit)
+    pub(crate) fn overloaded(&self) -> Error {
+        self.counters.overloads.count();
+        Error::new(ErrorKind::Overloaded)
+    }
+
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<Answer<V>> {
+        self.clock.advance();
+        let found = self.store.found(key, Reader::Caller, Look::Any, self.clock.coarse_ms())?;
+        found.answer().ok()
+    }
+
+    pub(crate) fn snapshot(&self) -> Vec<Cached<V>> {
+        self.clock.advance();
+        let now_ms = self.clock.coarse_ms();
+        let mut entries = Vec::new();
+        self.store.cache.for_each(|place, key, entry| {
+            let Found { value, age_ms, remaining_ms, .. } = entry.found(place.source(), now_ms);
+            let (age, remaining) = (Duration::from_millis(age_ms), remaining_ms.map(Duration::from_millis));
+            entries.push(Cached { key: key.clone(), value, place: place.source(), age, remaining });
+        });
+        entries
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (main, hot) = self.cache.stats();
-        Stats { under_way: self.flights.len() as u64, ..self.counters.stats(main, hot) }
+        let (main, hot) = self.store.cache.stats();
+        Stats { under_way: self.store.under_way() as u64, ..self.counters.stats(main, hot) }
     }
 
-    /// Has the member list tell us of every change of the ring.
-    pub(crate) fn follow_members(self: &Arc<Self>) {
+    /// Has the member list tell us of every change of the ring, and the clock of every tick.
+    pub(crate) fn follow(self: &Arc<Self>) {
         let weak: Weak<Self> = Arc::downgrade(self);
-        self.members.follow(weak);
+        self.members.follow(weak.clone());
+        self.clock.follow(weak);
+    }
+}
+
+/// Whom no departure brings anywhere.
+pub(crate) fn restless() -> Error {
+    let message = format!("the key was removed, or its load given up, {DEPARTURES_MAX} times while it was waited for");
+    Error::with_message(ErrorKind::Overloaded, message)
+}
+
+impl<V> Departure<V> {
+    pub(crate) fn done(outcome: Outcome<V>) -> Self {
+        Departure::Landed(Landing::Done(outcome))
+    }
+
+    pub(crate) fn failed(error: Error) -> Self {
+        Departure::done(Err(error))
+    }
+}
+
+impl<V: Value> Departure<V> {
+    /// How it ended.
+    pub(crate) async fn landing(self) -> Landing<V> {
+        match self {
+            Departure::Landed(landing) => landing,
+            Departure::Waiting(passenger) => landed(passenger.await),
+        }
     }
 }
 
 impl<V: Value> Rehome for Core<V> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     fn rehome(&self) {
         let view = self.members.view();
-        let hot_ttl = self.settings.hot_ttl;
-        let expires_ms = (!hot_ttl.is_zero()).then(|| self.clock.deadline_ms(hot_ttl));
-        self.cache.rehome(|key| view.owns(key.as_bytes()), expires_ms);
+        let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.lives.refresh_ahead);
+        let now_ms = self.clock.exact_ms();
+        self.store.cache.rehome(|key| view.owns(key.as_bytes()), |life| life.ending_within(hot_ttl, now_ms, share));
     }
 }
 
-impl<V> From<Hit<V>> for Answer<V> {
-    fn from(hit: Hit<V>) -> Self {
-        Answer { value: hit.value, source: hit.source }
+impl<V: Value> OnTick for Core<V> {
+    fn tick(&self, now_ms: u64) {
+        self.store.sweep(now_ms, || self.clock.advance());
     }
 }
 
-#[cfg(test)]
+impl<V> Found<V> {
+    /// As its caller sees it.
+    pub(crate) fn answer(self) -> Result<Answer<V>, Error> {
+        let value = self.value.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
+        let (age, remaining) = (Duration::from_millis(self.age_ms), self.remaining_ms.map(Duration::from_millis));
+        Ok(Answer { value, source: self.source, age, remaining })
+    }
+}
+
+#[cfg(all(test, not(peercache_loom)))]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -194,10 +324,12 @@ mod tests {
         });
         let builder: GroupBuilder<Bytes> = Groups::new(Members::alone()).group("group", loader);
         let core = builder.build_core().expect("the settings are fine");
-        assert!(core.look_up(b"key", Reader::Caller).is_none());
-        core.depart(b"key").outcome().await.expect("the loader brings a value");
+        assert!(core.look_up(b"key", Reader::Caller, Look::Any).is_none());
+        let trip = Trip::of_caller(None);
+        let departure = core.depart(b"key", trip);
+        core.clone().travel(Key::from("key"), trip, departure).await.expect("the loader brings a value");
         let before = core.stats().main;
-        assert!(matches!(core.depart(b"key"), Departure::Landed(Ok(_))));
+        assert!(matches!(core.depart(b"key", trip), Departure::Landed(Landing::Done(Ok(_)))));
         let after = core.stats().main;
         assert_eq!((loads.load(SeqCst), before.items, before.bytes), (1, after.items, after.bytes));
     }

@@ -7,18 +7,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     Answer, Error, ErrorKind, Value,
-    cache::Reader,
-    core::{Core, Departure},
-    flight::{Outcome, Passenger, landed},
+    cache::{Found, Look, Reader},
+    core::{Core, DEPARTURES_MAX, Departure, Trip, restless},
+    flight::{Landing, Outcome, Passenger, landed},
 };
 
 /// A get under way, made by [`Group::get`](crate::Group::get): a future of the value.
 ///
-/// Nothing happens until it is first polled. A hit is ready at that poll, without allocation. It may be dropped at any
+/// Nothing happens until it is first polled. A fresh hit is ready at that poll, without allocation. It may be dropped at any
 /// time: a load that it started goes on and is cached.
 #[must_use = "a get does nothing unless it is awaited"]
 pub struct Get<'a, V> {
@@ -36,6 +36,9 @@ pub struct Detailed<'a, V> {
 
 struct Wait<V> {
     passenger: Passenger<V>,
+    trip: Trip,
+    /// How often it may still depart anew because the key was removed.
+    departures: u32,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -72,40 +75,73 @@ impl<V: Value> Future for Detailed<'_, V> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        match &mut this.wait {
-            None => this.begin(context),
-            Some(wait) => wait.poll(context),
-        }
+        let outcome = match &mut this.wait {
+            None => ready!(this.begin(context)),
+            Some(wait) => ready!(wait.poll(this.core, this.key, context)),
+        };
+        let outcome = this.core.arrived(this.key, Reader::Caller, outcome);
+        Poll::Ready(outcome.and_then(Found::answer))
     }
 }
 
 impl<V: Value> Detailed<'_, V> {
     fn begin(&mut self, context: &mut Context<'_>) -> Poll<Outcome<V>> {
-        if let Some(hit) = self.core.look_up(self.key, Reader::Caller) {
-            return Poll::Ready(Ok(hit.into()));
+        if let Some(found) = self.core.look_up(self.key, Reader::Caller, Look::Any) {
+            return Poll::Ready(Ok(found));
         }
         if self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(Err(Error::new(ErrorKind::DeadlineExceeded)));
         }
-        match self.core.depart(self.key) {
-            Departure::Landed(outcome) => Poll::Ready(outcome),
-            Departure::Waiting(passenger) => {
-                let deadline = self.timeout.map(|timeout| Box::pin(sleep(timeout)));
-                self.wait.insert(Wait { passenger, deadline }).poll(context)
+        // A time beyond what a clock can say is none.
+        let trip = Trip::of_caller(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
+        let mut departures = DEPARTURES_MAX;
+        let boarded = match self.core.depart(self.key, trip) {
+            Departure::Waiting(passenger) => Ok(passenger),
+            Departure::Landed(landing) => board_again(self.core, self.key, trip, landing, &mut departures),
+        };
+        match boarded {
+            Err(outcome) => Poll::Ready(outcome),
+            Ok(passenger) => {
+                let deadline = trip.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+                self.wait.insert(Wait { passenger, trip, departures, deadline }).poll(self.core, self.key, context)
             }
         }
     }
 }
 
 impl<V: Value> Wait<V> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome<V>> {
-        if let Poll::Ready(outcome) = Pin::new(&mut self.passenger).poll(context) {
-            return Poll::Ready(landed(outcome));
+    fn poll(&mut self, core: &Arc<Core<V>>, key: &[u8], context: &mut Context<'_>) -> Poll<Outcome<V>> {
+        while let Poll::Ready(landing) = Pin::new(&mut self.passenger).poll(context) {
+            let landing = landed(landing);
+            match board_again(core, key, self.trip, landing, &mut self.departures) {
+                Err(outcome) => return Poll::Ready(outcome),
+                Ok(passenger) => self.passenger = passenger,
+            }
         }
         match &mut self.deadline {
             Some(deadline) => deadline.as_mut().poll(context).map(|()| Err(Error::new(ErrorKind::DeadlineExceeded))),
             None => Poll::Pending,
         }
+    }
+}
+
+/// The flight to wait for next, or how it all ended.
+fn board_again<V: Value>(
+    core: &Arc<Core<V>>,
+    key: &[u8],
+    trip: Trip,
+    mut landing: Landing<V>,
+    departures: &mut u32,
+) -> Result<Passenger<V>, Outcome<V>> {
+    while let Some(departure) = core.depart_again(key, trip, &landing, departures) {
+        match departure {
+            Departure::Waiting(passenger) => return Ok(passenger),
+            Departure::Landed(next) => landing = next,
+        }
+    }
+    match landing {
+        Landing::Done(outcome) => Err(outcome),
+        Landing::Again | Landing::Left => Err(Err(restless())),
     }
 }
 

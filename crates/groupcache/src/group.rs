@@ -1,12 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
-
-use crate::{
-    Error, ErrorKind, Get, Served, ServedGroup, Stats, Value,
-    cache::Reader,
-    core::{Core, Departure},
-};
+use crate::{Answer, Cached, Get, GetMany, IntoLoaded, Key, Stats, UpdateError, Value, core::Core};
 
 /// A named cache with a loader and a byte budget, shared by all members that have a group of this name. A cheap handle:
 /// clones are the same group.
@@ -26,9 +20,70 @@ impl<V: Value> Group<V> {
     /// time enabled, unless the key is cached.
     ///
     /// # Errors
-    /// See [`ErrorKind`]. A peer that cannot be reached is none: the value is then loaded here.
+    /// See [`ErrorKind`](crate::ErrorKind). A peer that cannot be reached is none: the value is then loaded here.
     pub fn get<'a, K: AsRef<[u8]> + ?Sized>(&'a self, key: &'a K) -> Get<'a, V> {
         Get::new(&self.core, key.as_ref())
+    }
+
+    /// Gets many values at once: those that are cached at once, the others with one exchange for each owner and, where the
+    /// group has a [`BatchLoader`](crate::BatchLoader), with one load at each. Each key has a result of its own, and a slow one holds
+    /// back no other; [`GetMany::stream`] gives them as they come.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> GetMany<V> {
+        GetMany::new(self.core.clone(), keys.into_iter().map(|key| Key::copy_from(key.as_ref())).collect())
+    }
+
+    /// What this node has cached for `key`, fresh or stale enough to be answered. Nothing is loaded, counted or moved.
+    pub fn peek<K: AsRef<[u8]> + ?Sized>(&self, key: &K) -> Option<Answer<V>> {
+        self.core.peek(key.as_ref())
+    }
+
+    /// What this node has cached, in no order. Shard by shard: what changes meanwhile is in it or not.
+    pub fn snapshot(&self) -> Vec<Cached<V>> {
+        self.core.snapshot()
+    }
+
+    /// Has every member forget `key`. When this is `Ok`, no node answers with a value that was loaded or set before it
+    /// began, and loads that were under way are not cached.
+    ///
+    /// It needs a tokio runtime, and goes on if the future is dropped.
+    ///
+    /// # Errors
+    /// [`UpdateError::Missed`] names the members that could not be told; all others have forgotten.
+    pub async fn remove<K: AsRef<[u8]> + ?Sized>(&self, key: &K) -> Result<(), UpdateError> {
+        self.core.remove(vec![Key::copy_from(key.as_ref())]).await
+    }
+
+    /// As [`remove`](Group::remove), for many keys at once.
+    ///
+    /// # Errors
+    /// As [`remove`](Group::remove).
+    pub async fn remove_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<(), UpdateError> {
+        let keys = keys.into_iter().map(|key| Key::copy_from(key.as_ref())).collect();
+        self.core.remove(keys).await
+    }
+
+    /// Has every member forget all keys of the group, with the same promise as [`remove`](Group::remove).
+    ///
+    /// # Errors
+    /// As [`remove`](Group::remove).
+    pub async fn clear(&self) -> Result<(), UpdateError> {
+        self.core.clear().await
+    }
+
+    /// Has the owner of `key` hold this value, and all others forget what they had. Values that are set for one key are ordered by
+    /// its owner. The origin is not written: a later load brings what the origin holds.
+    ///
+    /// A value with a life of its own is a [`Loaded`](crate::Loaded).
+    ///
+    /// # Errors
+    /// As [`remove`](Group::remove), and [`Refused`](UpdateError::Refused) for a value that the owner's budget cannot hold. If the owner is among
+    /// those missed, do not count on the value being anywhere.
+    pub async fn set<K, T>(&self, key: &K, value: T) -> Result<(), UpdateError>
+    where
+        K: AsRef<[u8]> + ?Sized,
+        T: IntoLoaded<Value = V>,
+    {
+        self.core.set(Key::copy_from(key.as_ref()), value.into_loaded()).await
     }
 
     /// The group's name.
@@ -40,30 +95,6 @@ impl<V: Value> Group<V> {
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }
-}
-
-impl<V: Value> ServedGroup for Core<V> {
-    fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    fn answer(self: Arc<Self>, key: &[u8]) -> Served {
-        self.counters.server_requests.count();
-        if let Some(hit) = self.look_up(key, Reader::Peer) {
-            return Served::Ready(encode(&hit.value));
-        }
-        match self.depart_for_peer(key) {
-            Departure::Landed(outcome) => Served::Ready(outcome.and_then(|answer| encode(&answer.value))),
-            waiting => Served::Loading(Box::pin(async move {
-                let answer = waiting.outcome().await?;
-                encode(&answer.value)
-            })),
-        }
-    }
-}
-
-fn encode<V: Value>(value: &V) -> Result<Bytes, Error> {
-    value.encode().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))
 }
 
 impl<V> Clone for Group<V> {

@@ -1,84 +1,181 @@
 //! A value from the origin: by this node's loader, in a task of its own.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time::timeout};
-
-use crate::{
-    Answer, Error, ErrorKind, Key, Loaded, Source, Value,
-    cache::{Entry, Place, Reader},
-    core::{Boarding, Core, Departure},
-    flight::{FlightKey, Pilot},
-    panic::{caught, caught_loading},
-    permit::Permit,
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
 };
 
-impl<V: Value> Core<V> {
-    /// Joins the load of `key` or starts it, with the `permit` of a fetch that failed or with one of its own.
-    pub(crate) fn load(
-        self: &Arc<Self>,
-        key: Key,
-        reader: Reader,
-        runtime: &Handle,
-        permit: Option<Permit>,
-    ) -> Departure<V> {
-        let (pilot, permit) = match self.board(FlightKey::load(key.clone()), reader, permit) {
-            Boarding::Lead(pilot, permit) => (pilot, permit),
-            Boarding::Done(departure) => return departure,
-        };
-        let passenger = pilot.waiter();
-        let core = self.clone();
-        runtime.spawn(async move {
-            let loaded = core.call_loader(key.clone()).await;
-            // Before anybody is told: whoever asks for the next key at once finds the permit free.
-            drop(permit);
-            core.land_loaded(pilot, key, loaded);
-        });
-        Departure::Waiting(passenger)
-    }
+use crate::{
+    Error, ErrorKind, Key, LoadError, Loaded, Source, Value,
+    cache::{Entry, Found, Look, Origin, Place},
+    core::{Core, Departure, Trip},
+    flight::{FlightKey, Landing, Pilot},
+    life::{Life, Lives},
+    loader::{AnyLoader, DynLoader},
+    panic::{caught, caught_loading},
+    slots::{Slot, Turn},
+    store::Write,
+};
 
-    async fn call_loader(&self, key: Key) -> Result<V, Error> {
-        let loader = self.loader.clone();
-        let load = caught("the loader", || loader.start(key))?;
-        match timeout(self.settings.load_timeout, caught_loading(load)).await {
-            Ok(Ok(Ok(Loaded { value }))) => Ok(value),
-            Ok(Ok(Err(failed))) => Err(failed.into_error()),
-            Ok(Err(panicked)) => Err(panicked),
-            Err(_) => Err(Error::new(ErrorKind::LoadTimedOut)),
+/// Calls a loader, whose panics and delays are errors like others.
+pub(crate) async fn bounded<T>(
+    load_timeout: Duration,
+    start: impl FnOnce() -> Pin<Box<dyn Future<Output = T> + Send>>,
+) -> Result<T, Error> {
+    let load = caught("the loader", start)?;
+    let late = |_| Error::new(ErrorKind::LoadTimedOut);
+    timeout(load_timeout, caught_loading(load)).await.map_err(late)?
+}
+
+/// The pilot, unless what it is to bring is of no use by now: the key was removed while it waited for its turn, and whoever wants
+/// it has departed anew, or all who wanted it have left. What is brought in the background nobody waits for.
+pub(crate) fn still_wanted<V>(pilot: Pilot<V>, waited: bool, trip: Trip) -> Option<Pilot<V>> {
+    match waited {
+        false => Some(pilot),
+        true if pilot.is_forgotten() => {
+            pilot.finish(Landing::Again);
+            None
+        }
+        true if trip.look == Look::Renewed => Some(pilot),
+        true => pilot.end_unless_awaited().err(),
+    }
+}
+
+impl<V: Value> Core<V> {
+    /// Joins the load of `key` or starts it.
+    pub(crate) fn load(self: &Arc<Self>, key: Key, trip: Trip, runtime: &Handle) -> Departure<V> {
+        match &self.loader {
+            AnyLoader::Each(loader) => self.load_with(loader, key, trip, runtime),
+            AnyLoader::Batched(loader) => {
+                let alone = self.load_batch(loader, vec![key], trip, runtime).pop();
+                alone.expect("there is a departure for each key")
+            }
         }
     }
 
-    fn land_loaded(&self, pilot: Pilot<V>, key: Key, loaded: Result<V, Error>) {
-        let weighed = loaded.and_then(|value| {
+    /// As [`load`](Core::load), for many keys: in one call where the loader can.
+    pub(crate) fn load_many(self: &Arc<Self>, keys: Vec<Key>, trip: Trip, runtime: &Handle) -> Vec<Departure<V>> {
+        match &self.loader {
+            AnyLoader::Each(loader) => keys.into_iter().map(|key| self.load_with(loader, key, trip, runtime)).collect(),
+            AnyLoader::Batched(loader) => self.load_batch(loader, keys, trip, runtime),
+        }
+    }
+
+    fn load_with(
+        self: &Arc<Self>,
+        loader: &Arc<dyn DynLoader<V>>,
+        key: Key,
+        trip: Trip,
+        runtime: &Handle,
+    ) -> Departure<V> {
+        let pilot = match self.board(FlightKey::load(key.clone()), trip) {
+            Ok(pilot) => pilot,
+            Err(departure) => return departure,
+        };
+        let passenger = pilot.waiter();
+        match self.slots.take() {
+            None => self.store.fail(pilot, &key, self.overloaded(), false, self.clock.coarse_ms()),
+            Some(slot) => drop(runtime.spawn(self.clone().fly(loader.clone(), pilot, key, slot, trip))),
+        }
+        Departure::Waiting(passenger)
+    }
+
+    async fn fly(self: Arc<Self>, loader: Arc<dyn DynLoader<V>>, pilot: Pilot<V>, key: Key, slot: Slot, trip: Trip) {
+        let waited = slot.is_queued();
+        let turn = match self.turn(slot, trip).await {
+            Ok(turn) => turn,
+            Err(None) => return pilot.finish(Landing::Left),
+            Err(Some(error)) => {
+                return self.store.fail(pilot, &key, error, false, self.clock.coarse_ms());
+            }
+        };
+        let Some(pilot) = still_wanted(pilot, waited, trip) else { return };
+        self.counters.loads_deduped.count();
+        let load_timeout = self.settings.load_timeout;
+        let loaded = bounded(load_timeout, || loader.start(key.clone())).await;
+        let loaded = loaded.and_then(|loaded| loaded.map_err(LoadError::into_error));
+        // Before anybody is told: whoever asks for the next key at once finds the turn free.
+        drop(turn);
+        self.land_loaded(pilot, key, loaded);
+    }
+
+    /// The turn to call the loader. `Err(None)`: he who wanted it is gone, and if others do, one of them starts anew.
+    pub(crate) async fn turn(&self, slot: Slot, trip: Trip) -> Result<Turn, Option<Error>> {
+        let patience = Instant::now() + self.settings.load_timeout;
+        let turn = slot.turn(trip.deadline.map_or(patience, |deadline| deadline.min(patience))).await;
+        match turn {
+            _ if trip.is_over() => Err(None),
+            Some(turn) => Ok(turn),
+            None => Err(Some(self.overloaded())),
+        }
+    }
+
+    pub(crate) fn land_loaded(&self, pilot: Pilot<V>, key: Key, loaded: Result<Loaded<V>, Error>) {
+        let weighed = loaded.and_then(|Loaded { value, ttl }| {
             let weight = self.weigh(&key, &value)?;
-            Ok((if self.cache.fits(weight) { value.detach() } else { value }, weight))
+            let value = match self.store.cache.fits(weight) {
+                true => caught("the value", || value.detach())?,
+                false => value,
+            };
+            Ok((value, ttl, weight))
         });
         match weighed {
-            Ok((value, weight)) => {
+            Ok((value, ttl, weight)) => {
                 self.counters.local_loads.count();
-                let entry = Entry { value: value.clone(), loaded: true, expires_ms: 0 };
-                let answer = Answer { value, source: Source::Origin };
-                let now_ms = self.clock.coarse_ms();
-                let place = || self.place_of_loaded(&key);
-                let evicted =
-                    pilot.publish(Ok(answer), |_| self.cache.insert(key.clone(), weight, entry, now_ms, place));
-                drop(evicted);
+                self.publish_loaded(pilot, key, Some(value), weight, |lives, key, now| lives.of_loaded(key, ttl, now));
             }
             Err(error) => {
                 self.counters.local_load_errors.count();
-                pilot.finish(Err(error));
+                match error.kind() {
+                    ErrorKind::NotFound => {
+                        let weight = key.len() + Entry::<V>::overhead();
+                        self.publish_loaded(pilot, key, None, weight, |lives, key, now| lives.of_not_found(key, now));
+                    }
+                    kind => {
+                        let back_off = matches!(kind, ErrorKind::LoadFailed | ErrorKind::LoadTimedOut);
+                        self.store.fail(pilot, &key, error, back_off, self.clock.exact_ms());
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish_loaded(
+        &self,
+        pilot: Pilot<V>,
+        key: Key,
+        value: Option<V>,
+        weight: usize,
+        life: impl FnOnce(&Lives, &Key, u64) -> Option<Life>,
+    ) {
+        let now_ms = self.clock.exact_ms();
+        let life = life(&self.settings.lives, &key, now_ms);
+        // What its loader does not want cached is told so to peers: it remains fresh for no time at all.
+        let remaining_ms = life.map_or(Some(0), |life| life.remaining_ms(now_ms));
+        let outcome = match (&value, life) {
+            (None, None) => Err(Error::new(ErrorKind::NotFound)),
+            _ => Ok(Found { value: value.clone(), source: Source::Origin, age_ms: 0, remaining_ms }),
+        };
+        let place = |life| self.place_of_loaded(&key, life, now_ms);
+        match life {
+            None => self.store.publish(pilot, key.clone(), outcome, Write::Nothing, || None),
+            Some(life) => {
+                let entry = Entry { value, origin: Origin::Loaded, life };
+                self.store.publish(pilot, key.clone(), outcome, Write::Entry(weight, entry), || place(life));
             }
         }
     }
 
     /// Main if the key is ours. If not, a peer took us for the owner, or the owner could not be asked: then the value is
     /// kept only briefly, so that it does not outlive the disagreement.
-    fn place_of_loaded(&self, key: &Key) -> Option<(Place, u64)> {
+    pub(crate) fn place_of_loaded(&self, key: &Key, life: Life, now_ms: u64) -> Option<(Place, Life)> {
         if self.members.view().owns(key.as_bytes()) {
-            return Some((Place::Main, 0));
+            return Some((Place::Main, life));
         }
-        let ttl = self.settings.fallback_ttl.min(self.settings.hot_ttl);
-        (!ttl.is_zero()).then(|| (Place::Hot, self.clock.deadline_ms(ttl)))
+        let ttl: Duration = self.settings.fallback_ttl.min(self.settings.hot_ttl);
+        Some((Place::Hot, life.ending_within(ttl, now_ms, self.settings.lives.refresh_ahead)?))
     }
 
     /// What an entry of this value is charged, in bytes; an error if the value is too large for the group.

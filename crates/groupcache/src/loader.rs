@@ -1,6 +1,6 @@
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use crate::{BoxError, Error, ErrorKind, Key, Value};
+use crate::{BoxError, Error, ErrorKind, Key, Value, batch::DynBatchLoader};
 
 /// How a group gets a value at its origin: a database, an object store, another service.
 ///
@@ -31,16 +31,24 @@ pub trait Loader: Send + Sync + 'static {
     fn load(&self, key: Key) -> impl Future<Output = Result<Loaded<Self::Value>, LoadError>> + Send;
 }
 
-/// What a loader brings: a value, and later what it knows about it.
+/// What a loader brings: a value, and how long it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded<V> {
     pub(crate) value: V,
+    pub(crate) ttl: Option<Duration>,
 }
 
 impl<V> Loaded<V> {
     /// A loaded value.
     pub fn new(value: V) -> Self {
-        Loaded { value }
+        Loaded { value, ttl: None }
+    }
+
+    /// How long it may be answered, at every node, counted from now on. Zero is not cached at all. Defaults to the group's
+    /// [`time_to_live`](crate::GroupBuilder::time_to_live).
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
 }
 
@@ -190,6 +198,11 @@ impl<S, F> fmt::Debug for With<S, F> {
 pub(crate) type Loading<V> = Pin<Box<dyn Future<Output = Result<Loaded<V>, LoadError>> + Send>>;
 
 /// A loader of `V`, whatever its type: groups are typed by their values alone.
+pub(crate) enum AnyLoader<V> {
+    Each(Arc<dyn DynLoader<V>>),
+    Batched(Arc<dyn DynBatchLoader<V>>),
+}
+
 pub(crate) trait DynLoader<V>: Send + Sync {
     fn start(self: Arc<Self>, key: Key) -> Loading<V>;
 }

@@ -1,10 +1,19 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
 };
 
-use crate::{ConfigError, Connect, NativePlacement, Peer, Placement, Ring};
+use tokio::runtime::Handle;
+
+use crate::{
+    ConfigError, Connect, NativePlacement, Peer, Placement, Ring,
+    backlog::{Backlog, Removal},
+};
 
 /// The most members a list may have. The native table for so many takes about 0.3 s to build; a longer list is a mistake.
 pub const MEMBERS_MAX: usize = 1_000;
@@ -23,7 +32,23 @@ struct Shared {
     view: RwLock<Arc<View>>,
     /// Groups that move their entries when the ring changes. Its lock also makes changes take turns.
     groups: Mutex<Vec<Weak<dyn Rehome>>>,
+    incarnation: u64,
+    /// Grows with every change to a group that this node made or was told of.
+    changes: AtomicU64,
+    /// What is known of members that have left the list, for when they return.
+    departed: Mutex<HashMap<String, Departed>>,
 }
+
+/// A member that has left the list.
+enum Departed {
+    /// It had missed no change. So many changes there had been then.
+    Clean { changes: u64 },
+    /// It had.
+    Owed,
+}
+
+/// The most members that have left and are remembered. Beyond that they are forgotten, as if they had never been here.
+const DEPARTED_MAX: usize = 4 * MEMBERS_MAX;
 
 /// What stays while lists come and go.
 struct Site {
@@ -35,6 +60,8 @@ struct Site {
 
 /// A group, as the member list sees it.
 pub(crate) trait Rehome: Send + Sync {
+    fn name(&self) -> &Arc<str>;
+
     /// The ring has changed: entries that changed hands are moved between main and hot.
     fn rehome(&self);
 }
@@ -43,14 +70,22 @@ pub(crate) trait Rehome: Send + Sync {
 pub struct View {
     names: Vec<String>,
     /// One for each name; this node's own is `None`.
-    peers: Vec<Option<Arc<dyn Peer>>>,
+    remotes: Vec<Option<Arc<Remote>>>,
     ring: Box<dyn Ring>,
+}
+
+/// Another member.
+pub(crate) struct Remote {
+    pub(crate) name: String,
+    pub(crate) peer: Arc<dyn Peer>,
+    /// The changes that it has missed.
+    pub(crate) backlog: Backlog,
 }
 
 /// Who owns a key, seen from this node.
 pub(crate) enum Owner<'a> {
     Local,
-    Remote(&'a Arc<dyn Peer>),
+    Remote(&'a Arc<Remote>),
 }
 
 /// Sets up a [`Members`].
@@ -66,7 +101,7 @@ impl Members {
         let self_name = "self".to_owned();
         let names = vec![self_name.clone()];
         let site = Site { self_name, client_only: false, connect: None, placement: Box::new(NativePlacement) };
-        let view = View { ring: site.placement.ring(&names), names, peers: vec![None] };
+        let view = View { ring: site.placement.ring(&names), names, remotes: vec![None] };
         Members::with(site, view)
     }
 
@@ -92,16 +127,19 @@ impl Members {
     pub fn set<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<(), ConfigError> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
         let mut groups = self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = self.shared.site.view(names, Some(&self.view()))?;
+        let old = self.view();
+        let view = self.shared.site.view(names, Some(&old))?;
+        groups.retain(|group| group.strong_count() > 0);
+        self.shared.remember_departed(&old, &view);
+        self.shared.welcome_back(&old, &view, &groups);
         tracing::info!(members = view.names.len(), digest = view.digest(), "member list in force");
-        *self.shared.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
-        groups.retain(|group| match group.upgrade() {
-            Some(group) => {
-                group.rehome();
-                true
-            }
-            None => false,
-        });
+        let view = Arc::new(view);
+        *self.shared.view.write().unwrap_or_else(PoisonError::into_inner) = view.clone();
+        // Who came back and is owed something is told now if there is a runtime, else when it is first needed.
+        if let Ok(runtime) = Handle::try_current() {
+            view.remotes().for_each(|remote| remote.catch_up(&runtime));
+        }
+        groups.iter().filter_map(Weak::upgrade).for_each(|group| group.rehome());
         Ok(())
     }
 
@@ -120,37 +158,86 @@ impl Members {
         self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner).push(group);
     }
 
+    /// Chosen at random by this process, so that what an earlier one at the same name said is known as such.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.shared.incarnation
+    }
+
+    /// Counts a change, so that a member that is away meanwhile is known to have missed it.
+    pub(crate) fn note_change(&self) {
+        self.shared.changes.fetch_add(1, SeqCst);
+    }
+
     fn with(site: Site, view: View) -> Self {
-        let view = RwLock::new(Arc::new(view));
-        Members { shared: Arc::new(Shared { site, view, groups: Mutex::default() }) }
+        let shared = Shared {
+            site,
+            view: RwLock::new(Arc::new(view)),
+            groups: Mutex::default(),
+            incarnation: RandomState::new().hash_one(0),
+            changes: AtomicU64::new(0),
+            departed: Mutex::default(),
+        };
+        Members { shared: Arc::new(shared) }
+    }
+}
+
+impl Shared {
+    fn remember_departed(&self, old: &View, new: &View) {
+        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        for remote in old.remotes().filter(|remote| !new.names.contains(&remote.name)) {
+            if departed.len() >= DEPARTED_MAX {
+                departed.clear();
+            }
+            let state = match remote.backlog.is_empty() {
+                true => Departed::Clean { changes: self.changes.load(SeqCst) },
+                false => Departed::Owed,
+            };
+            departed.insert(remote.name.clone(), state);
+        }
+    }
+
+    /// A member that was away while something changed has to forget all that it has before it is asked.
+    fn welcome_back(&self, old: &View, new: &View, groups: &[Weak<dyn Rehome>]) {
+        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        for remote in new.remotes().filter(|remote| !old.names.contains(&remote.name)) {
+            let clean = match departed.remove(&remote.name) {
+                None => true,
+                Some(Departed::Owed) => false,
+                Some(Departed::Clean { changes }) => changes == self.changes.load(SeqCst),
+            };
+            if !clean {
+                groups
+                    .iter()
+                    .filter_map(Weak::upgrade)
+                    .for_each(|group| remote.backlog.add(group.name(), &Removal::All));
+            }
+        }
     }
 }
 
 impl Site {
     fn view(&self, names: Vec<String>, old: Option<&View>) -> Result<View, ConfigError> {
         check(&names, &self.self_name, self.client_only)?;
-        let known: HashMap<&str, &Arc<dyn Peer>> = old
-            .iter()
-            .flat_map(|old| old.names.iter().zip(&old.peers))
-            .filter_map(|(name, peer)| Some((name.as_str(), peer.as_ref()?)))
-            .collect();
-        let mut peers = Vec::with_capacity(names.len());
+        let known: HashMap<&str, &Arc<Remote>> =
+            old.iter().flat_map(|old| old.remotes()).map(|remote| (remote.name.as_str(), remote)).collect();
+        let mut remotes = Vec::with_capacity(names.len());
         for name in &names {
-            peers.push(match known.get(name.as_str()) {
+            remotes.push(match known.get(name.as_str()) {
                 _ if *name == self.self_name => None,
-                Some(&peer) => Some(peer.clone()),
-                None => Some(self.peer(name)?),
+                Some(&remote) => Some(remote.clone()),
+                None => Some(self.remote(name)?),
             });
         }
-        Ok(View { ring: self.placement.ring(&names), names, peers })
+        Ok(View { ring: self.placement.ring(&names), names, remotes })
     }
 
-    fn peer(&self, name: &str) -> Result<Arc<dyn Peer>, ConfigError> {
+    fn remote(&self, name: &str) -> Result<Arc<Remote>, ConfigError> {
         let bad = |why: String| ConfigError::MemberName { name: name.to_owned(), why };
         let Some(connect) = &self.connect else {
             return Err(bad("this node was built to be alone".to_owned()));
         };
-        connect.connect(name).map_err(|error| bad(error.to_string()))
+        let peer = connect.connect(name).map_err(|error| bad(error.to_string()))?;
+        Ok(Arc::new(Remote { name: name.to_owned(), peer, backlog: Backlog::default() }))
     }
 }
 
@@ -189,10 +276,21 @@ impl View {
     }
 
     pub(crate) fn owner(&self, key: &[u8]) -> Owner<'_> {
-        match &self.peers[self.ring.owner(key)] {
+        match &self.remotes[self.ring.owner(key)] {
             None => Owner::Local,
-            Some(peer) => Owner::Remote(peer),
+            Some(remote) => Owner::Remote(remote),
         }
+    }
+
+    /// The position of the key's owner in the list; `None` for this node.
+    pub(crate) fn remote_position(&self, key: &[u8]) -> Option<usize> {
+        let position = self.ring.owner(key);
+        self.remotes[position].is_some().then_some(position)
+    }
+
+    /// All members but this node.
+    pub(crate) fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
+        self.remotes.iter().flatten()
     }
 
     pub(crate) fn owns(&self, key: &[u8]) -> bool {

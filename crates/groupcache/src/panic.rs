@@ -4,9 +4,10 @@ use std::{
     any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
 };
 
-use crate::{Error, ErrorKind, loader::Loading};
+use crate::{Error, ErrorKind};
 
 /// Runs `work`; a panic becomes an error that says whose it was.
 ///
@@ -19,7 +20,7 @@ pub(crate) fn caught<T>(who: &str, work: impl FnOnce() -> T) -> Result<T, Error>
 }
 
 /// Awaits a load; a panic on the way becomes an error.
-pub(crate) async fn caught_loading<V>(mut load: Loading<V>) -> Result<<Loading<V> as Future>::Output, Error> {
+pub(crate) async fn caught_loading<T>(mut load: Pin<Box<dyn Future<Output = T> + Send>>) -> Result<T, Error> {
     poll_fn(|context| match caught("the loader", || load.as_mut().poll(context)) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => std::task::Poll::Ready(Err(panic)),

@@ -2,15 +2,34 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{BoxError, Error, Key};
+use crate::{Ack, BoxError, Error, Key, PeerUpdate};
 
-/// Another member, as a group asks it for a value. A transport implements this; one `Peer` serves all groups.
+/// Another member, as a group asks it for values and tells it of changes. A transport implements this; one `Peer` serves
+/// all groups.
 pub trait Peer: Send + Sync + 'static {
     /// Asks the member for a value and returns at once; the answer goes to `reply`, from any thread.
     ///
     /// Nobody's deadline cancels a fetch, so the transport bounds it: by the peer's silence and by
     /// [`PeerRequest::load_timeout`].
     fn get(&self, request: PeerRequest, reply: Reply);
+
+    /// Asks the member for many values of one group, all on the same terms, and returns at once. Each answer goes to its
+    /// reply as soon as it is there: a slow key holds back no other.
+    ///
+    /// Defaults to a [`get`](Peer::get) for each.
+    fn get_many(&self, requests: Vec<(PeerRequest, Reply)>) {
+        requests.into_iter().for_each(|(request, reply)| self.get(request, reply));
+    }
+
+    /// Tells the member of a change and returns at once; its acknowledgement goes to `reply`. After `timeout` there is no use
+    /// in one any more.
+    ///
+    /// Defaults to [`PeerError::NotCarried`]: a member that cannot be told, which is reported by name to whoever made the
+    /// change.
+    fn update(&self, update: PeerUpdate, timeout: Duration, reply: Reply<Ack>) {
+        let _ = (update, timeout);
+        reply.send(Err(PeerError::NotCarried));
+    }
 }
 
 /// Turns a member's name into a peer. A transport implements this.
@@ -34,6 +53,39 @@ pub struct PeerRequest {
     pub load_timeout: Duration,
     /// The longest value that the group takes.
     pub value_bytes_max: usize,
+    /// On what terms it is asked.
+    pub terms: Terms,
+}
+
+/// What an asker says beside the key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Terms {
+    /// How long the callers who wait for the answer will go on waiting, which keeps the owner from starting a load for callers that are
+    /// gone; a load that has started is finished. `None` is as long as it takes.
+    pub timeout: Option<Duration>,
+    /// Whether only a value will do that is within its time to live and not due to be renewed: the asker has a late or a stale one
+    /// already and wants better.
+    pub fresh: bool,
+}
+
+impl Terms {
+    /// No deadline, and a stale value will do.
+    pub fn new() -> Self {
+        Terms::default()
+    }
+
+    /// With callers who wait so long.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Whether only a fresh value will do.
+    pub fn fresh(mut self, fresh: bool) -> Self {
+        self.fresh = fresh;
+        self
+    }
 }
 
 impl PeerRequest {
@@ -44,22 +96,39 @@ impl PeerRequest {
             key: key.into(),
             load_timeout: crate::builder::LOAD_TIMEOUT,
             value_bytes_max: crate::builder::VALUE_BYTES_MAX,
+            terms: Terms::new(),
         }
     }
 }
 
-/// A value as a peer sent it.
+/// What an owner knows of a key: its value, or that there is none, and how long that holds.
+///
+/// A "not found" that its owner does not keep travels as [`PeerError::Answered`] instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerReply {
-    /// The encoded value. It may be a slice of a larger buffer: what is cached is copied.
-    pub value: Bytes,
+    /// The encoded value; `None` is a "not found" that may be cached. It may be a slice of a larger buffer: what is cached
+    /// is copied.
+    pub value: Option<Bytes>,
+    /// How much longer it may be answered; `None` is without end.
+    pub remaining: Option<Duration>,
+    /// How long ago it was loaded or set.
+    pub age: Duration,
+    /// Whether its time to live is over, and it is answered because the group allows stale answers.
+    pub stale: bool,
+    /// The digest of the owner's ring. What comes from a member that places keys otherwise is not cached. `None` from peers that do not say.
+    pub ring: Option<u64>,
 }
 
 impl PeerReply {
-    /// The reply that carries this value.
+    /// A value that was loaded just now and does not expire.
     pub fn new(value: Bytes) -> Self {
-        PeerReply { value }
+        PeerReply { value: Some(value), remaining: None, age: Duration::ZERO, stale: false, ring: None }
+    }
+
+    /// A "not found" that may be cached.
+    pub fn not_found() -> Self {
+        PeerReply { value: None, ..PeerReply::new(Bytes::new()) }
     }
 }
 
@@ -75,9 +144,10 @@ pub enum PeerError {
     /// loaded here and kept only briefly.
     #[error("{0}")]
     Failed(#[source] BoxError),
-    /// The peer's dialect cannot carry this key unchanged. The value is loaded here; the peer is not at fault.
-    #[error("the peer's dialect cannot carry this key")]
-    KeyNotCarried,
+    /// The peer's dialect cannot carry this: a key that would not arrive unchanged, or a change. A value is loaded here, a change
+    /// is reported as not told; the peer is not at fault.
+    #[error("the peer's dialect cannot carry this")]
+    NotCarried,
 }
 
 impl PeerError {
@@ -87,29 +157,29 @@ impl PeerError {
     }
 }
 
-/// Where the answer to one [`Peer::get`] goes. Dropping it unanswered is a [`PeerError::Failed`].
+/// Where the answer to one [`Peer::get`] or [`Peer::update`] goes. Dropping it unanswered is a [`PeerError::Failed`].
 #[must_use = "dropping a reply reports the peer as failed"]
-pub struct Reply {
-    sink: Option<Box<Sink>>,
+pub struct Reply<T: 'static = PeerReply> {
+    sink: Option<Box<Sink<T>>>,
 }
 
-type Sink = dyn FnOnce(Result<PeerReply, PeerError>) + Send;
+type Sink<T> = dyn FnOnce(Result<T, PeerError>) + Send;
 
-impl Reply {
+impl<T> Reply<T> {
     /// A reply that hands the answer to `sink`, exactly once. Useful to a transport's own tests.
-    pub fn new(sink: impl FnOnce(Result<PeerReply, PeerError>) + Send + 'static) -> Self {
+    pub fn new(sink: impl FnOnce(Result<T, PeerError>) + Send + 'static) -> Self {
         Reply { sink: Some(Box::new(sink)) }
     }
 
     /// Gives the answer.
-    pub fn send(mut self, answer: Result<PeerReply, PeerError>) {
+    pub fn send(mut self, answer: Result<T, PeerError>) {
         if let Some(sink) = self.sink.take() {
             sink(answer);
         }
     }
 }
 
-impl Drop for Reply {
+impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         if let Some(sink) = self.sink.take() {
             sink(Err(PeerError::failed("the transport dropped the request")));
@@ -117,7 +187,7 @@ impl Drop for Reply {
     }
 }
 
-impl std::fmt::Debug for Reply {
+impl<T> std::fmt::Debug for Reply<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reply").field("answered", &self.sink.is_none()).finish()
     }
@@ -132,7 +202,7 @@ mod tests {
     #[test]
     fn a_dropped_reply_is_a_failed_peer() {
         let (tx, rx) = mpsc::channel();
-        drop(Reply::new(move |answer| tx.send(answer).expect("the test is listening")));
+        drop(Reply::<PeerReply>::new(move |answer| tx.send(answer).expect("the test is listening")));
         assert!(matches!(rx.recv(), Ok(Err(PeerError::Failed(_)))));
     }
 }

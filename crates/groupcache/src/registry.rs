@@ -4,7 +4,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::{ConfigError, GroupBuilder, Loader, Members, ServedGroup, clock::Clock};
+use crate::{BatchLoader, ConfigError, GroupBuilder, Loader, Members, ServedGroup, clock::Clock, loader::AnyLoader};
 
 /// The groups of one node, by name: what a peer server answers from. A cheap handle; a value, not a global, so that
 /// three nodes fit in one process.
@@ -32,7 +32,12 @@ impl Groups {
     /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`with`](crate::with) or
     /// [`from_fn`](crate::from_fn). The loader decides the type of the values.
     pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
-        GroupBuilder::new(self.clone(), name.into(), loader)
+        GroupBuilder::new(self.clone(), name.into(), AnyLoader::Each(Arc::new(loader)))
+    }
+
+    /// As [`group`](Groups::group), with a loader that brings many keys in one go.
+    pub fn group_batched<L: BatchLoader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
+        GroupBuilder::new(self.clone(), name.into(), AnyLoader::Batched(Arc::new(loader)))
     }
 
     /// The members that every group here asks.

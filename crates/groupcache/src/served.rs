@@ -1,8 +1,6 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
-
-use crate::Error;
+use crate::{Ack, Error, ErrorKind, Key, PeerReply, PeerUpdate, Terms};
 
 /// A group as a peer server sees it: bytes in, bytes out, whatever the type of its values.
 ///
@@ -16,20 +14,40 @@ pub trait ServedGroup: Send + Sync + 'static {
     /// even if the answer is dropped.
     ///
     /// A load is a task of its own, so this has to be called within a tokio runtime.
-    fn answer(self: Arc<Self>, key: &[u8]) -> Served;
+    fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served;
+
+    /// Answers a peer that asks for many keys, each in its place. What is not cached is loaded together where the group has
+    /// a [`BatchLoader`](crate::BatchLoader).
+    ///
+    /// Defaults to [`answer`](ServedGroup::answer) for each.
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
+        keys.iter().map(|key| self.clone().answer(key.as_bytes(), terms)).collect()
+    }
+
+    /// Makes a change that a peer tells of. It is made when this returns. Within a tokio runtime, as
+    /// [`answer`](ServedGroup::answer).
+    ///
+    /// Defaults to an error: a group that cannot be changed.
+    ///
+    /// # Errors
+    /// A value that is too large, cannot be decoded, or comes too late.
+    fn update(self: Arc<Self>, update: PeerUpdate) -> Result<Ack, Error> {
+        let _ = update;
+        Err(Error::with_message(ErrorKind::LoadFailed, "this group takes no changes"))
+    }
 }
 
 /// What a group answers a peer with.
 pub enum Served {
-    /// The encoded value or the error, known already.
-    Ready(Result<Bytes, Error>),
+    /// What is known already.
+    Ready(Result<PeerReply, Error>),
     /// The value is being loaded. Dropping the future hurts nobody.
-    Loading(Pin<Box<dyn Future<Output = Result<Bytes, Error>> + Send>>),
+    Loading(Pin<Box<dyn Future<Output = Result<PeerReply, Error>> + Send>>),
 }
 
 impl Served {
     /// The answer, once it is there.
-    pub async fn finish(self) -> Result<Bytes, Error> {
+    pub async fn finish(self) -> Result<PeerReply, Error> {
         match self {
             Served::Ready(answer) => answer,
             Served::Loading(answer) => answer.await,

@@ -9,7 +9,7 @@ pub struct Stats {
     pub gets: u64,
     /// Gets answered from main or hot.
     pub cache_hits: u64,
-    /// Gets that found nothing cached.
+    /// Gets that found nothing cached, renewals in the background, and gets that a removal sent back.
     pub loads: u64,
     /// Loads and fetches really begun, after callers of one key were merged.
     pub loads_deduped: u64,
@@ -27,8 +27,14 @@ pub struct Stats {
     pub server_requests: u64,
     /// Keys of other members that were loaded here because the peer's dialect cannot carry them.
     pub keys_not_carried: u64,
-    /// Gets refused because too many loads were under way.
+    /// Gets refused because too many loads were under way or waiting.
     pub overloads: u64,
+    /// Loads, in the background too, that were not begun because one failed a moment ago.
+    pub backed_off: u64,
+    /// Hits of values that were late or stale, and so asked for a new one in the background.
+    pub renewals: u64,
+    /// Changes made here, for this node's callers and for peers, each round of one counted.
+    pub updates: u64,
     /// Loads and fetches under way now.
     pub under_way: u64,
     /// Entries that this node owns.
@@ -51,6 +57,12 @@ pub struct CacheStats {
     pub hits: u64,
     /// Entries that left to make room for others.
     pub evictions: u64,
+    /// Entries that left because their time was over.
+    pub expirations: u64,
+    /// Entries that left because a newer value of their key came.
+    pub replacements: u64,
+    /// Entries that left because they were removed, cleared, found to be no more, or lost to another owner and not kept as a copy.
+    pub removals: u64,
 }
 
 impl CacheStats {
@@ -60,6 +72,9 @@ impl CacheStats {
         self.gets += other.gets;
         self.hits += other.hits;
         self.evictions += other.evictions;
+        self.expirations += other.expirations;
+        self.replacements += other.replacements;
+        self.removals += other.removals;
     }
 }
 
@@ -78,6 +93,9 @@ pub(crate) struct Counters {
     pub(crate) server_requests: Counter,
     pub(crate) keys_not_carried: Counter,
     pub(crate) overloads: Counter,
+    pub(crate) backed_off: Counter,
+    pub(crate) renewals: Counter,
+    pub(crate) updates: Counter,
 }
 
 #[derive(Default)]
@@ -110,6 +128,9 @@ impl Counters {
             server_requests: self.server_requests.read(),
             keys_not_carried: self.keys_not_carried.read(),
             overloads: self.overloads.read(),
+            backed_off: self.backed_off.read(),
+            renewals: self.renewals.read(),
+            updates: self.updates.read(),
             under_way: 0,
             main,
             hot,

@@ -90,7 +90,8 @@ impl FourNodes {
         let net = Net::default();
         let names = ["peer-0", "peer-1", "peer-2", "us"];
         for peer in &names[..3] {
-            let groups = Groups::new(Members::alone());
+            let members = Members::builder(*peer, net.clone()).peers(names).placement(FourSlots { absent });
+            let groups = Groups::new(members.build().unwrap());
             group_of(&groups, &Origin::echo()).build().unwrap();
             net.add(peer, &groups);
         }

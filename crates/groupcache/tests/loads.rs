@@ -86,7 +86,7 @@ async fn a_panic_is_an_error_for_all_who_wait_and_the_key_is_free_at_once() {
         false => panic!("a planned panic"),
         true => Ok(Bytes::from_static(b"fine")),
     });
-    let group = alone(&origin).build().unwrap();
+    let group = alone(&origin).error_backoff(Duration::ZERO, Duration::ZERO).build().unwrap();
     let mut waiting = Vec::new();
     for _ in 0..3 {
         let group = group.clone();
@@ -131,7 +131,7 @@ async fn a_load_that_takes_too_long_is_ended() {
 #[tokio::test]
 async fn the_loaders_error_is_kept_and_nothing_is_cached() {
     let origin = Origin::replying(|_| Err("disk on fire".into()));
-    let group = alone(&origin).build().unwrap();
+    let group = alone(&origin).error_backoff(Duration::ZERO, Duration::ZERO).build().unwrap();
     let error = group.get("key").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoadFailed);
     assert_eq!(error.source().unwrap().to_string(), "disk on fire");
@@ -190,7 +190,7 @@ async fn any_bytes_are_a_key() {
 #[tokio::test]
 async fn too_many_loads_at_once_are_refused_and_the_rest_go_on() {
     let origin = Origin::gated();
-    let group = alone(&origin).max_concurrent(2).build().unwrap();
+    let group = alone(&origin).max_concurrent_loads(2).max_queued_loads(0).build().unwrap();
     for key in ["a", "b"] {
         assert!(poll_once(group.get(key)).await.is_pending());
     }
@@ -205,7 +205,7 @@ async fn too_many_loads_at_once_are_refused_and_the_rest_go_on() {
 /// The one permit is free again before the value is handed out, so that a caller's next get never finds it taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_get_after_another_is_never_an_overload() {
-    let group = alone(&Origin::echo()).max_concurrent(1).max_bytes(0).build().unwrap();
+    let group = alone(&Origin::echo()).max_concurrent_loads(1).max_queued_loads(0).max_bytes(0).build().unwrap();
     for number in 0..2_000 {
         group.get(&format!("key-{number}")).await.unwrap();
     }
@@ -219,7 +219,7 @@ async fn nothing_is_left_under_way_however_a_load_ends() {
         b"missing" => Err(LoadError::not_found()),
         _ => Ok(Bytes::new()),
     });
-    let group = alone(&origin).max_concurrent(1).build().unwrap();
+    let group = alone(&origin).max_concurrent_loads(1).max_queued_loads(0).build().unwrap();
     for key in ["panic", "fail", "missing", "fine"] {
         let _ = group.get(key).await;
         assert_eq!(group.stats().under_way, 0, "{key}");

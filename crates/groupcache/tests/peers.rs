@@ -4,7 +4,7 @@ mod support;
 
 use peercache_groupcache::{
     Always, Bytes, Clock, ConfigError, Error, ErrorKind, Group, GroupBuilder, Groups, LoadError, Members, Never,
-    PeerError, PeerReply, Source,
+    PeerError, PeerReply, Source, Terms,
 };
 use support::{GROUP, Net, Origin, group_of, ms};
 
@@ -123,7 +123,7 @@ async fn what_a_failed_peer_owned_is_kept_briefly_as_a_hot_copy() {
 #[tokio::test]
 async fn a_dead_peer_is_no_overload() {
     let net = Net::default();
-    let a = Node::with(&net, "a", &AB, Origin::echo(), |group| group.max_concurrent(1));
+    let a = Node::with(&net, "a", &AB, Origin::echo(), |group| group.max_concurrent_fetches(1));
     let key = key_of("b", &AB);
     net.cut("b");
     assert_eq!(a.source(&key).await, Source::Origin);
@@ -184,7 +184,7 @@ async fn a_key_that_the_dialect_cannot_carry_is_loaded_here_and_counted() {
     net.hold("b");
     let waiting = a.caller(&key);
     net.until_asked("b", 1).await;
-    net.answer_held("b", || Err(PeerError::KeyNotCarried));
+    net.answer_held("b", || Err(PeerError::NotCarried));
     assert_eq!(waiting.await.unwrap().unwrap(), key);
     let stats = a.group.stats();
     assert_eq!((stats.keys_not_carried, stats.peer_errors, stats.local_loads), (1, 0, 1));
@@ -255,8 +255,8 @@ async fn a_peer_is_never_answered_from_what_was_fetched() {
     let _b = Node::new(&net, "b", &AB, Origin::echo());
     let key = key_of("b", &AB);
     a.source(&key).await;
-    let served = a.groups.get(GROUP).unwrap().answer(key.as_bytes());
-    assert_eq!(served.finish().await.unwrap(), key);
+    let served = a.groups.get(GROUP).unwrap().answer(key.as_bytes(), Terms::new());
+    assert_eq!(served.finish().await.unwrap().value.unwrap(), key);
     assert_eq!(a.origin.calls(), 1, "the copy was fetched, so the peer's request is loaded");
 }
 

@@ -14,10 +14,11 @@ pub use crate::{
 
 #[cfg(feature = "groupcache")]
 pub use peercache_groupcache::{
-    Always, Answer, BoxError, Bytes, CacheStats, Clock, ConfigError, Connect, Detailed, Error, ErrorKind, FromFn, Get,
-    GolangPlacement, Group, GroupBuilder, Groups, HotAdmission, IntoLoaded, Key, LoadError, Loaded, Loader,
-    MEMBERS_MAX, Members, MembersBuilder, NativePlacement, Never, OneIn, Peer, PeerError, PeerReply, PeerRequest,
-    Placement, Reply, Ring, Served, ServedGroup, Source, Stats, Value, View, With, from_fn, with,
+    Ack, Always, Answer, Batch, BatchLoader, BoxError, Bytes, CacheStats, Cached, Change, Clock, ConfigError, Connect,
+    Detailed, Error, ErrorKind, FromFn, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups,
+    HotAdmission, IntoLoaded, Key, LoadError, Loaded, Loader, MEMBERS_MAX, Members, MembersBuilder, Missed,
+    NativePlacement, Never, OneIn, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Placement, Reply, Ring, Served,
+    ServedGroup, SetValue, Source, Stamp, Stats, Terms, UpdateError, Value, View, With, from_fn, with,
 };
 
 #[cfg(feature = "http")]

@@ -1,7 +1,7 @@
 use std::{fmt, future::Future, io, sync::Arc};
 
 use axum::Router;
-use peercache_groupcache::{ConfigError, GroupBuilder, Groups, Loader, Members};
+use peercache_groupcache::{BatchLoader, ConfigError, GroupBuilder, Groups, Loader, Members};
 use peercache_transport_http::{PeerServer, Server};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -36,6 +36,11 @@ impl Node {
     /// [`from_fn`](crate::from_fn). The loader decides the type of the values.
     pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
         self.shared.groups.group(name, loader)
+    }
+
+    /// As [`group`](Node::group), with a loader that brings many keys in one go.
+    pub fn group_batched<L: BatchLoader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
+        self.shared.groups.group_batched(name, loader)
     }
 
     /// Serves peers on `listener` until [`shutdown`](Node::shutdown), with the limits that [`Server`] has by default; for

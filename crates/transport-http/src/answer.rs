@@ -15,7 +15,7 @@ pub(crate) const UNKNOWN_GROUP: u8 = 64;
 /// The asker has reached itself.
 pub(crate) const MYSELF: u8 = 65;
 
-const ANSWERS: [(u8, &str, ErrorKind); 7] = [
+const ANSWERS: [(u8, &str, ErrorKind); 8] = [
     (1, "not-found", ErrorKind::NotFound),
     (2, "load-failed", ErrorKind::LoadFailed),
     (3, "load-timed-out", ErrorKind::LoadTimedOut),
@@ -23,15 +23,23 @@ const ANSWERS: [(u8, &str, ErrorKind); 7] = [
     (5, "value-too-large", ErrorKind::ValueTooLarge),
     (6, "key-too-long", ErrorKind::KeyTooLong),
     (7, "codec", ErrorKind::Codec),
+    (8, "deadline-exceeded", ErrorKind::DeadlineExceeded),
 ];
 
 /// The code and the word for an error. What has none is a failed load to the asker.
 pub(crate) fn code_and_word(kind: ErrorKind) -> (u8, &'static str) {
     match ANSWERS.iter().find(|answer| answer.2 == kind) {
         Some((code, word, _)) => (*code, word),
-        // Nobody's deadline is the peer's to know; if one was hit while loading, the load took too long.
-        None if kind == ErrorKind::DeadlineExceeded => code_and_word(ErrorKind::LoadTimedOut),
         None => code_and_word(ErrorKind::LoadFailed),
+    }
+}
+
+/// What an error is to an asker. If its callers wait for as long as it takes, the deadline was somebody else's, hit while
+/// loading: the load took too long.
+pub(crate) fn said_to(asker_has_deadline: bool, kind: ErrorKind) -> ErrorKind {
+    match kind {
+        ErrorKind::DeadlineExceeded if !asker_has_deadline => ErrorKind::LoadTimedOut,
+        kind => kind,
     }
 }
 

@@ -4,8 +4,12 @@ mod router;
 
 mod answer_get;
 mod answer_native;
+mod answer_update;
+mod many_body;
 mod pieces;
+mod reply;
 mod reply_body;
+mod request_body;
 mod room;
 
 mod listen;

@@ -6,8 +6,10 @@ mod pool;
 
 mod peer;
 
+mod many;
 mod native;
 mod plain;
+mod tell;
 
 mod chunks;
 mod exchange;

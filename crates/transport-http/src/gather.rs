@@ -66,11 +66,16 @@ impl Gather {
     }
 }
 
-/// Doubles when full, but not beyond what is claimed, so that a true claim ends in a full buffer.
+/// Doubles when full, but not beyond what is claimed, so that a true claim ends in a full buffer. A claim of which a
+/// sixteenth has come is believed: pages that are not written to cost nothing, and each buffer that is outgrown may stay
+/// with the allocator.
 fn append(bytes: &mut Vec<u8>, piece: &[u8], claimed: usize) {
     let needed = bytes.len() + piece.len();
     if needed > bytes.capacity() {
-        let roomy = (2 * needed).max(FIRST_BYTES).min(claimed);
+        let roomy = match claimed / 16 <= needed {
+            true => claimed,
+            false => (2 * needed).max(FIRST_BYTES).min(claimed),
+        };
         bytes.reserve_exact(roomy.max(needed) - bytes.len());
     }
     bytes.extend_from_slice(piece);

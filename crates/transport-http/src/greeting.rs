@@ -14,6 +14,9 @@ pub(crate) const VERSION: u32 = 1;
 /// Where a native get goes.
 pub(crate) const GET_PATH: &str = "/_peercache/v1/get";
 
+/// Where a change is told.
+pub(crate) const UPDATE_PATH: &str = "/_peercache/v1/update";
+
 /// What a node says of itself with every request and answer. Parameters that we do not know are passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Greeting {

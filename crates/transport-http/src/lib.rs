@@ -9,10 +9,14 @@ mod node_id;
 // What is on the wire, for both sides.
 mod answer;
 mod base_path;
+mod decoder;
 mod escape;
 mod frame;
 mod gather;
 mod greeting;
+mod life;
+mod millis;
+mod update;
 mod wire;
 
 #[cfg(feature = "server")]

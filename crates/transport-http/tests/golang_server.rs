@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use peercache_groupcache::{Bytes, Served};
+use peercache_groupcache::{PeerReply, Served};
 use support::{group, groups, node, raw, raw_get, raw_request, read_to_close, soon, status_and_body};
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify};
 
@@ -168,7 +168,7 @@ async fn a_client_that_has_nothing_more_to_say_is_answered() {
             for _ in 0..1_000 {
                 tokio::task::yield_now().await;
             }
-            Ok(Bytes::from_static(b"late"))
+            Ok(PeerReply::new("late".into()))
         }))
     });
     let node = node(groups).await;

@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{Bytes, Connect, Error, ErrorKind, PeerError, PeerRequest, Served};
+use peercache_groupcache::{Connect, Error, ErrorKind, PeerError, PeerReply, PeerRequest, Served, Terms};
 use peercache_transport_http::{Dialect, HttpPool, NodeId, Server};
-use support::{ask, ask_once, group, groups, node, node_with_id, pool, told};
+use support::{ask, ask_once, group, groups, node, node_with_id, pool, told, value_of};
 
 /// Keys that a URL bends.
 fn hard_keys() -> Vec<Vec<u8>> {
@@ -32,7 +32,7 @@ async fn every_key_comes_back_natively() {
     for group in ["echo", "loaded"] {
         for key in hard_keys() {
             let reply = ask(&peer, PeerRequest::new(group, key.clone())).await;
-            assert_eq!(reply.unwrap().value, key, "{group}");
+            assert_eq!(value_of(reply), key, "{group}");
         }
     }
 }
@@ -44,11 +44,11 @@ async fn every_key_that_a_path_carries_comes_back_plainly() {
         // A new pool each time: one that has met the peer asks it natively.
         let reply = ask_once(HttpPool::builder().dialect(Dialect::Golang), &node.url(), "echo", &key).await;
         match key.as_slice() {
-            b"." | b".." => assert!(matches!(reply, Err(PeerError::KeyNotCarried))),
+            b"." | b".." => assert!(matches!(reply, Err(PeerError::NotCarried))),
             long if long.len() == 64 * 1024 => {
-                assert!(matches!(reply, Err(PeerError::KeyNotCarried)))
+                assert!(matches!(reply, Err(PeerError::NotCarried)))
             }
-            _ => assert_eq!(reply.unwrap().value, key),
+            _ => assert_eq!(value_of(reply), key),
         }
     }
 }
@@ -71,6 +71,14 @@ async fn every_kind_of_error_arrives_as_itself() {
             assert_eq!(told(answer), format!("answered {kind:?}"), "{dialect:?} {key}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_deadline_that_was_told_comes_back_as_one() {
+    let peer = pool(HttpPool::builder()).connect(&node(groups()).await.keep()).unwrap();
+    let mut request = PeerRequest::new("kinds", "deadline");
+    request.terms = Terms::new().timeout(Some(Duration::ZERO));
+    assert_eq!(told(ask(&peer, request).await), "answered DeadlineExceeded");
 }
 
 #[tokio::test]
@@ -98,7 +106,7 @@ fn load_of_heartbeats(beats: usize) -> Served {
     Served::Loading(Box::pin(poll_fn(move |_| {
         looks += 1;
         match looks > beats {
-            true => Poll::Ready(Ok(Bytes::from_static(b"at last"))),
+            true => Poll::Ready(Ok(PeerReply::new("at last".into()))),
             false => Poll::Pending,
         }
     })))
@@ -137,7 +145,7 @@ async fn large_values_arrive_and_larger_ones_are_refused() {
             let mut request = PeerRequest::new("large", bytes.to_string());
             request.value_bytes_max = 1_000_000;
             match (ask(&peer, request).await, refusal) {
-                (Ok(reply), None) => assert_eq!(reply.value.len(), bytes),
+                (Ok(reply), None) => assert_eq!(value_of(Ok(reply)).len(), bytes),
                 (answer, refusal) => assert_eq!(Some(&told(answer)), refusal, "{dialect:?}"),
             }
         }
@@ -223,7 +231,7 @@ async fn three_hundred_at_once_are_all_answered() {
     let asked: Vec<_> = (0..300)
         .map(|n| {
             let peer = peer.clone();
-            tokio::spawn(async move { ask(&peer, PeerRequest::new("loaded", n.to_string())).await.unwrap().value })
+            tokio::spawn(async move { value_of(ask(&peer, PeerRequest::new("loaded", n.to_string())).await) })
         })
         .collect();
     for (n, answer) in asked.into_iter().enumerate() {

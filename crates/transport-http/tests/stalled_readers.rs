@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{Bytes, Connect, Groups, Members, PeerRequest, Served};
+use peercache_groupcache::{Bytes, Connect, Groups, Members, PeerRequest};
 use peercache_transport_http::{Dialect, HttpPool, PeerServer, Server};
-use support::{Node, ask, group, pool, raw_get, serve, soon};
+use support::{Node, ask, found, group, pool, raw_get, serve, soon, value_of};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const VALUE_BYTES: usize = 8 << 20;
@@ -56,7 +56,7 @@ async fn node(write_timeout: Duration) -> (Node, Arc<Count>) {
     let groups = Groups::new(Members::alone());
     let count = Arc::new(Count::default());
     let counted = count.clone();
-    group(&groups, "large", move |_| Served::Ready(Ok(Bytes::from_owner(Counted::new(counted.clone())))));
+    group(&groups, "large", move |_| found(Bytes::from_owner(Counted::new(counted.clone()))));
     let router = PeerServer::new(groups).held_bytes_max(2 * VALUE_BYTES).router();
     (serve(Server::new(router).write_timeout(write_timeout)).await, count)
 }
@@ -88,7 +88,7 @@ async fn large_values_are_answered_one_after_another() {
         let asked =
             asked.into_iter().map(|peer| tokio::spawn(async move { ask(&peer, PeerRequest::new("large", "k")).await }));
         for answer in asked.collect::<Vec<_>>() {
-            assert_eq!(soon(answer).await.unwrap().unwrap().value.len(), VALUE_BYTES);
+            assert_eq!(value_of(soon(answer).await.unwrap()).len(), VALUE_BYTES);
         }
         let most = count.most.load(Ordering::SeqCst);
         assert!((2..=3).contains(&most), "{most} values at once");

@@ -1,18 +1,37 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::Bytes;
+use crate::{Bytes, Source, life::Stage};
 
 const WEIGHT: usize = 100;
+/// What an end costs on top.
+const END: usize = 64;
 
 /// One shard with room for so many entries of the tests' weight.
 fn cache(entries: usize) -> Cache<Bytes> {
     Cache::new(entries * WEIGHT, 1)
 }
 
+fn entry(loaded: bool) -> Entry<Bytes> {
+    Entry {
+        value: Some(Bytes::new()),
+        origin: if loaded { Origin::Loaded } else { Origin::Fetched },
+        life: Life::endless(0),
+    }
+}
+
 fn put(cache: &Cache<Bytes>, key: &str, place: Place) {
-    let entry = Entry { value: Bytes::new(), loaded: true, expires_ms: 0 };
-    drop(cache.insert(key.into(), WEIGHT, entry, 0, || Some((place, 0))));
+    drop(cache.insert(key.into(), WEIGHT, entry(true), || Some((place, Life::endless(0)))));
+}
+
+/// Until then it is charged as much as the others.
+fn put_until(cache: &Cache<Bytes>, key: &str, ends_ms: u32) {
+    let life = Life::plain(0, ends_ms);
+    drop(cache.insert(key.into(), WEIGHT - END, entry(true), || Some((Place::Hot, life))));
+}
+
+fn get(cache: &Cache<Bytes>, key: &str, now_ms: u64) -> Option<Source> {
+    cache.get(key.as_bytes(), Reader::Caller, Look::Any, now_ms).map(|hit| hit.found.source)
 }
 
 /// Items in main and in hot.
@@ -30,6 +49,7 @@ fn an_entry_that_comes_again_is_in_one_place() {
         put(&cache, "key", place);
         assert_eq!(items(&cache), expected);
     }
+    assert_eq!(cache.stats().0.replacements + cache.stats().1.replacements, 3);
 }
 
 #[test]
@@ -53,32 +73,66 @@ fn the_least_recently_used_leaves_first() {
     let cache = cache(2);
     put(&cache, "a", Place::Main);
     put(&cache, "b", Place::Main);
-    assert!(cache.get(b"a", Reader::Caller, 0).is_some());
+    assert!(get(&cache, "a", 0).is_some());
     put(&cache, "c", Place::Main);
-    let there = ["a", "b", "c"].map(|key| cache.peek(key.as_bytes(), Reader::Caller, 0).is_some());
-    assert_eq!(there, [true, false, true]);
-}
-
-fn put_until(cache: &Cache<Bytes>, key: &str, weight: usize, expires_ms: u64, now_ms: u64) {
-    let entry = Entry { value: Bytes::new(), loaded: true, expires_ms: 0 };
-    drop(cache.insert(key.into(), weight, entry, now_ms, || Some((Place::Hot, expires_ms))));
+    assert_eq!(["a", "b", "c"].map(|key| cache.holds(key.as_bytes())), [true, false, true]);
 }
 
 #[test]
-fn an_expired_entry_leaves_when_it_is_asked_for() {
+fn an_ended_entry_leaves_when_it_is_asked_for() {
     let cache = cache(10);
-    put_until(&cache, "key", WEIGHT, 1_000, 0);
-    assert!(cache.get(b"key", Reader::Caller, 999).is_some());
-    assert!(cache.get(b"key", Reader::Caller, 1_000).is_none());
+    put_until(&cache, "key", 1_000);
+    assert!(get(&cache, "key", 999).is_some());
+    assert!(get(&cache, "key", 1_000).is_none());
+    assert_eq!((items(&cache), cache.stats().1.expirations), ((0, 0), 1));
+}
+
+#[test]
+fn ended_entries_that_nobody_asks_for_are_swept_out() {
+    let cache = cache(1_000);
+    (0..600).for_each(|n| put_until(&cache, &format!("old-{n}"), 1_000 + n));
+    put_until(&cache, "new", 3_000);
+    cache.sweep(1_599, || ());
+    assert_eq!((items(&cache), cache.stats().1.expirations), ((0, 1), 600));
+    cache.sweep(2_999, || ());
+    assert_eq!(items(&cache), (0, 1));
+    cache.sweep(3_000, || ());
     assert_eq!(items(&cache), (0, 0));
 }
 
 #[test]
-fn expired_entries_that_nobody_asks_for_leave_as_others_come() {
-    let cache = cache(1_000);
-    (0..100).for_each(|n| put_until(&cache, &format!("old-{n}"), WEIGHT, 1_000, 0));
-    (0..30).for_each(|n| put_until(&cache, &format!("new-{n}"), WEIGHT, 3_000, 2_000));
-    assert_eq!(items(&cache), (0, 30));
+fn a_stale_entry_is_answered_as_such_or_kept_for_the_worst() {
+    let cache = cache(10);
+    let life = Life::staged(0, [10, 20, 30, 40]);
+    drop(cache.insert("key".into(), WEIGHT, entry(true), || Some((Place::Main, life))));
+    let seen = [9, 10, 19, 20, 29].map(|now_ms| {
+        let hit = cache.get(b"key", Reader::Caller, Look::Any, now_ms).expect("it may be answered");
+        (hit.found.source, hit.renew)
+    });
+    let (main, stale) = (Source::Main, Source::Stale);
+    assert_eq!(seen, [(main, false), (main, true), (main, true), (stale, true), (stale, true)]);
+    assert!(get(&cache, "key", 30).is_none());
+    assert_eq!(cache.spare(b"key", Reader::Caller, 39).map(|hit| hit.found.source), Some(stale));
+    assert!(cache.spare(b"key", Reader::Caller, 40).is_none());
+}
+
+#[test]
+fn who_wants_better_than_late_finds_nothing() {
+    let cache = cache(10);
+    let life = Life::staged(0, [10, 20, 30, 40]);
+    drop(cache.insert("key".into(), WEIGHT, entry(true), || Some((Place::Main, life))));
+    let found = |look, now_ms| cache.peek(b"key", Reader::Caller, look, now_ms).is_some();
+    assert_eq!([found(Look::Renewed, 9), found(Look::Renewed, 10)], [true, false]);
+}
+
+#[test]
+fn a_removed_entry_is_gone_and_counted() {
+    let cache = cache(10);
+    put(&cache, "main", Place::Main);
+    put_until(&cache, "hot", 1_000);
+    drop(cache.remove(b"main"));
+    cache.clear();
+    assert_eq!((items(&cache), cache.stats().0.removals, cache.stats().1.removals), ((0, 0), 1, 1));
 }
 
 #[test]
@@ -86,7 +140,7 @@ fn a_value_may_be_as_large_as_the_whole_budget() {
     let cache = Cache::new(64 * WEIGHT, 16);
     (0..64).for_each(|n| put(&cache, &format!("small-{n}"), Place::Main));
     assert_eq!(items(&cache), (64, 0));
-    put_until(&cache, "large", 64 * WEIGHT, 0, 0);
+    drop(cache.insert("large".into(), 64 * WEIGHT, entry(true), || Some((Place::Hot, Life::endless(0)))));
     let (main, hot) = cache.stats();
     assert_eq!((main.items, hot.items, hot.bytes), (0, 1, 64 * WEIGHT as u64));
     assert_eq!(main.evictions, 64);
@@ -103,17 +157,33 @@ struct Model {
     max_bytes: usize,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Modelled {
     key: u8,
     weight: usize,
     loaded: bool,
-    expires_ms: u64,
+    life: Life,
 }
 
 impl Modelled {
-    fn expired(&self, now_ms: u64) -> bool {
-        self.expires_ms != 0 && self.expires_ms <= now_ms
+    fn new(key: u8, weight: usize, loaded: bool, life: Life) -> Self {
+        Modelled { key, weight: weight + if life.ends_ms().is_some() { END } else { 0 }, loaded, life }
+    }
+
+    fn ended(&self, now_ms: u64) -> bool {
+        self.life.stage(now_ms) == Stage::Ended
+    }
+
+    fn will_do(&self, reader: Reader, look: Look, now_ms: u64) -> bool {
+        let worst = match look {
+            Look::Any => Stage::Stale,
+            Look::Renewed => Stage::Fresh,
+        };
+        (reader == Reader::Caller || self.loaded) && self.life.stage(now_ms) <= worst
+    }
+
+    fn source(&self, place: Source, now_ms: u64) -> Source {
+        if self.life.stage(now_ms) >= Stage::Stale { Source::Stale } else { place }
     }
 }
 
@@ -121,108 +191,162 @@ fn bytes(list: &[Modelled]) -> usize {
     list.iter().map(|entry| entry.weight).sum()
 }
 
-fn touch(list: &mut Vec<Modelled>, key: u8, reader: Reader, now_ms: u64) -> bool {
-    let found =
-        |entry: &Modelled| entry.key == key && (reader == Reader::Caller || entry.loaded) && !entry.expired(now_ms);
-    let Some(at) = list.iter().position(found) else { return false };
-    let entry = list.remove(at);
-    list.push(entry);
-    true
-}
-
 impl Model {
-    fn get(&mut self, key: u8, reader: Reader, now_ms: u64) -> Option<Source> {
-        if touch(&mut self.main, key, reader, now_ms) {
-            return Some(Source::Main);
+    fn get(&mut self, key: u8, reader: Reader, look: Look, now_ms: u64) -> Option<Source> {
+        for (list, place) in [(&mut self.main, Source::Main), (&mut self.hot, Source::Hot)] {
+            let Some(at) = list.iter().position(|entry| entry.key == key) else { continue };
+            let will_do = list[at].will_do(reader, look, now_ms);
+            if list[at].ended(now_ms) {
+                list.remove(at);
+            } else if will_do || place == Source::Main {
+                let entry = list.remove(at);
+                list.push(entry);
+            }
+            if will_do {
+                return list.last().map(|entry| entry.source(place, now_ms));
+            }
         }
-        if touch(&mut self.hot, key, reader, now_ms) {
-            return Some(Source::Hot);
-        }
-        self.hot.retain(|entry| entry.key != key || !entry.expired(now_ms));
         None
     }
 
-    fn insert(&mut self, entry: Modelled, place: Place, now_ms: u64) {
-        self.main.retain(|other| other.key != entry.key);
-        self.hot.retain(|other| other.key != entry.key);
+    fn remove(&mut self, key: u8) {
+        self.main.retain(|entry| entry.key != key);
+        self.hot.retain(|entry| entry.key != key);
+    }
+
+    fn make_room(&mut self, weight: usize) {
+        while bytes(&self.main) + bytes(&self.hot) + weight > self.max_bytes {
+            let hot_is_large = bytes(&self.hot) > bytes(&self.main) / 8;
+            let list = if hot_is_large { &mut self.hot } else { &mut self.main };
+            if list.is_empty() {
+                return;
+            }
+            list.remove(0);
+        }
+    }
+
+    fn insert(&mut self, entry: Modelled, place: Place) {
+        self.remove(entry.key);
         if entry.weight > self.max_bytes {
             return;
         }
-        let oldest_expired = self.hot.iter().take(4).take_while(|entry| entry.expired(now_ms)).count();
-        self.hot.drain(..oldest_expired);
-        while bytes(&self.main) + bytes(&self.hot) + entry.weight > self.max_bytes {
-            let hot_is_large = bytes(&self.hot) > bytes(&self.main) / 8;
-            if hot_is_large { &mut self.hot } else { &mut self.main }.remove(0);
-        }
+        self.make_room(entry.weight);
         match place {
             Place::Main => self.main.push(entry),
             Place::Hot => self.hot.push(entry),
         }
     }
 
-    fn rehome(&mut self, owned: impl Fn(u8) -> bool, expires_ms: Option<u64>) {
-        let (kept, lost) = std::mem::take(&mut self.main).into_iter().partition(|entry| owned(entry.key));
-        self.main = kept;
-        if let Some(expires_ms) = expires_ms {
-            self.hot.extend(lost.into_iter().map(|entry: Modelled| Modelled { expires_ms, ..entry }));
+    fn sweep(&mut self, now_ms: u64) {
+        self.main.retain(|entry| !entry.ended(now_ms));
+        self.hot.retain(|entry| !entry.ended(now_ms));
+    }
+
+    fn rehome(&mut self, owned: impl Fn(u8) -> bool, copied: impl Fn(Life) -> Option<Life>) {
+        let lost: Vec<u8> = self.main.iter().map(|entry| entry.key).filter(|key| !owned(*key)).collect();
+        for key in lost {
+            let Some(at) = self.main.iter().position(|entry| entry.key == key) else { continue };
+            let Modelled { weight, loaded, life, .. } = self.main.remove(at);
+            let weight = weight - if life.ends_ms().is_some() { END } else { 0 };
+            if let Some(life) = copied(life) {
+                let copy = Modelled::new(key, weight, loaded, life);
+                self.make_room(copy.weight);
+                self.hot.push(copy);
+            }
         }
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Get { key: u8, reader: Reader },
-    Insert { key: u8, weight: usize, loaded: bool, place: Place, ttl_ms: u64 },
-    Rehome { below: u8, ttl_ms: Option<u64> },
+    Get { key: u8, reader: Reader, look: Look },
+    Insert { key: u8, weight: usize, loaded: bool, place: Place, life: Option<[u32; 4]> },
+    Remove { key: u8 },
+    Rehome { below: u8, ttl_ms: u64 },
     Pass { ms: u64 },
+    Sweep,
+    Clear,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let reader = prop_oneof![3 => Just(Reader::Caller), 1 => Just(Reader::Peer)];
+    let look = prop_oneof![3 => Just(Look::Any), 1 => Just(Look::Renewed)];
     let place = prop_oneof![Just(Place::Main), Just(Place::Hot)];
+    let life = prop::option::of([0..40_u32, 0..20, 0..20, 0..20]);
     prop_oneof![
-        4 => (0..12_u8, reader).prop_map(|(key, reader)| Step::Get { key, reader }),
-        4 => (0..12_u8, 1..60_usize, any::<bool>(), place, 0..50_u64).prop_map(|(key, weight, loaded, place, ttl_ms)| {
-            Step::Insert { key, weight, loaded, place, ttl_ms }
+        8 => (0..12_u8, reader, look).prop_map(|(key, reader, look)| Step::Get { key, reader, look }),
+        8 => (0..12_u8, 1..60_usize, any::<bool>(), place, life).prop_map(|(key, weight, loaded, place, life)| {
+            Step::Insert { key, weight, loaded, place, life }
         }),
-        1 => (0..12_u8, prop::option::of(1..50_u64)).prop_map(|(below, ttl_ms)| Step::Rehome { below, ttl_ms }),
-        1 => (1..40_u64).prop_map(|ms| Step::Pass { ms }),
+        2 => (0..12_u8).prop_map(|key| Step::Remove { key }),
+        2 => (0..12_u8, 0..50_u64).prop_map(|(below, ttl_ms)| Step::Rehome { below, ttl_ms }),
+        3 => (1..40_u64).prop_map(|ms| Step::Pass { ms }),
+        1 => Just(Step::Sweep),
+        1 => Just(Step::Clear),
     ]
+}
+
+/// Each stage is as long as it says after the one before.
+fn life_of(stages: Option<[u32; 4]>, now_ms: u64) -> Life {
+    match stages {
+        None => Life::endless(now_ms),
+        Some([late, fresh, stale, spare]) => {
+            let ages = [late, late + fresh, late + fresh + stale, late + fresh + stale + spare];
+            Life::staged(now_ms, ages)
+        }
+    }
 }
 
 proptest! {
     #[test]
-    fn behaves_as_two_lists_under_one_budget(steps in prop::collection::vec(step(), 1..120)) {
-        const MAX_BYTES: usize = 200;
+    fn behaves_as_two_lists_under_one_budget(steps in prop::collection::vec(step(), 1..150)) {
+        const MAX_BYTES: usize = 400;
         let cache: Cache<Bytes> = Cache::new(MAX_BYTES, 1);
         let mut model = Model { max_bytes: MAX_BYTES, ..Model::default() };
-        let mut now_ms = 1;
+        let mut now_ms = 1_000;
         for step in steps {
             match step {
-                Step::Get { key, reader } => {
-                    let found = cache.get(&[key], reader, now_ms).map(|hit| hit.source);
-                    prop_assert_eq!(found, model.get(key, reader, now_ms));
+                Step::Get { key, reader, look } => {
+                    let peeked = cache.peek(&[key], reader, look, now_ms).map(|hit| hit.found.source);
+                    let found = cache.get(&[key], reader, look, now_ms).map(|hit| hit.found.source);
+                    prop_assert_eq!(peeked, found);
+                    prop_assert_eq!(found, model.get(key, reader, look, now_ms));
                 }
-                Step::Insert { key, weight, loaded, place, ttl_ms } => {
-                    // Main holds what was loaded here and has no end, as the engine fills it.
+                Step::Insert { key, weight, loaded, place, life } => {
+                    // Main holds what was loaded here, as the engine fills it.
                     let loaded = loaded || place == Place::Main;
-                    let expires_ms = if place == Place::Main || ttl_ms == 0 { 0 } else { now_ms + ttl_ms };
-                    let entry = Entry { value: Bytes::new(), loaded, expires_ms: 0 };
-                    drop(cache.insert(Key::copy_from(&[key]), weight, entry, now_ms, || Some((place, expires_ms))));
-                    model.insert(Modelled { key, weight, loaded, expires_ms }, place, now_ms);
+                    let life = life_of(life, now_ms);
+                    drop(cache.insert(Key::copy_from(&[key]), weight, entry(loaded), || Some((place, life))));
+                    model.insert(Modelled::new(key, weight, loaded, life), place);
+                }
+                Step::Remove { key } => {
+                    drop(cache.remove(&[key]));
+                    model.remove(key);
                 }
                 Step::Rehome { below, ttl_ms } => {
-                    let expires_ms = ttl_ms.map(|ttl_ms| now_ms + ttl_ms);
-                    cache.rehome(|key| key.as_bytes()[0] < below, expires_ms);
-                    model.rehome(|key| key < below, expires_ms);
+                    let copied = |life: Life| life.ending_within(std::time::Duration::from_millis(ttl_ms), now_ms, 1.0);
+                    cache.rehome(|key| key.as_bytes()[0] < below, copied);
+                    model.rehome(|key| key < below, copied);
                 }
                 Step::Pass { ms } => now_ms += ms,
+                Step::Sweep => {
+                    cache.sweep(now_ms, || ());
+                    model.sweep(now_ms);
+                }
+                Step::Clear => {
+                    cache.clear();
+                    model = Model { max_bytes: MAX_BYTES, ..Model::default() };
+                }
             }
             let (main, hot) = cache.stats();
             prop_assert_eq!((main.bytes, main.items), (bytes(&model.main) as u64, model.main.len() as u64));
             prop_assert_eq!((hot.bytes, hot.items), (bytes(&model.hot) as u64, model.hot.len() as u64));
             prop_assert_eq!(cache.budget.bytes.load(Relaxed) as u64, main.bytes + hot.bytes);
         }
+        // Whatever happened, what has an end ends.
+        cache.sweep(u64::MAX - 1, || ());
+        model.sweep(u64::MAX - 1);
+        prop_assert_eq!(cache.stats().0.items + cache.stats().1.items, (model.main.len() + model.hot.len()) as u64);
     }
 
     /// However many shards there are, they hold what the budget allows and nothing is lost count of.
@@ -231,12 +355,11 @@ proptest! {
         const MAX_BYTES: usize = 1_000;
         let cache: Cache<Bytes> = Cache::new(MAX_BYTES, 8);
         for (key, weight) in inserts {
-            let entry = Entry { value: Bytes::new(), loaded: true, expires_ms: 0 };
-            drop(cache.insert(Key::copy_from(&[key]), weight, entry, 0, || Some((Place::Main, 0))));
+            drop(cache.insert(Key::copy_from(&[key]), weight, entry(true), || Some((Place::Main, Life::endless(0)))));
             let held = cache.stats().0.bytes;
             prop_assert!(held <= MAX_BYTES as u64);
             prop_assert_eq!(cache.budget.bytes.load(Relaxed) as u64, held);
-            prop_assert!(cache.peek(&[key], Reader::Caller, 0).is_some(), "what has just come in is there");
+            prop_assert!(cache.holds(&[key]), "what has just come in is there");
         }
     }
 }

@@ -1,25 +1,62 @@
 //! Members in one process: what one asks another is a function call that a test can cut, hold or count.
-#![allow(dead_code, reason = "each test file uses what it needs")]
+#![allow(dead_code, unused_imports, reason = "each test file uses what it needs")]
 
 use std::{
-    collections::{HashMap, HashSet},
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    task::Poll,
     time::Duration,
 };
 
-use peercache_groupcache::{
-    BoxError, Bytes, Clock, Connect, Error, GroupBuilder, Groups, Key, LoadError, Members, Peer, PeerError, PeerReply,
-    PeerRequest, Reply, Served, ServedGroup, with,
-};
+use peercache_groupcache::{Bytes, Clock, GroupBuilder, Groups, Key, LoadError, Members, with};
 use tokio::sync::{Notify, Semaphore};
+
+pub mod cluster;
+pub mod db;
+pub mod net;
+pub mod updates;
+
+pub use net::Net;
 
 pub const GROUP: &str = "roles";
 
 pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+/// As much later than said as the clock may be.
+pub const TICK: Duration = Duration::from_millis(10);
+
+#[track_caller]
+pub fn assert_about(time: Duration, expected: Duration) {
+    assert!(time <= expected + TICK && time + 2 * TICK >= expected, "{time:?} is not about {expected:?}");
+}
+
+/// Keys of all members, in no order.
+pub fn keys(count: usize) -> Vec<String> {
+    (0..count).map(|key| format!("key-{key}")).collect()
+}
+
+/// What `future` comes to, which takes a minute of the paused time at most: a test that would hang fails.
+pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(ms(60_000), future).await.expect("it ends within a minute")
+}
+
+/// Has all tasks go on until they wait for something; the paused time stands still.
+pub async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Polls a future once and lets it go, as a caller that is cancelled does.
+pub async fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 /// An origin that counts its calls and lets them through one by one when it is told to.
@@ -97,100 +134,4 @@ pub fn alone(origin: &Origin) -> GroupBuilder<Bytes> {
 
 pub fn group_of(groups: &Groups, origin: &Origin) -> GroupBuilder<Bytes> {
     groups.group(GROUP, with(origin.clone(), Origin::load))
-}
-
-/// The network between the nodes of one test.
-#[derive(Clone, Default)]
-pub struct Net {
-    shared: Arc<NetShared>,
-}
-
-#[derive(Default)]
-struct NetShared {
-    nodes: Mutex<HashMap<String, Groups>>,
-    cut: Mutex<HashSet<String>>,
-    held: Mutex<HashMap<String, Vec<Reply>>>,
-    asked: Mutex<HashMap<String, usize>>,
-    asked_one: Notify,
-}
-
-impl Net {
-    pub fn add(&self, name: &str, groups: &Groups) {
-        self.shared.nodes.lock().unwrap().insert(name.to_owned(), groups.clone());
-    }
-
-    /// From now on, nobody reaches `name`.
-    pub fn cut(&self, name: &str) {
-        self.shared.cut.lock().unwrap().insert(name.to_owned());
-    }
-
-    /// From now on, requests to `name` are neither answered nor refused.
-    pub fn hold(&self, name: &str) {
-        self.shared.held.lock().unwrap().insert(name.to_owned(), Vec::new());
-    }
-
-    /// Answers the requests held for `name` with `answer`.
-    pub fn answer_held(&self, name: &str, answer: impl Fn() -> Result<PeerReply, PeerError>) {
-        let held = self.shared.held.lock().unwrap().remove(name).expect("requests to the peer are held");
-        held.into_iter().for_each(|reply| reply.send(answer()));
-    }
-
-    /// How often `name` was asked.
-    pub fn asked(&self, name: &str) -> usize {
-        self.shared.asked.lock().unwrap().get(name).copied().unwrap_or(0)
-    }
-
-    pub async fn until_asked(&self, name: &str, times: usize) {
-        while self.asked(name) < times {
-            let asked = self.shared.asked_one.notified();
-            if self.asked(name) < times {
-                asked.await;
-            }
-        }
-    }
-
-    pub fn forget_asked(&self) {
-        self.shared.asked.lock().unwrap().clear();
-    }
-}
-
-impl Connect for Net {
-    fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
-        Ok(Arc::new(Link { net: self.clone(), name: name.to_owned() }))
-    }
-}
-
-struct Link {
-    net: Net,
-    name: String,
-}
-
-impl Peer for Link {
-    fn get(&self, request: PeerRequest, reply: Reply) {
-        let net = &self.net.shared;
-        *net.asked.lock().unwrap().entry(self.name.clone()).or_default() += 1;
-        net.asked_one.notify_waiters();
-        if net.cut.lock().unwrap().contains(&self.name) {
-            return reply.send(Err(PeerError::failed("no way to the peer")));
-        }
-        if let Some(held) = net.held.lock().unwrap().get_mut(&self.name) {
-            return held.push(reply);
-        }
-        let node = net.nodes.lock().unwrap().get(&self.name).cloned();
-        match node.and_then(|groups| groups.get(&request.group)) {
-            Some(group) => answer(group, &request.key, reply),
-            None => reply.send(Err(PeerError::failed("no such group"))),
-        }
-    }
-}
-
-fn answer(group: Arc<dyn ServedGroup>, key: &Key, reply: Reply) {
-    match group.answer(key.as_bytes()) {
-        Served::Ready(answer) => reply.send(to_reply(answer)),
-        loading => drop(tokio::spawn(async move { reply.send(to_reply(loading.finish().await)) })),
-    }
-}
-
-fn to_reply(answer: Result<Bytes, Error>) -> Result<PeerReply, PeerError> {
-    answer.map(PeerReply::new).map_err(PeerError::Answered)
 }

@@ -3,7 +3,7 @@
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use peercache_groupcache::{Error, ErrorKind};
+use peercache_groupcache::{Error, ErrorKind, Terms};
 
 use super::{
     pieces::Pieces,
@@ -13,6 +13,7 @@ use crate::{
     answer::{self, TEXT_BYTES_MAX},
     escape,
     greeting::ERROR_WORD,
+    life::{LIFE, Life},
     wire,
 };
 
@@ -29,8 +30,17 @@ pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Respo
     let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| desk.groups.get(name)) else {
         return text(StatusCode::NOT_FOUND, [b"no such group: ", &group[..], b"\n"].concat());
     };
-    match desk.room.answer(served_group, key.into()).finish().await {
-        Ok(value) => found(value),
+    match desk.room.answer(served_group, key.into(), Terms::new()).finish().await {
+        Ok(reply) => {
+            let life = Life::of(&reply);
+            let is_known = reply.value.is_some();
+            let mut answer = reply.value.map_or_else(|| refused(&Error::new(ErrorKind::NotFound)), found);
+            // A "not found" without it would be one that may not be cached.
+            if !is_known || !life.goes_without_saying() {
+                answer.headers_mut().insert(LIFE, life.to_header());
+            }
+            answer
+        }
         Err(error) => refused(&error),
     }
 }
@@ -55,7 +65,7 @@ fn line(words: String) -> String {
 }
 
 fn refused(error: &Error) -> Response {
-    let (_, word) = answer::code_and_word(error.kind());
+    let (_, word) = answer::code_and_word(answer::said_to(false, error.kind()));
     let status = match error.kind() {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,47 +1,41 @@
 //! The exchange between our own nodes, answered.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use http_body::Body as _;
-use http_body_util::BodyExt;
-use tokio::time::timeout;
+use http_body_util::Full;
+use peercache_groupcache::{ErrorKind, Key, ServedGroup, Terms};
 
 use super::{
+    many_body::{Answers, ManyBody},
+    reply::Asker,
     reply_body::ReplyBody,
+    request_body::{self, Bounds},
     router::{Desk, text},
 };
 use crate::{
     answer,
-    frame::{self, Decoder, Frame},
-    gather::Gather,
+    decoder::Decoder,
+    frame::{self, Ask, Frame, KEYS_MAX},
 };
 
 /// What is asked for.
 struct Asked {
-    silence_max: Duration,
+    ask: Ask,
     value_bytes_max: u64,
     group: Bytes,
-    key: Bytes,
+    keys: Vec<Bytes>,
 }
-
-/// Why a body could not be read.
-enum Unread {
-    TooLong,
-    Broken,
-}
-
-/// A body up to here may be waited for on every connection; there is less room for larger ones.
-const SMALL_BODY_BYTES: usize = 4 * 1024;
 
 pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     if desk.is_from_self(request.headers()) {
         return frames(ReplyBody::failure(answer::MYSELF, ""));
     }
-    let asked = match read(desk, request.into_body()).await {
-        Ok(body) => parse(desk, body),
+    let bounds = Bounds { bytes_max: frame::request_bytes_max(desk.key_bytes_max), value_bytes_max: 0 };
+    let asked = match request_body::read(desk, request.into_body(), bounds).await {
+        Ok(body) => parse(desk, body.bytes),
         Err(refusal) => return refusal,
     };
     let Some(asked) = asked else {
@@ -51,55 +45,57 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
         let name = String::from_utf8_lossy(&asked.group);
         return frames(ReplyBody::failure(answer::UNKNOWN_GROUP, &name));
     };
-    let served = desk.room.answer(group, asked.key);
-    frames(ReplyBody::new(served, asked.silence_max, asked.value_bytes_max))
-}
-
-async fn read(desk: &Desk, body: Body) -> Result<Bytes, Response> {
-    match timeout(desk.body_read_timeout, gather(desk, body)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(Unread::TooLong)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long\n")),
-        Ok(Err(Unread::Broken)) => Err(text(StatusCode::BAD_REQUEST, "bad request\n")),
-        Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the body took too long\n")),
-    }
-}
-
-async fn gather(desk: &Desk, mut body: Body) -> Result<Bytes, Unread> {
-    let bytes_max = frame::request_bytes_max(desk.key_bytes_max);
-    let claimed = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if claimed > bytes_max {
-        return Err(Unread::TooLong);
-    }
-    let mut large_body = None;
-    if claimed > SMALL_BODY_BYTES {
-        large_body = Some(desk.place_for_large_body().await);
-    }
-    let mut gather = Gather::new(body.size_hint().exact().map(|_| claimed), bytes_max);
-    while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
-        // A chunked body does not say in advance how long it is.
-        if large_body.is_none() && gather.len() + piece.len() > SMALL_BODY_BYTES {
-            large_body = Some(desk.place_for_large_body().await);
+    let silence_max = Duration::from_millis(asked.ask.silence_ms.into());
+    let terms = Terms::new().timeout(asked.ask.timeout).fresh(asked.ask.fresh);
+    let asker = Asker { value_bytes_max: asked.value_bytes_max, has_deadline: asked.ask.timeout.is_some() };
+    match <[Bytes; 1]>::try_from(asked.keys) {
+        Ok([key]) => {
+            let served = desk.room.answer(group, key, terms);
+            frames(ReplyBody::new(served, silence_max, asker))
         }
-        gather.push(piece).map_err(|_| Unread::TooLong)?;
+        Err(keys) => match answer_many(desk, group, &keys, terms) {
+            Some(answers) => frames(ManyBody::new(answers, silence_max, asker)),
+            None => frames(Full::new(overload(keys.len()))),
+        },
     }
-    Ok(gather.finish())
 }
 
-/// `ASK`, `GROUP`, `KEY`, in this order, each once.
+/// What the group answers for each of these keys; `None` when too many are asked for.
+fn answer_many(desk: &Desk, group: Arc<dyn ServedGroup>, keys: &[Bytes], terms: Terms) -> Option<Answers> {
+    let keys: Vec<Key> = keys.iter().map(|key| Key::copy_from(key)).collect();
+    let places = desk.places_for_keys(&keys)?;
+    let served = group.clone().answer_many(keys.clone(), terms);
+    Some(Answers::new(desk.room.clone(), group, terms, keys.into_iter().zip(served).collect(), places))
+}
+
+/// The same answer for so many keys, without a text that would be as often there.
+fn overload(keys: usize) -> Bytes {
+    let (code, _) = answer::code_and_word(ErrorKind::Overloaded);
+    (0..).take(keys).map(|index| frame::error(index, &answer::payload(code, ""))).collect::<Vec<_>>().concat().into()
+}
+
+/// `ASK`, `GROUP`, then `KEY`s counted from 0, at least one.
 fn parse(desk: &Desk, mut body: Bytes) -> Option<Asked> {
     let mut decoder = Decoder::of_requests(desk.key_bytes_max);
-    let mut next = || decoder.next(&mut body).ok().flatten();
-    let (Frame::Ask { silence_ms }, Frame::Group { value_bytes_max, name }, Frame::Key { index: 0, key }) =
-        (next()?, next()?, next()?)
-    else {
+    let mut next = || decoder.next(&mut body).ok();
+    let (Frame::Ask(ask), Frame::Group { value_bytes_max, name: group }) = (next()??, next()??) else {
         return None;
     };
-    let ended = next().is_none() && decoder.is_between_frames() && body.is_empty();
-    ended.then_some(Asked { silence_max: Duration::from_millis(silence_ms.into()), value_bytes_max, group: name, key })
+    let mut keys = Vec::new();
+    while let Some(frame) = next()? {
+        match frame {
+            Frame::Key { index, key } if usize::from(index) == keys.len() && keys.len() < KEYS_MAX => keys.push(key),
+            _ => return None,
+        }
+    }
+    let ended = !keys.is_empty() && decoder.is_between_frames() && body.is_empty();
+    ended.then_some(Asked { ask, value_bytes_max, group, keys })
 }
 
-fn frames(body: ReplyBody) -> Response {
+pub(super) fn frames<B>(body: B) -> Response
+where
+    B: http_body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+{
     let mut answer = Response::new(Body::new(body));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-peercache"));
     answer

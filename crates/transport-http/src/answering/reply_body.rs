@@ -8,16 +8,19 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use peercache_groupcache::{Error, ErrorKind, Served};
+use peercache_groupcache::{Error, PeerReply, Served};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::pieces::Pieces;
+use super::{
+    pieces::Pieces,
+    reply::{Asker, frames_of},
+};
 use crate::{answer, frame};
 
 /// The body of a native answer. While the load runs it says so every now and then, and then it gives the answer.
 pub(super) struct ReplyBody {
     state: State,
-    value_bytes_max: u64,
+    asker: Asker,
 }
 
 enum State {
@@ -26,51 +29,40 @@ enum State {
 }
 
 struct Loading {
-    answer: Pin<Box<dyn Future<Output = Result<Bytes, Error>> + Send>>,
+    answer: Pin<Box<dyn Future<Output = Result<PeerReply, Error>> + Send>>,
     beat: Duration,
     /// Goes off when it is time to say "working".
     next_beat: Pin<Box<Sleep>>,
 }
 
 impl ReplyBody {
-    /// The answer to the one key of an exchange, for an asker that bears this much silence and takes a value of so
-    /// many bytes.
-    pub(super) fn new(served: Served, silence_max: Duration, value_bytes_max: u64) -> Self {
+    /// The answer to the one key of an exchange, for an asker that bears this much silence.
+    pub(super) fn new(served: Served, silence_max: Duration, asker: Asker) -> Self {
         let state = match served {
-            Served::Ready(outcome) => ready_state(outcome, value_bytes_max),
+            Served::Ready(outcome) => ready_state(outcome, asker),
             Served::Loading(answer) => {
                 let beat = beat(silence_max);
                 let next_beat = Box::pin(sleep_until(Instant::now() + beat));
                 State::Loading(Loading { answer, beat, next_beat })
             }
         };
-        ReplyBody { state, value_bytes_max }
+        ReplyBody { state, asker }
     }
 
     /// The answer that the peer cannot answer.
     pub(super) fn failure(code: u8, text: &str) -> Self {
-        ReplyBody { state: State::Ready(refusal(code, text)), value_bytes_max: 0 }
+        ReplyBody { state: State::Ready(refusal(code, text)), asker: Asker { value_bytes_max: 0, has_deadline: false } }
     }
 }
 
 /// Three beats fit in the silence that the asker bears, so that one or two may be late.
-fn beat(silence_max: Duration) -> Duration {
+pub(super) fn beat(silence_max: Duration) -> Duration {
     (silence_max / 3).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
-fn ready_state(outcome: Result<Bytes, Error>, value_bytes_max: u64) -> State {
-    let fits = |value: &Bytes| value.len() as u64 <= value_bytes_max.min(u32::MAX.into());
-    match outcome {
-        Ok(value) if fits(&value) => {
-            let header = frame::value_header(0, value.len() as u32);
-            State::Ready(Pieces::new(&header, value))
-        }
-        Ok(_) => ready_state(Err(Error::new(ErrorKind::ValueTooLarge)), value_bytes_max),
-        Err(error) => {
-            let (code, _) = answer::code_and_word(error.kind());
-            State::Ready(refusal(code, &answer::text_of(&error)))
-        }
-    }
+fn ready_state(outcome: Result<PeerReply, Error>, asker: Asker) -> State {
+    let (head, value) = frames_of(0, outcome, asker);
+    State::Ready(Pieces::new(&head, value))
 }
 
 fn refusal(code: u8, text: &str) -> Pieces {
@@ -79,7 +71,7 @@ fn refusal(code: u8, text: &str) -> Pieces {
 
 impl Loading {
     /// The answer, or `None` when it is time for a beat.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<PeerReply, Error>>> {
         if let Poll::Ready(outcome) = self.answer.as_mut().poll(cx) {
             return Poll::Ready(Some(outcome));
         }
@@ -97,7 +89,7 @@ impl Body for ReplyBody {
         loop {
             match &mut self.state {
                 State::Loading(loading) => match ready!(loading.poll(cx)) {
-                    Some(outcome) => self.state = ready_state(outcome, self.value_bytes_max),
+                    Some(outcome) => self.state = ready_state(outcome, self.asker),
                     None => return Poll::Ready(Some(Ok(Frame::data(frame::working())))),
                 },
                 State::Ready(pieces) => return Pin::new(pieces).poll_frame(cx),
@@ -123,26 +115,21 @@ mod tests {
 
     use super::*;
 
+    const ASKER: Asker = Asker { value_bytes_max: u64::MAX, has_deadline: false };
+
     #[test]
     fn a_beat_is_a_third_of_the_silence_within_reason() {
         let beat_ms = |ms| beat(Duration::from_millis(ms)).as_millis();
         assert_eq!([beat_ms(0), beat_ms(300), beat_ms(1_000_000)], [10, 100, 1_000]);
     }
 
-    #[tokio::test]
-    async fn a_value_that_the_asker_does_not_take_stays_here() {
-        let body = ReplyBody::new(Served::Ready(Ok("12345".into())), Duration::ZERO, 4);
-        let sent = body.collect().await.unwrap().to_bytes();
-        assert_eq!((sent[0], sent[frame::HEADER_BYTES]), (0x12, 5));
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_load_is_accompanied_by_beats() {
         let load = async {
             tokio::time::sleep(Duration::from_millis(350)).await;
-            Ok(Bytes::from_static(b"v"))
+            Ok(PeerReply::new("v".into()))
         };
-        let body = ReplyBody::new(Served::Loading(Box::pin(load)), Duration::from_millis(300), u64::MAX);
+        let body = ReplyBody::new(Served::Loading(Box::pin(load)), Duration::from_millis(300), ASKER);
         let sent = body.collect().await.unwrap().to_bytes();
         assert_eq!(
             sent,

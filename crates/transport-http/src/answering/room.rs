@@ -1,10 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use peercache_groupcache::{Error, ErrorKind, Served, ServedGroup};
+use peercache_groupcache::{Error, ErrorKind, PeerReply, Served, ServedGroup, Terms};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// A value up to here needs no room: a thousand of them are 16 MiB.
@@ -40,41 +40,63 @@ impl Room {
     }
 
     /// What the group answers, as soon as there is room for it. When that takes too long the answer is overload.
-    pub(super) fn answer(self: &Arc<Self>, group: Arc<dyn ServedGroup>, key: Bytes) -> Served {
-        let room = self.clone();
-        match group.clone().answer(&key) {
+    pub(super) fn answer(self: &Arc<Self>, group: Arc<dyn ServedGroup>, key: Bytes, terms: Terms) -> Served {
+        let served = group.clone().answer(&key, terms);
+        self.hold(served, group, key, terms)
+    }
+
+    /// What the group has answered, as soon as there is room for it.
+    pub(super) fn hold(
+        self: &Arc<Self>,
+        served: Served,
+        group: Arc<dyn ServedGroup>,
+        key: Bytes,
+        terms: Terms,
+    ) -> Served {
+        let (room, since) = (self.clone(), Instant::now());
+        match served {
             Served::Ready(outcome) => match self.admit(outcome) {
                 Ok(outcome) => Served::Ready(outcome),
-                Err(full) => Served::Loading(Box::pin(async move { room.answer_later(full, group, key).await })),
+                Err(full) => {
+                    Served::Loading(Box::pin(async move { room.answer_later(full, group, key, terms, since).await }))
+                }
             },
             Served::Loading(answer) => Served::Loading(Box::pin(async move {
                 match room.admit(answer.await) {
                     Ok(outcome) => outcome,
-                    Err(full) => room.answer_later(full, group, key).await,
+                    Err(full) => room.answer_later(full, group, key, terms, since).await,
                 }
             })),
         }
     }
 
-    fn admit(&self, outcome: Result<Bytes, Error>) -> Result<Result<Bytes, Error>, Full> {
+    fn admit(&self, outcome: Result<PeerReply, Error>) -> Result<Result<PeerReply, Error>, Full> {
         match outcome {
-            Ok(value) if value.len() > SMALL_BYTES => {
-                match self.bytes.clone().try_acquire_many_owned(self.needed(value.len())) {
-                    Ok(room) => Ok(Ok(hold(value, room))),
-                    Err(_) => Err(Full(value.len())),
+            Ok(reply) if value_bytes(&reply) > SMALL_BYTES => {
+                let bytes = value_bytes(&reply);
+                match self.bytes.clone().try_acquire_many_owned(self.needed(bytes)) {
+                    Ok(room) => Ok(Ok(hold(reply, room))),
+                    Err(_) => Err(Full(bytes)),
                 }
             }
             outcome => Ok(outcome),
         }
     }
 
-    async fn answer_later(&self, Full(bytes): Full, group: Arc<dyn ServedGroup>, key: Bytes) -> Result<Bytes, Error> {
+    async fn answer_later(
+        &self,
+        Full(bytes): Full,
+        group: Arc<dyn ServedGroup>,
+        key: Bytes,
+        terms: Terms,
+        since: Instant,
+    ) -> Result<PeerReply, Error> {
         let room = timeout(ROOM_WAIT, self.bytes.clone().acquire_many_owned(self.needed(bytes))).await;
         let room = room.map_err(|_| overloaded())?.expect("the semaphore is never closed");
-        let value = group.answer(&key).finish().await?;
+        let reply = group.answer(&key, later(terms, since)).finish().await?;
         // Another value may have taken its place meanwhile.
-        match value.len() <= bytes {
-            true => Ok(hold(value, room)),
+        match value_bytes(&reply) <= bytes {
+            true => Ok(hold(reply, room)),
             false => Err(overloaded()),
         }
     }
@@ -84,8 +106,19 @@ impl Room {
     }
 }
 
-fn hold(value: Bytes, room: OwnedSemaphorePermit) -> Bytes {
-    Bytes::from_owner(Held { value, _room: room })
+/// The same terms for one who has waited since then.
+pub(super) fn later(mut terms: Terms, since: Instant) -> Terms {
+    terms.timeout = terms.timeout.map(|timeout| timeout.saturating_sub(since.elapsed()));
+    terms
+}
+
+pub(super) fn value_bytes(reply: &PeerReply) -> usize {
+    reply.value.as_ref().map_or(0, Bytes::len)
+}
+
+fn hold(mut reply: PeerReply, room: OwnedSemaphorePermit) -> PeerReply {
+    reply.value = reply.value.map(|value| Bytes::from_owner(Held { value, _room: room }));
+    reply
 }
 
 fn overloaded() -> Error {
@@ -100,7 +133,7 @@ impl AsRef<[u8]> for Held {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -112,14 +145,15 @@ mod tests {
             &self.0
         }
 
-        fn answer(self: Arc<Self>, key: &[u8]) -> Served {
+        fn answer(self: Arc<Self>, key: &[u8], _: Terms) -> Served {
             let bytes: usize = std::str::from_utf8(key).unwrap().parse().unwrap();
-            Served::Ready(Ok(vec![0; bytes].into()))
+            Served::Ready(Ok(PeerReply::new(vec![0; bytes].into())))
         }
     }
 
     fn ask(room: &Arc<Room>, bytes: usize) -> impl Future<Output = Result<Bytes, Error>> + use<> {
-        room.answer(Arc::new(Sized("g".into())), bytes.to_string().into()).finish()
+        let answer = room.answer(Arc::new(Sized("g".into())), bytes.to_string().into(), Terms::new());
+        async { Ok(answer.finish().await?.value.expect("there is a value")) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -153,5 +187,35 @@ mod tests {
         assert_eq!(ask(&room, 20_000).await.unwrap_err().kind(), ErrorKind::Overloaded);
         drop(held);
         assert_eq!(ask(&room, 20_000).await.unwrap().len(), 20_000);
+    }
+
+    /// A large value, with the terms that it is asked on.
+    #[derive(Default)]
+    struct Keeping(Arc<str>, Mutex<Vec<Terms>>);
+
+    impl ServedGroup for Keeping {
+        fn name(&self) -> &Arc<str> {
+            &self.0
+        }
+
+        fn answer(self: Arc<Self>, _: &[u8], terms: Terms) -> Served {
+            self.1.lock().unwrap().push(terms);
+            Served::Ready(Ok(PeerReply::new(vec![0; 60_000].into())))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_for_room_has_less_time_left() {
+        let (room, group) = (Arc::new(Room::new(100_000)), Arc::new(Keeping::default()));
+        let held = ask(&room, 60_000).await.unwrap();
+        let terms = Terms::new().timeout(Some(Duration::from_secs(10)));
+        let waiting = room.answer(group.clone(), Bytes::new(), terms).finish();
+        let (reply, ()) = tokio::join!(waiting, async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            drop(held);
+        });
+        reply.unwrap();
+        let left = group.1.lock().unwrap().iter().map(|terms| terms.timeout.unwrap().as_secs()).collect::<Vec<_>>();
+        assert_eq!(left, [10, 8]);
     }
 }

@@ -9,14 +9,14 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use peercache_groupcache::Groups;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use peercache_groupcache::{Groups, Key};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use super::{answer_get, answer_native, room::Room, server::TIMEOUT_MAX};
+use super::{answer_get, answer_native, answer_update, room::Room, server::TIMEOUT_MAX};
 use crate::{
     BuildError, Dialect, NodeId,
     base_path::{self, DEFAULT_BASE_PATH},
-    greeting::{GET_PATH, Greeting},
+    greeting::{GET_PATH, Greeting, UPDATE_PATH},
 };
 
 /// As long as the longest key that a group takes by default.
@@ -33,6 +33,20 @@ const LARGE_BODIES_MAX: usize = 32;
 /// 45 MiB, the allocator's share included. A longer value goes alone.
 const HELD_BYTES_MAX: usize = 20 * 1024 * 1024;
 
+/// How many keys of requests for many are being answered at once; a longer one counts as one for each 64 bytes and one
+/// more. They are some 15 MB then. More of them are answered as overload.
+const ASKED_MAX: usize = 16 * 1024;
+const ASKED_KEY_BYTES: usize = 64;
+
+/// As long as the longest value that a group takes by default.
+const VALUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// As for values on their way out: a longer one arrives alone.
+const ARRIVING_BYTES_MAX: u32 = 20 * 1024 * 1024;
+
+/// Much longer ones have no place in a frame.
+const VALUE_BYTES_LIMIT: usize = u32::MAX as usize >> 1;
+
 /// Answers peers, ours and Go's, from a node's groups.
 ///
 /// What it is asked for is answered from what was loaded here, or is loaded here; it is never passed on.
@@ -45,6 +59,7 @@ pub struct PeerServer {
     key_bytes_max: usize,
     body_read_timeout: Duration,
     held_bytes_max: usize,
+    value_bytes_max: usize,
 }
 
 /// What every request needs.
@@ -60,6 +75,11 @@ pub(super) struct Desk {
     pub(super) room: Arc<Room>,
     /// Places for bodies that are not small while they arrive.
     large_bodies: Semaphore,
+    /// Places for the keys of requests for many, while they are answered.
+    asked: Arc<Semaphore>,
+    pub(super) value_bytes_max: usize,
+    /// Bytes of values that peers set, while they arrive.
+    arriving: Semaphore,
 }
 
 impl PeerServer {
@@ -72,6 +92,7 @@ impl PeerServer {
             key_bytes_max: KEY_BYTES_MAX,
             body_read_timeout: BODY_READ_TIMEOUT,
             held_bytes_max: HELD_BYTES_MAX,
+            value_bytes_max: VALUE_BYTES_MAX,
         }
     }
 
@@ -112,6 +133,14 @@ impl PeerServer {
         self
     }
 
+    /// The longest value that a peer may set, in bytes, at most 2 GiB. Values that are not small wait their turn to
+    /// arrive, so that those who send slowly make the node hold no more than 20 MiB at once, or one longer value.
+    /// Defaults to 32 MiB.
+    pub fn value_bytes_max(mut self, bytes: usize) -> Self {
+        self.value_bytes_max = bytes.min(VALUE_BYTES_LIMIT);
+        self
+    }
+
     /// The paths that peers ask for, to be served by a [`Server`](crate::Server) or merged into an application.
     /// Middleware is a tower layer on it.
     pub fn router(self) -> Router {
@@ -127,9 +156,13 @@ impl PeerServer {
             body_read_timeout: self.body_read_timeout,
             room: Arc::new(Room::new(self.held_bytes_max)),
             large_bodies: Semaphore::new(LARGE_BODIES_MAX),
+            asked: Arc::new(Semaphore::new(ASKED_MAX)),
+            value_bytes_max: self.value_bytes_max,
+            arriving: Semaphore::new(ARRIVING_BYTES_MAX as usize),
         });
         Router::new()
             .route(GET_PATH, any(native))
+            .route(UPDATE_PATH, any(update))
             // A catch-all does not match nothing at all.
             .route(&base_path, any(plain))
             .route(&format!("{base_path}{{*rest}}"), any(plain))
@@ -149,6 +182,14 @@ async fn plain(State(desk): State<Arc<Desk>>, request: Request) -> Response {
 async fn native(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     let answer = match *request.method() {
         Method::POST => answer_native::answer(&desk, request).await,
+        _ => wrong_method("POST"),
+    };
+    desk.greet(answer)
+}
+
+async fn update(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    let answer = match *request.method() {
+        Method::POST => answer_update::answer(&desk, request).await,
         _ => wrong_method("POST"),
     };
     desk.greet(answer)
@@ -179,6 +220,18 @@ impl Desk {
     /// Room for a body that is not small; held until the body is read.
     pub(super) async fn place_for_large_body(&self) -> SemaphorePermit<'_> {
         self.large_bodies.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Room for so many bytes of a value; held until the change is made.
+    pub(super) async fn room_for_value(&self, bytes: usize) -> SemaphorePermit<'_> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(ARRIVING_BYTES_MAX);
+        self.arriving.acquire_many(bytes).await.expect("the semaphore is never closed")
+    }
+
+    /// Places for the keys of a request, to be held until they are answered; `None` when too many are asked for.
+    pub(super) fn places_for_keys(&self, keys: &[Key]) -> Option<OwnedSemaphorePermit> {
+        let places: usize = keys.iter().map(|key| 1 + key.len() / ASKED_KEY_BYTES).sum();
+        self.asked.clone().try_acquire_many_owned(u32::try_from(places).ok()?).ok()
     }
 
     fn greet(&self, mut answer: Response) -> Response {

@@ -116,16 +116,17 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// How many requests to one peer are on their way at once, each on a connection of its own, of
+    /// How many fetches from one peer are on their way at once, each on a connection of its own, of
     /// which up to 32 are kept afterwards; further ones wait
     /// their turn, for as long as a fetch takes at most, and are answered as overload then; if the peer is found silent
-    /// meanwhile, they fail at once. Defaults to 256.
+    /// meanwhile, they fail at once. Changes have 16 connections of their own beside them. Defaults to 256.
     pub fn connections_max(mut self, connections_max: usize) -> Self {
         self.connections_max = connections_max;
         self
     }
 
-    /// How many fetches from one peer may be under way or waiting. One too many is answered as overload at once, which
+    /// How many fetches from one peer may be under way or waiting, where the keys that go into one exchange count as one.
+    /// One too many is answered as overload at once, which
     /// a group's statistics count as an answer of the owner.
     /// Defaults to 4,096.
     pub fn fetches_max(mut self, fetches_max: usize) -> Self {

@@ -33,6 +33,8 @@ pub(super) enum Failure {
     Garbage(#[source] BoxError),
     #[error("sent a body coded as {0:?}, unasked")]
     Coded(String),
+    #[error("is told of more changes at once than it can take")]
+    TooManyUpdates,
     #[error("cannot be asked outside a tokio runtime")]
     NoRuntime,
 }

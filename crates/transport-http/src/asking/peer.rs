@@ -6,19 +6,35 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{BoxError, Error, ErrorKind, Peer, PeerError, PeerReply, PeerRequest, Reply};
+use peercache_groupcache::{
+    Ack, BoxError, Error, ErrorKind, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Reply,
+};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
-use super::{chunks::Chunks, failure::Failure, native, plain, pool::Site};
+use super::{
+    chunks::Chunks,
+    failure::Failure,
+    many::{self, Exchange},
+    native, plain,
+    pool::Site,
+    tell,
+};
 use crate::{Dialect, greeting::Greeting};
 
 /// How long a peer that does not know the native exchange is asked plainly before it is tried again: it may have been
 /// replaced by a newer node meanwhile, and trying costs one short round trip.
 const PLAIN_FOR: Duration = Duration::from_secs(30);
+
+/// How many changes one peer is told at once. They are short; a few connections carry many.
+const UPDATE_CONNECTIONS_MAX: usize = 16;
+
+/// How many changes for one peer may be under way or waiting. One too many fails at once: they come faster than the
+/// peer can be told.
+const UPDATES_MAX: usize = 1_024;
 
 /// One member, asked over HTTP.
 pub(super) struct HttpPeer {
@@ -33,6 +49,10 @@ pub(super) struct Shared {
     fetches: Arc<Semaphore>,
     /// Fetches under way.
     connections: Semaphore,
+    /// Changes under way or waiting.
+    updates: Arc<Semaphore>,
+    /// Changes under way. They do not queue behind fetches.
+    pub(super) update_connections: Semaphore,
     /// How often a fetch found the peer silent or out of reach.
     silences: AtomicU64,
     told_of_self: AtomicBool,
@@ -58,7 +78,9 @@ pub(super) struct Answer {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum NoAnswer {
-    KeyNotCarried,
+    NotCarried,
+    /// It is the owner's answer, or our own, and not the peer's fault.
+    Answered(Error),
     Failed(Failure),
 }
 
@@ -69,6 +91,8 @@ impl HttpPeer {
             manner: Mutex::new(Manner::Unknown),
             fetches: Arc::new(Semaphore::new(site.fetches_max)),
             connections: Semaphore::new(site.connections_max),
+            updates: Arc::new(Semaphore::new(UPDATES_MAX)),
+            update_connections: Semaphore::new(UPDATE_CONNECTIONS_MAX),
             silences: AtomicU64::new(0),
             told_of_self: AtomicBool::new(false),
             site,
@@ -83,20 +107,66 @@ impl Peer for HttpPeer {
             return reply.send(Err(self.shared.failed(Failure::NoRuntime)));
         };
         let Ok(place) = self.shared.fetches.clone().try_acquire_owned() else {
-            return reply.send(Err(PeerError::Answered(Error::new(ErrorKind::Overloaded))));
+            return reply.send(Err(self.shared.error(overloaded())));
         };
-        runtime.spawn(fetch(self.shared.clone(), request, reply, place));
+        let (peer, since) = (self.shared.clone(), Instant::now());
+        runtime.spawn(async move {
+            fetch(&peer, request, since, reply).await;
+            drop(place);
+        });
+    }
+
+    fn get_many(&self, requests: Vec<(PeerRequest, Reply)>) {
+        // With a key that is longer than the peer takes, all of them would be refused.
+        let fits = |(request, _): &(PeerRequest, Reply)| request.key.len() <= self.shared.site.key_bytes_max;
+        let (requests, long): (Vec<_>, Vec<_>) = requests.into_iter().partition(fits);
+        long.into_iter().for_each(|(request, reply)| self.get(request, reply));
+        let exchanges = many::exchanges(requests);
+        if Handle::try_current().is_err() {
+            return exchanges.for_each(|mut exchange| exchange.fail(&self.shared, Failure::NoRuntime.into()));
+        }
+        exchanges.for_each(|exchange| self.fetch_many(exchange));
+    }
+
+    fn update(&self, update: PeerUpdate, timeout: Duration, reply: Reply<Ack>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return reply.send(Err(self.shared.failed(Failure::NoRuntime)));
+        };
+        let Ok(place) = self.shared.updates.clone().try_acquire_owned() else {
+            return reply.send(Err(self.shared.failed(Failure::TooManyUpdates)));
+        };
+        let peer = self.shared.clone();
+        runtime.spawn(async move {
+            reply.send(tell::tell(&peer, update, timeout).await.map_err(|untold| peer.error(untold)));
+            drop(place);
+        });
     }
 }
 
-/// One fetch from beginning to end. It belongs to no caller.
-async fn fetch(peer: Arc<Shared>, request: PeerRequest, reply: Reply, _place: OwnedSemaphorePermit) {
-    let bound = request.load_timeout.saturating_add(peer.site.peer_timeout);
+impl HttpPeer {
+    fn fetch_many(&self, mut exchange: Exchange) {
+        match self.shared.fetches.clone().try_acquire_owned() {
+            Err(_) => exchange.fail(&self.shared, overloaded()),
+            Ok(place) => {
+                let peer = self.shared.clone();
+                tokio::spawn(async move {
+                    many::fetch(&peer, exchange).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+}
+
+/// One fetch from beginning to end, for callers who have waited since then. It belongs to none of them.
+pub(super) async fn fetch(peer: &Shared, mut request: PeerRequest, since: Instant, reply: Reply) {
+    let bound = peer.fetch_bound(&request);
     // The peer's time begins when it is asked: that our own connections are taken is no fault of its.
     let _connection = match peer.connection(bound).await {
         Ok(connection) => connection,
-        Err(error) => return reply.send(Err(error)),
+        Err(no_answer) => return reply.send(Err(peer.error(no_answer))),
     };
+    request.terms.timeout = left(request.terms.timeout, since);
     match timeout(bound, peer.ask(&request)).await {
         Err(_) => reply.send(Err(peer.failed(Failure::TooLate(bound)))),
         Ok(Err(no_answer)) => reply.send(Err(peer.error(no_answer))),
@@ -107,20 +177,34 @@ async fn fetch(peer: Arc<Shared>, request: PeerRequest, reply: Reply, _place: Ow
     }
 }
 
+/// How much longer callers wait who have waited since then.
+pub(super) fn left(timeout: Option<Duration>, since: Instant) -> Option<Duration> {
+    timeout.map(|timeout| timeout.saturating_sub(since.elapsed()))
+}
+
+fn overloaded() -> NoAnswer {
+    NoAnswer::Answered(Error::new(ErrorKind::Overloaded))
+}
+
 impl Shared {
+    /// How long a fetch may take: the load, and as long as the peer may be silent.
+    pub(super) fn fetch_bound(&self, request: &PeerRequest) -> Duration {
+        request.load_timeout.saturating_add(self.site.peer_timeout)
+    }
+
     /// A turn to ask. Who waits too long for one is answered as overload, which is our own; who waits while others
     /// find the peer silent need not find it out again.
-    async fn connection(&self, bound: Duration) -> Result<SemaphorePermit<'_>, PeerError> {
+    pub(super) async fn connection(&self, bound: Duration) -> Result<SemaphorePermit<'_>, NoAnswer> {
         if let Ok(connection) = self.connections.try_acquire() {
             return Ok(connection);
         }
         let silences = self.silences.load(Ordering::Relaxed);
         let Ok(connection) = timeout(bound, self.connections.acquire()).await else {
-            return Err(PeerError::Answered(Error::new(ErrorKind::Overloaded)));
+            return Err(overloaded());
         };
         match self.silences.load(Ordering::Relaxed) == silences {
             true => Ok(connection.expect("the semaphore is never closed")),
-            false => Err(self.failed(Failure::SilentMeanwhile)),
+            false => Err(Failure::SilentMeanwhile.into()),
         }
     }
 
@@ -145,9 +229,7 @@ impl Shared {
     /// Asks natively; once more if one of ours closed the connection, which was a stale one then.
     async fn ask_natively(&self, request: &PeerRequest) -> Result<Answer, NoAnswer> {
         match native::ask(self, request).await {
-            Err(NoAnswer::Failed(Failure::Closed(_))) if *self.manner() == Manner::Natively => {
-                native::ask(self, request).await
-            }
+            Err(NoAnswer::Failed(Failure::Closed(_))) if self.is_ours() => native::ask(self, request).await,
             answer => answer,
         }
     }
@@ -156,7 +238,7 @@ impl Shared {
     async fn ask_plainly_instead(&self, request: &PeerRequest, closed: BoxError) -> Result<Answer, NoAnswer> {
         match plain::ask(self, request).await {
             // The key is not at fault: natively it would have been carried.
-            Err(NoAnswer::KeyNotCarried) => Err(Failure::Closed(closed).into()),
+            Err(NoAnswer::NotCarried) => Err(Failure::Closed(closed).into()),
             Err(failed) => Err(failed),
             Ok(answer) => {
                 if *self.manner() == Manner::Unknown {
@@ -167,11 +249,21 @@ impl Shared {
         }
     }
 
-    fn ask_plainly_for_a_while(&self) {
+    pub(super) fn ask_plainly_for_a_while(&self) {
         *self.manner() = Manner::PlainlyUntil(Instant::now() + PLAIN_FOR);
     }
 
-    fn is_asked_natively(&self) -> bool {
+    /// Whether it greeted us when it was last heard of.
+    pub(super) fn is_ours(&self) -> bool {
+        *self.manner() == Manner::Natively
+    }
+
+    /// Whether there is reason to think that it does not know our paths.
+    pub(super) fn may_be_foreign(&self) -> bool {
+        !self.is_ours() && !self.is_asked_natively()
+    }
+
+    pub(super) fn is_asked_natively(&self) -> bool {
         match *self.manner() {
             Manner::Natively => true,
             Manner::PlainlyUntil(end) if Instant::now() < end => false,
@@ -199,21 +291,27 @@ impl Shared {
         self.manner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn error(&self, no_answer: NoAnswer) -> PeerError {
+    pub(super) fn error(&self, no_answer: NoAnswer) -> PeerError {
         match no_answer {
-            NoAnswer::KeyNotCarried => PeerError::KeyNotCarried,
             NoAnswer::Failed(failure) => self.failed(failure),
+            NoAnswer::NotCarried => PeerError::NotCarried,
+            NoAnswer::Answered(error) => PeerError::Answered(error),
         }
     }
 
-    fn failed(&self, failure: Failure) -> PeerError {
+    pub(super) fn failed(&self, failure: Failure) -> PeerError {
+        PeerError::failed(self.blame(failure))
+    }
+
+    /// The failure with the peer's name, after what is to be learnt from it.
+    pub(super) fn blame(&self, failure: Failure) -> PeerFailure {
         if matches!(failure, Failure::Myself) && !self.told_of_self.swap(true, Ordering::Relaxed) {
             tracing::error!(peer = self.name, "this peer is this node itself: it is in the peer list under two names");
         }
         if matches!(failure, Failure::Silent(_) | Failure::Send(_)) {
             self.silences.fetch_add(1, Ordering::Relaxed);
         }
-        PeerError::failed(PeerFailure { peer: self.name.clone(), failure })
+        PeerFailure { peer: self.name.clone(), failure }
     }
 }
 
@@ -226,7 +324,7 @@ impl From<Failure> for NoAnswer {
 /// A failure, with the name of who failed.
 #[derive(Debug, thiserror::Error)]
 #[error("peer {peer} {failure}")]
-struct PeerFailure {
+pub(super) struct PeerFailure {
     peer: String,
     #[source]
     failure: Failure,

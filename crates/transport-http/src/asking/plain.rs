@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri, header};
-use peercache_groupcache::{ErrorKind, PeerReply, PeerRequest};
+use peercache_groupcache::{ErrorKind, PeerRequest};
+use tokio::time::Instant;
 
 use super::{
     chunks::Chunks,
@@ -13,6 +14,7 @@ use crate::{
     answer::{self, TEXT_BYTES_MAX},
     escape,
     greeting::{ERROR_WORD, Greeting},
+    life::Life,
     wire,
 };
 
@@ -24,26 +26,44 @@ const NO_SUCH_GROUP: &[u8] = b"no such group: ";
 
 pub(super) async fn ask(peer: &Shared, request: &PeerRequest) -> Result<Answer, NoAnswer> {
     let Some(path) = path(&peer.site.base_path, &request.group, request.key.as_bytes()) else {
-        return Err(NoAnswer::KeyNotCarried);
+        return Err(NoAnswer::NotCarried);
     };
     // A Go peer's head comes after the load, so silence before it means nothing: the bound of the whole fetch holds.
     let (head, body) = peer.site.exchange.send(get(peer, &path)?).await?.into_parts();
-    peer.meet(Greeting::read(&head.headers))?;
+    let greeting = Greeting::read(&head.headers);
+    peer.meet(greeting)?;
+    let life = greeting.and_then(|_| Life::of_headers(&head.headers));
+    let since = Instant::now();
     if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         return Err(Failure::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
     }
     let word = head.headers.get(ERROR_WORD).and_then(|word| answer::kind_of_word(word.as_bytes()));
     let mut chunks = Chunks::new(body, peer.site.peer_timeout);
     let outcome = match head.status {
-        StatusCode::OK => Ok(PeerReply::new(value(&mut chunks, request.value_bytes_max).await?)),
+        StatusCode::OK => {
+            let value = value(&mut chunks, request.value_bytes_max).await?;
+            Ok(life.unwrap_or_default().after(since.elapsed()).reply(Some(value)))
+        }
         status => {
             let kind = kind_of(status).ok_or(Failure::Status(status))?;
             let text = chunks.head(NO_SUCH_GROUP.len() + TEXT_BYTES_MAX).await?;
             check_not_found(status, &text)?;
-            Err(answer::error_of(word.unwrap_or(kind), &text))
+            match (word.unwrap_or(kind), life) {
+                (ErrorKind::NotFound, Some(life)) => Ok(life.after(since.elapsed()).reply(None)),
+                (kind, _) => Err(answer::error_of(kind, &text)),
+            }
         }
     };
     Ok(Answer { outcome, rest: chunks })
+}
+
+/// Whether the peer is one of ours, found out by asking for nothing. A path without a key is refused by whatever answers
+/// under the base path, ours and Go's, and makes none of them load.
+pub(super) async fn find_out(peer: &Shared) -> Result<bool, Failure> {
+    let (head, _) = peer.site.exchange.send(get(peer, &peer.site.base_path)?).await?.into_parts();
+    let greeting = Greeting::read(&head.headers);
+    peer.meet(greeting)?;
+    Ok(greeting.is_some())
 }
 
 /// The path of a request; `None` when it would not arrive as it was sent.

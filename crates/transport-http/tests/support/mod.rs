@@ -1,17 +1,22 @@
 //! Nodes on real sockets, peers that follow a script, and clients that speak raw bytes.
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use peercache_groupcache::{
-    Bytes, Connect, Error, ErrorKind, Groups, Members, Peer, PeerError, PeerReply, PeerRequest, Reply, Served,
-    ServedGroup,
+    Ack, Bytes, Connect, Error, ErrorKind, Groups, Key, Members, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate,
+    Reply, Served, ServedGroup, Stamp, Terms,
 };
 use peercache_transport_http::{HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
 };
 
 /// Longer than anything takes: a test that gets here is stuck.
@@ -27,38 +32,87 @@ pub struct FakeGroup<F> {
     answer: F,
 }
 
-impl<F: Fn(&[u8]) -> Served + Send + Sync + 'static> ServedGroup for FakeGroup<F> {
+impl<F: Fn(&[u8], Terms) -> Served + Send + Sync + 'static> ServedGroup for FakeGroup<F> {
     fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    fn answer(self: Arc<Self>, key: &[u8]) -> Served {
-        (self.answer)(key)
+    fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served {
+        (self.answer)(key, terms)
     }
 }
 
 pub fn group(groups: &Groups, name: &str, answer: impl Fn(&[u8]) -> Served + Send + Sync + 'static) {
+    group_on_terms(groups, name, move |key, _| answer(key));
+}
+
+pub fn group_on_terms(groups: &Groups, name: &str, answer: impl Fn(&[u8], Terms) -> Served + Send + Sync + 'static) {
     groups.register(Arc::new(FakeGroup { name: name.into(), answer })).unwrap();
+}
+
+/// A group that keeps the changes that it is told of, and answers them with a closure, which is given their count.
+pub struct ToldGroup<F> {
+    name: Arc<str>,
+    told: Told,
+    answer: F,
+}
+
+pub type Told = Arc<Mutex<Vec<PeerUpdate>>>;
+
+impl<F: Fn(usize) -> Result<Ack, Error> + Send + Sync + 'static> ServedGroup for ToldGroup<F> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn answer(self: Arc<Self>, _: &[u8], _: Terms) -> Served {
+        Served::Ready(Err(Error::new(ErrorKind::NotFound)))
+    }
+
+    fn update(self: Arc<Self>, update: PeerUpdate) -> Result<Ack, Error> {
+        let mut told = self.told.lock().unwrap();
+        told.push(update);
+        (self.answer)(told.len())
+    }
+}
+
+pub fn told_group(
+    groups: &Groups,
+    name: &str,
+    answer: impl Fn(usize) -> Result<Ack, Error> + Send + Sync + 'static,
+) -> Told {
+    let told = Told::default();
+    groups.register(Arc::new(ToldGroup { name: name.into(), told: told.clone(), answer })).unwrap();
+    told
+}
+
+/// The word of a member with ring 7 at a moment.
+pub fn ack(ms: u64) -> Ack {
+    Ack::new(7, Stamp { incarnation: 5, ms })
 }
 
 /// Groups of a node: `echo` has every key, as its own value; `loaded` too, after a load; `kinds` fails as the key says.
 pub fn groups() -> Groups {
     let groups = Groups::new(Members::alone());
-    group(&groups, "echo", |key| Served::Ready(Ok(Bytes::copy_from_slice(key))));
-    group(&groups, "g/h", |key| Served::Ready(Ok(Bytes::copy_from_slice(key))));
+    group(&groups, "echo", |key| found(Bytes::copy_from_slice(key)));
+    group(&groups, "g/h", |key| found(Bytes::copy_from_slice(key)));
     group(&groups, "loaded", |key| {
         let value = Bytes::copy_from_slice(key);
         Served::Loading(Box::pin(async move {
             tokio::task::yield_now().await;
-            Ok(value)
+            Ok(PeerReply::new(value))
         }))
     });
     group(&groups, "kinds", |key| Served::Ready(Err(error(key))));
     group(&groups, "large", |key| {
         let bytes: usize = std::str::from_utf8(key).unwrap().parse().unwrap();
-        Served::Ready(Ok(vec![b'x'; bytes].into()))
+        found(vec![b'x'; bytes].into())
     });
     groups
+}
+
+/// A value that is known at once.
+pub fn found(value: Bytes) -> Served {
+    Served::Ready(Ok(PeerReply::new(value)))
 }
 
 fn error(key: &[u8]) -> Error {
@@ -117,17 +171,55 @@ pub async fn ask(peer: &Arc<dyn Peer>, request: PeerRequest) -> Result<PeerReply
     soon(rx).await.unwrap()
 }
 
+/// Asks a peer for many keys of a group; the answers come as they are given, with the position of their key.
+pub fn ask_many(
+    peer: &Arc<dyn Peer>,
+    group: &str,
+    keys: impl IntoIterator<Item = impl Into<Key>>,
+) -> mpsc::UnboundedReceiver<(usize, Result<PeerReply, PeerError>)> {
+    let (tx, rx) = mpsc::unbounded_channel();
+    let request = |(nth, key): (usize, _)| {
+        let tx = tx.clone();
+        (PeerRequest::new(group, key), Reply::new(move |answer| drop(tx.send((nth, answer)))))
+    };
+    peer.get_many(keys.into_iter().map(Into::<Key>::into).enumerate().map(request).collect());
+    rx
+}
+
+/// All answers of [`ask_many`], each told, in the order of their keys.
+pub async fn told_all(mut answers: mpsc::UnboundedReceiver<(usize, Result<PeerReply, PeerError>)>) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some((nth, answer)) = soon(answers.recv()).await {
+        all.push((nth, told(answer)));
+    }
+    all.sort();
+    all.into_iter().map(|(_, told)| told).collect()
+}
+
+/// Tells a peer of a change and waits for its word.
+pub async fn tell(peer: &Arc<dyn Peer>, update: PeerUpdate, timeout: Duration) -> Result<Ack, PeerError> {
+    let (tx, rx) = oneshot::channel();
+    peer.update(update, timeout, Reply::new(move |answer| drop(tx.send(answer))));
+    soon(rx).await.unwrap()
+}
+
 pub async fn ask_once(builder: HttpPoolBuilder, url: &str, group: &str, key: &[u8]) -> Result<PeerReply, PeerError> {
     ask(&pool(builder).connect(url).unwrap(), PeerRequest::new(group, key)).await
+}
+
+/// The value that came; no value is a failed test.
+pub fn value_of(answer: Result<PeerReply, PeerError>) -> Bytes {
+    answer.unwrap().value.expect("there is a value")
 }
 
 /// The answer in one line, for tables.
 pub fn told(answer: Result<PeerReply, PeerError>) -> String {
     match answer {
-        Ok(reply) => format!("value {:?}", reply.value),
+        Ok(PeerReply { value: Some(value), .. }) => format!("value {value:?}"),
+        Ok(_) => "not found for a while".to_owned(),
         Err(PeerError::Answered(error)) => format!("answered {:?}", error.kind()),
         Err(error @ PeerError::Failed(_)) => format!("failed: {error}"),
-        Err(PeerError::KeyNotCarried) => "key not carried".to_owned(),
+        Err(PeerError::NotCarried) => "key not carried".to_owned(),
         Err(error) => format!("{error:?}"),
     }
 }

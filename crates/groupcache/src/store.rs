@@ -1,0 +1,210 @@
+//! What a node knows of its keys: what is cached, what is on its way, what has just failed; and the order in which that changes.
+//!
+//! The lock of a key's shard in the flight table orders everything about the key: the second look, publishing, removing and
+//! setting happen under it, and the locks of the cache and of the failures nest inside. A flight publishes only while the table
+//! maps the key to that very flight, and remove and set detach it. So a removed key never comes back. The model check in
+//! `tests/loom.rs` runs this file.
+
+#[cfg(peercache_loom)]
+use ahash::RandomState;
+use peercache_singleflight::{Detached, Join};
+
+use crate::{
+    Error, Key, Value,
+    backoff::Backoff,
+    cache::{Cache, Entry, Evicted, Found, Hit, Look, Place, Reader},
+    flight::{FlightKey, Landing, Outcome, Passenger, Pilot, Table},
+    life::Life,
+};
+
+pub(crate) struct Store<V> {
+    pub(crate) cache: Cache<V>,
+    flights: Table<V>,
+    backoff: Backoff,
+}
+
+/// Where one stands who asked for a flight.
+pub(crate) enum Boarding<V> {
+    /// It is on us to bring the value.
+    Lead(Pilot<V>),
+    /// Another brings it.
+    Wait(Passenger<V>),
+    /// It is there by now.
+    Hit(Hit<V>),
+    /// It failed a moment ago.
+    BackedOff(Error),
+}
+
+/// What a flight brings to the cache.
+pub(crate) enum Write<V> {
+    /// An entry, charged so many bytes.
+    Entry(usize, Entry<V>),
+    /// That what is there holds no more.
+    Nothing,
+    /// No news.
+    Keep,
+}
+
+impl<V: Value> Store<V> {
+    pub(crate) fn new(cache: Cache<V>, backoff: Backoff) -> Self {
+        Store { cache, flights: Table::default(), backoff }
+    }
+
+    /// Under a model check: one lock for all flights, and hashes that do not differ from run to run.
+    #[cfg(peercache_loom)]
+    pub(crate) fn for_model_check(max_bytes: usize) -> Self {
+        let hasher = || RandomState::with_seeds(1, 2, 3, 4);
+        let second = std::time::Duration::from_secs(1);
+        Store {
+            cache: Cache::with_hasher(max_bytes, 1, hasher),
+            flights: Table::with_shards(1, hasher()),
+            backoff: Backoff::new(second, second, second, max_bytes, hasher()),
+        }
+    }
+
+    /// Joins the flight of `key` or starts one.
+    pub(crate) fn board(&self, key: FlightKey, reader: Reader, look: Look, now_ms: u64) -> Boarding<V> {
+        let mut shard = self.flights.lock(&key);
+        // Look again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
+        // Both happen under the shard's lock, so there is no moment between them.
+        if let Some(hit) = self.cache.peek(key.key.as_bytes(), reader, look, now_ms) {
+            return Boarding::Hit(hit);
+        }
+        if key.is_load()
+            && !shard.contains(&key)
+            && let Some(error) = self.backoff.error(&key.key, now_ms)
+        {
+            return Boarding::BackedOff(error);
+        }
+        match shard.join(key) {
+            Join::Wait(passenger) => Boarding::Wait(passenger),
+            Join::Lead(pilot) => Boarding::Lead(pilot),
+        }
+    }
+
+    /// Ends a flight with a value or a "not found", where and with what life `place` says under the lock.
+    pub(crate) fn publish(
+        &self,
+        pilot: Pilot<V>,
+        key: Key,
+        outcome: Outcome<V>,
+        write: Write<V>,
+        place: impl FnOnce() -> Option<(Place, Life)>,
+    ) {
+        let mut left = (None, Evicted::new());
+        let mut brought = Some((outcome, write));
+        pilot.finish_with(|still_mapped| {
+            // What is not wanted any more is dropped outside the lock.
+            if !still_mapped {
+                return Landing::Again;
+            }
+            let (outcome, write) = brought.take().expect("it is taken here only");
+            self.backoff.forget(&key, self.cache.budget());
+            left.1 = match write {
+                Write::Entry(weight, entry) => self.cache.insert(key.clone(), weight, entry, place),
+                Write::Nothing => self.cache.remove(key.as_bytes()),
+                Write::Keep => Evicted::new(),
+            };
+            left.0 = Some(key);
+            Landing::Done(outcome)
+        });
+    }
+
+    /// Ends a flight with an error.
+    pub(crate) fn fail(&self, pilot: Pilot<V>, key: &Key, error: Error, back_off: bool, now_ms: u64) {
+        pilot.finish_with(|still_mapped| {
+            if !still_mapped {
+                return Landing::Again;
+            }
+            if back_off {
+                self.backoff.failed(key, &error, now_ms, self.cache.budget());
+            }
+            Landing::Done(Err(error))
+        });
+    }
+
+    /// The error, or a stale value if the group allows one for it.
+    pub(crate) fn rescued(&self, key: &[u8], reader: Reader, error: Error, now_ms: u64) -> Outcome<V> {
+        use crate::ErrorKind::{LoadFailed, LoadTimedOut, Overloaded};
+        let rescue = match error.kind() {
+            LoadFailed | LoadTimedOut | Overloaded => self.cache.spare(key, reader, now_ms),
+            _ => None,
+        };
+        rescue.map(|hit| hit.found).ok_or(error)
+    }
+
+    /// Forgets the key. What is on its way reaches neither the cache nor those who wait for it: they depart anew.
+    pub(crate) fn remove(&self, key: &Key) {
+        let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
+        let mut shard = self.flights.lock(&load);
+        let detached = [shard.detach(&load), shard.detach(&fetch)];
+        let removed = self.cache.remove(key.as_bytes());
+        self.backoff.forget(key, self.cache.budget());
+        drop(shard);
+        drop(removed);
+        detached.into_iter().flatten().for_each(depart_anew);
+    }
+
+    /// Forgets the key because of a removal that is so long ago, unless it was set since.
+    pub(crate) fn remove_late(&self, key: &Key, age_ms: u64, now_ms: u64) {
+        let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
+        let mut shard = self.flights.lock(&load);
+        let detached = [shard.detach(&load), shard.detach(&fetch)];
+        let removed = match self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
+            true => Evicted::new(),
+            false => self.cache.remove(key.as_bytes()),
+        };
+        drop(shard);
+        drop(removed);
+        detached.into_iter().flatten().for_each(depart_anew);
+    }
+
+    /// Forgets everything because of a clear that is so long ago, but for what was set since.
+    pub(crate) fn clear_late(&self, age_ms: u64, now_ms: u64) {
+        let mut detached = self.flights.detach_all();
+        detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+        self.cache.clear_but(age_ms, now_ms);
+        detached.into_iter().for_each(depart_anew);
+    }
+
+    /// Holds this value for the key, whatever is on its way.
+    pub(crate) fn set(&self, key: &Key, weight: usize, entry: Entry<V>, place: impl FnOnce() -> Option<(Place, Life)>) {
+        let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
+        let mut shard = self.flights.lock(&load);
+        let detached = [shard.detach(&load), shard.detach(&fetch)];
+        let replaced = self.cache.insert(key.clone(), weight, entry, place);
+        self.backoff.forget(key, self.cache.budget());
+        drop(shard);
+        drop(replaced);
+        detached.into_iter().flatten().for_each(depart_anew);
+    }
+
+    /// Forgets everything. The flights first: one that starts after that began after the clear did.
+    pub(crate) fn clear(&self) {
+        let mut detached = self.flights.detach_all();
+        // The table's order differs from run to run, and what departs anew is not to: a simulated run can be repeated.
+        detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+        self.cache.clear();
+        self.backoff.clear(self.cache.budget());
+        detached.into_iter().for_each(depart_anew);
+    }
+
+    /// Frees what has ended.
+    pub(crate) fn sweep(&self, now_ms: u64, between: impl Fn()) {
+        self.cache.sweep(now_ms, between);
+        self.backoff.sweep(now_ms, self.cache.budget());
+    }
+
+    /// Loads and fetches under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.flights.len()
+    }
+
+    pub(crate) fn found(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Found<V>> {
+        self.cache.peek(key, reader, look, now_ms).map(|hit| hit.found)
+    }
+}
+
+fn depart_anew<V>(detached: Detached<FlightKey, Landing<V>>) {
+    detached.tell(Landing::Again);
+}

@@ -1,0 +1,183 @@
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http_body::{Body, Frame};
+use peercache_groupcache::{Error, Key, PeerReply, Served, ServedGroup, Terms};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    pieces::COPIED_BYTES_MAX,
+    reply::{Asker, frames_of},
+    reply_body::beat,
+    room::{Room, later, value_bytes},
+};
+use crate::frame;
+
+/// Small answers that are there together go as one piece of about so many bytes.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// How many bytes of values one exchange holds for its turn to send them. What goes beyond is asked for again then.
+const HELD_BYTES_MAX: usize = 32 * 1024;
+
+/// The body of a native answer to many keys: each answer as soon as it is there, in no order.
+pub(super) struct ManyBody {
+    answers: Answers,
+    asker: Asker,
+    /// A value that is sent behind what came before it.
+    value: Bytes,
+    beat: Duration,
+    /// Goes off when it is time to say "working".
+    next_beat: Pin<Box<Sleep>>,
+}
+
+/// The answers to the keys of one exchange, as they come.
+///
+/// At most one of them is there and not sent yet, and a few that were there from the beginning: a load that has ended
+/// is not looked at before there is room to send what it brought.
+pub(super) struct Answers {
+    room: Arc<Room>,
+    group: Arc<dyn ServedGroup>,
+    terms: Terms,
+    since: Instant,
+    ready: VecDeque<(u16, Result<PeerReply, Error>)>,
+    /// What was there and is too much to hold.
+    again: VecDeque<(u16, Key)>,
+    loading: FuturesUnordered<Loading>,
+    _places: OwnedSemaphorePermit,
+}
+
+type Outcome = (u16, Result<PeerReply, Error>);
+
+/// A load of one key.
+struct Loading {
+    index: u16,
+    answer: Pin<Box<dyn Future<Output = Result<PeerReply, Error>> + Send>>,
+}
+
+impl Future for Loading {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        self.answer.as_mut().poll(cx).map(|answer| (self.index, answer))
+    }
+}
+
+impl Answers {
+    /// What the group has answered for these keys, on these terms. The places are kept until all is sent.
+    pub(super) fn new(
+        room: Arc<Room>,
+        group: Arc<dyn ServedGroup>,
+        terms: Terms,
+        served: Vec<(Key, Served)>,
+        places: OwnedSemaphorePermit,
+    ) -> Self {
+        let mut answers = Answers {
+            room,
+            group,
+            terms,
+            since: Instant::now(),
+            ready: VecDeque::new(),
+            again: VecDeque::new(),
+            loading: FuturesUnordered::new(),
+            _places: places,
+        };
+        let mut held_bytes = 0;
+        for (index, (key, served)) in (0..).zip(served) {
+            match served {
+                Served::Ready(outcome) => {
+                    held_bytes += outcome.as_ref().map_or(0, value_bytes);
+                    match held_bytes <= HELD_BYTES_MAX {
+                        true => answers.ready.push_back((index, outcome)),
+                        false => answers.again.push_back((index, key)),
+                    }
+                }
+                loading => match answers.room.hold(loading, answers.group.clone(), key.into_bytes(), terms) {
+                    Served::Ready(outcome) => answers.ready.push_back((index, outcome)),
+                    Served::Loading(answer) => answers.loading.push(Loading { index, answer }),
+                },
+            }
+        }
+        answers
+    }
+
+    /// The next answer; `None` when all are given.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Poll::Ready(Some(ready));
+        }
+        while let Some((index, key)) = self.again.pop_front() {
+            match self.room.answer(self.group.clone(), key.into_bytes(), later(self.terms, self.since)) {
+                Served::Ready(outcome) => return Poll::Ready(Some((index, outcome))),
+                // The room holds the answer from here on.
+                Served::Loading(answer) => self.loading.push(Loading { index, answer }),
+            }
+        }
+        self.loading.poll_next_unpin(cx)
+    }
+}
+
+impl ManyBody {
+    /// For an asker that bears this much silence.
+    pub(super) fn new(answers: Answers, silence_max: Duration, asker: Asker) -> Self {
+        let beat = beat(silence_max);
+        let next_beat = Box::pin(sleep_until(Instant::now() + beat));
+        ManyBody { answers, asker, value: Bytes::new(), beat, next_beat }
+    }
+
+    /// The frames of the answers that are there, up to a large value; and whether those were all.
+    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> (Vec<u8>, bool) {
+        let mut piece = Vec::new();
+        while piece.len() < PIECE_BYTES {
+            match self.answers.poll_next(cx) {
+                Poll::Pending => return (piece, false),
+                Poll::Ready(None) => return (piece, true),
+                Poll::Ready(Some((index, outcome))) => {
+                    let (head, value) = frames_of(index, outcome, self.asker);
+                    piece.extend(head);
+                    if value.len() > COPIED_BYTES_MAX {
+                        self.value = value;
+                        return (piece, false);
+                    }
+                    piece.extend_from_slice(&value);
+                }
+            }
+        }
+        (piece, false)
+    }
+}
+
+impl Body for ManyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.value.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.value)))));
+        }
+        let (piece, ended) = self.poll_pieces(cx);
+        if !piece.is_empty() {
+            let next_beat = Instant::now() + self.beat;
+            self.next_beat.as_mut().reset(next_beat);
+            return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+        }
+        if ended {
+            return Poll::Ready(None);
+        }
+        ready!(self.next_beat.as_mut().poll(cx));
+        let next_beat = Instant::now() + self.beat;
+        self.next_beat.as_mut().reset(next_beat);
+        Poll::Ready(Some(Ok(Frame::data(frame::working()))))
+    }
+}

@@ -1,0 +1,90 @@
+//! One answer as frames.
+
+use bytes::Bytes;
+use peercache_groupcache::{Error, ErrorKind, PeerReply};
+
+use crate::{
+    answer,
+    frame::{self, HEADER_BYTES},
+    life::{LIFE_BYTES, Life},
+};
+
+/// What an asker can make use of.
+#[derive(Clone, Copy)]
+pub(super) struct Asker {
+    /// The longest value that it takes.
+    pub(super) value_bytes_max: u64,
+    /// Whether it said how long its callers wait.
+    pub(super) has_deadline: bool,
+}
+
+/// What comes before the value of an answer, and the value. What is no value is all in the first.
+pub(super) fn frames_of(index: u16, outcome: Result<PeerReply, Error>, asker: Asker) -> (Vec<u8>, Bytes) {
+    let reply = match outcome {
+        Ok(reply) => reply,
+        Err(error) => return (refusal(index, &error, asker), Bytes::new()),
+    };
+    let mut head = Vec::with_capacity(HEADER_BYTES + LIFE_BYTES + HEADER_BYTES);
+    let life = Life::of(&reply);
+    let Some(value) = reply.value else {
+        // Without its life it would be one that may not be cached.
+        frame::write_life(&mut head, index, &life);
+        head.extend(refusal(index, &Error::new(ErrorKind::NotFound), asker));
+        return (head, Bytes::new());
+    };
+    if value.len() as u64 > asker.value_bytes_max.min(u32::MAX.into()) {
+        return (refusal(index, &Error::new(ErrorKind::ValueTooLarge), asker), Bytes::new());
+    }
+    if !life.goes_without_saying() {
+        frame::write_life(&mut head, index, &life);
+    }
+    head.extend(frame::value_header(index, value.len() as u32));
+    (head, value)
+}
+
+fn refusal(index: u16, error: &Error, asker: Asker) -> Vec<u8> {
+    let (code, _) = answer::code_and_word(answer::said_to(asker.has_deadline, error.kind()));
+    frame::error(index, &answer::payload(code, &answer::text_of(error))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn sent(outcome: Result<PeerReply, Error>) -> Vec<u8> {
+        let (head, value) = frames_of(7, outcome, Asker { value_bytes_max: 4, has_deadline: false });
+        [&head[..], &value].concat()
+    }
+
+    #[test]
+    fn a_value_that_just_came_and_does_not_expire_needs_no_words() {
+        assert_eq!(sent(Ok(PeerReply::new("v".into()))), [0x11, 0, 0, 7, 0, 0, 0, 1, b'v']);
+    }
+
+    #[test]
+    fn a_life_goes_before_its_value() {
+        let mut reply = PeerReply::new("v".into());
+        reply.remaining = Some(Duration::from_millis(258));
+        let golden = [
+            &[0x81, 0, 0, 7, 0, 0, 0, 17, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+            &[0x11, 0, 0, 7, 0, 0, 0, 1, b'v'],
+        ];
+        assert_eq!(sent(Ok(reply)), golden.concat());
+    }
+
+    #[test]
+    fn a_not_found_has_a_life_only_if_it_may_be_cached() {
+        let error = [&[0x12, 0, 0, 7, 0, 0, 0, 10, 1][..], b"not found"].concat();
+        assert_eq!(sent(Err(Error::new(ErrorKind::NotFound))), error);
+        let cached = sent(Ok(PeerReply::not_found()));
+        assert_eq!((cached[0], &cached[HEADER_BYTES + LIFE_BYTES..]), (0x81, &error[..]));
+    }
+
+    #[test]
+    fn a_value_that_the_asker_does_not_take_stays_here() {
+        let sent = sent(Ok(PeerReply::new("12345".into())));
+        assert_eq!((sent[0], sent[HEADER_BYTES]), (0x12, 5));
+    }
+}

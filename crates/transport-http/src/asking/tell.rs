@@ -1,0 +1,102 @@
+//! Changes that a peer is told of.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use peercache_groupcache::{Ack, Error, ErrorKind, PeerUpdate};
+use tokio::time::timeout;
+
+use super::{
+    chunks::Chunks,
+    failure::Failure,
+    native::{check_head, post_to},
+    peer::{NoAnswer, Shared},
+    plain,
+};
+use crate::{
+    answer,
+    decoder::Decoder,
+    frame::Frame,
+    greeting::{Greeting, UPDATE_PATH},
+    update,
+};
+
+/// Tells the peer, in as many requests as it takes, within this time.
+pub(super) async fn tell(peer: &Shared, update: PeerUpdate, within: Duration) -> Result<Ack, NoAnswer> {
+    let ring = update.ring;
+    let parts = update::parts(update, peer.site.key_bytes_max).ok_or(NoAnswer::NotCarried)?;
+    let told = timeout(within, async {
+        let _connection = peer.update_connections.acquire().await.expect("the semaphore is never closed");
+        if peer.may_be_foreign() && !plain::find_out(peer).await? {
+            return Err(NoAnswer::NotCarried);
+        }
+        let mut told = None;
+        for part in &parts {
+            told = Some(and_then(told, tell_part(peer, update::body(part), within).await?, ring));
+        }
+        Ok(told.expect("a change has one part at least"))
+    });
+    told.await.unwrap_or_else(|_| Err(Failure::TooLate(within).into()))
+}
+
+/// What the peer says of two parts of a change: the later moment, and a ring that is not ours if either had one.
+fn and_then(earlier: Option<Ack>, mut later: Ack, ring: u64) -> Ack {
+    if let Some(earlier) = earlier.filter(|earlier| earlier.ring != ring) {
+        later.ring = earlier.ring;
+    }
+    later
+}
+
+async fn tell_part(peer: &Shared, body: Bytes, within: Duration) -> Result<Ack, NoAnswer> {
+    match post(peer, body.clone(), within).await {
+        // Either the connection was a stale one, or the server gives up on paths that it does not know, as golang's
+        // does when it is mounted at the root.
+        Err(NoAnswer::Failed(Failure::Closed(_))) => match peer.is_ours() || plain::find_out(peer).await? {
+            // What is told twice is made twice, which makes no difference.
+            true => post(peer, body, within).await,
+            false => Err(NoAnswer::NotCarried),
+        },
+        told => told,
+    }
+}
+
+async fn post(peer: &Shared, body: Bytes, silence_max: Duration) -> Result<Ack, NoAnswer> {
+    let (head, body) = peer.site.exchange.send(post_to(peer, UPDATE_PATH, body)?).await?.into_parts();
+    match check_head(peer, &head) {
+        Ok(()) => {}
+        Err(Failure::PathUnknown(_)) => return Err(NoAnswer::NotCarried),
+        Err(Failure::Status(StatusCode::PAYLOAD_TOO_LARGE)) if Greeting::read(&head.headers).is_some() => {
+            return Err(NoAnswer::Answered(Error::new(ErrorKind::ValueTooLarge)));
+        }
+        Err(failure) => return Err(failure.into()),
+    }
+    let mut chunks = Chunks::new(body, silence_max);
+    let ack = read(&mut chunks).await?;
+    chunks.finish().await;
+    Ok(ack)
+}
+
+async fn read(chunks: &mut Chunks) -> Result<Ack, NoAnswer> {
+    let mut decoder = Decoder::of_answers(0);
+    while let Some(mut piece) = chunks.next().await? {
+        while let Some(frame) = decoder.next(&mut piece).map_err(Failure::garbage)? {
+            match frame {
+                Frame::Working => {}
+                Frame::Ack(ack) => return Ok(ack),
+                Frame::Error { index: 0, code, text } => return Err(refusal(code, &text)),
+                _ => return Err(Failure::garbage("a frame that acknowledges nothing").into()),
+            }
+        }
+    }
+    Err(Failure::garbage("no acknowledgement before the end").into())
+}
+
+fn refusal(code: u8, text: &[u8]) -> NoAnswer {
+    match answer::kind_of_code(code) {
+        Some(kind) => NoAnswer::Answered(answer::error_of(kind, text)),
+        None if code == answer::UNKNOWN_GROUP => Failure::UnknownGroup(answer::text_from(text)).into(),
+        None if code == answer::MYSELF => Failure::Myself.into(),
+        None => Failure::garbage(format!("an error of the unknown code {code}")).into(),
+    }
+}

@@ -1,0 +1,444 @@
+//! Changes that one node tells another of, over real sockets.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use peercache_groupcache::{
+    Ack, Change, Connect, Error, ErrorKind, Groups, Key, Members, Peer, PeerError, PeerRequest, PeerUpdate, Reply,
+    Served, SetValue, Stamp,
+};
+use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server};
+use support::{
+    Told, WATCHDOG, ack, group, groups, node, node_with_id, pool, raw, read_request, read_to_close, scripted, serve,
+    status_and_body, tell, told_group,
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+const OURS: &str = "peercache: 1; node=00000000000000ff\r\n";
+
+/// A silence that a test waits out.
+const SHORT: Duration = Duration::from_millis(150);
+
+fn remove(keys: impl IntoIterator<Item = impl Into<Key>>) -> PeerUpdate {
+    PeerUpdate::new("g", 7, Change::Remove(keys.into_iter().map(Into::into).collect()))
+}
+
+fn set(value: impl Into<Vec<u8>>) -> PeerUpdate {
+    let stamp = Stamp { incarnation: 5, ms: 6 };
+    let ttl = Some(Duration::from_millis(1_500));
+    let value = SetValue::new("k".into(), value.into().into(), ttl, stamp, Duration::from_millis(250));
+    PeerUpdate::new("g", 7, Change::Set(value))
+}
+
+/// What came of telling a peer, in one line, without the peer's name.
+async fn outcome(peer: &Arc<dyn Peer>, update: PeerUpdate) -> String {
+    words(tell(peer, update, WATCHDOG).await)
+}
+
+fn words(answer: Result<Ack, PeerError>) -> String {
+    match answer {
+        Ok(ack) => format!("ring {} at {}", ack.ring, ack.stamp.ms),
+        Err(PeerError::Answered(error)) => format!("answered {:?}", error.kind()),
+        Err(PeerError::NotCarried) => "not carried".to_owned(),
+        Err(error) => error.to_string().split_once(' ').unwrap().1.split_once(' ').unwrap().1.to_owned(),
+    }
+}
+
+/// A node with the group `g`, which acknowledges with its count of changes.
+async fn told_node() -> (support::Node, Told) {
+    let groups = groups();
+    let told = told_group(&groups, "g", |count| Ok(ack(count as u64)));
+    (node(groups).await, told)
+}
+
+fn peer_at(builder: HttpPoolBuilder, url: &str) -> Arc<dyn Peer> {
+    pool(builder).connect(url).unwrap()
+}
+
+fn golang() -> HttpPoolBuilder {
+    HttpPool::builder().dialect(Dialect::Golang)
+}
+
+#[tokio::test]
+async fn every_change_arrives_as_it_was_told() {
+    let (node, told) = told_node().await;
+    let peer = peer_at(HttpPool::builder(), &node.url());
+    let hard_keys: Vec<Vec<u8>> = vec![vec![], b".".to_vec(), b"a b/%2F".to_vec(), vec![0xff; 64 * 1024]];
+    let updates = [
+        remove(["k"]),
+        remove(hard_keys).missed(vec!["http://10.0.0.2:9090".to_owned(), "http://10.0.0.3:9090".to_owned()]),
+        PeerUpdate::new("g", u64::MAX, Change::Clear).missed(vec!["http://10.0.0.2:9090".to_owned()]),
+        set("v"),
+        set(""),
+        set(vec![7; 1 << 20]),
+    ];
+    for update in &updates {
+        tell(&peer, update.clone(), WATCHDOG).await.unwrap();
+    }
+    let mut told = told.lock().unwrap().clone();
+    // The long key goes alone.
+    let (Change::Remove(long), update) = (told.remove(2).change, &mut told[1]) else { panic!("not a removal") };
+    let Change::Remove(keys) = &mut update.change else { panic!("not a removal") };
+    keys.extend(long);
+    assert_eq!(told, updates);
+}
+
+#[tokio::test]
+async fn the_acknowledgement_is_the_members() {
+    let groups = groups();
+    let made = Ack::new(u64::MAX, Stamp { incarnation: 1 << 63, ms: u64::MAX });
+    told_group(&groups, "g", move |_| Ok(made));
+    let node = node(groups).await;
+    assert_eq!(tell(&peer_at(HttpPool::builder(), &node.url()), remove(["k"]), WATCHDOG).await.unwrap(), made);
+}
+
+#[tokio::test]
+async fn ten_thousand_keys_are_told_in_parts_and_acknowledged_as_one() {
+    let (node, told) = told_node().await;
+    let peer = peer_at(HttpPool::builder(), &node.url());
+    let keys: Vec<Key> = (0..10_000).map(|n| n.to_string().into()).collect();
+    assert_eq!(outcome(&peer, remove(keys.clone())).await, "ring 7 at 10");
+    let mut told_keys = Vec::new();
+    for update in told.lock().unwrap().iter() {
+        let Change::Remove(keys) = &update.change else { panic!("not a removal") };
+        told_keys.extend(keys.clone());
+    }
+    assert_eq!(told_keys, keys);
+}
+
+#[tokio::test]
+async fn a_ring_that_is_another_at_any_part_is_told() {
+    for differs in 1..=3 {
+        let groups = groups();
+        told_group(&groups, "g", move |count| {
+            let ring = if count == differs { 9 } else { 7 };
+            Ok(Ack::new(ring, Stamp { incarnation: 5, ms: count as u64 }))
+        });
+        let node = node(groups).await;
+        let keys = (0..3_000).map(|n| n.to_string());
+        assert_eq!(outcome(&peer_at(HttpPool::builder(), &node.url()), remove(keys)).await, "ring 9 at 3");
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_fails_fails_the_change() {
+    let groups = groups();
+    told_group(&groups, "g", |count| match count {
+        2 => Err(Error::new(ErrorKind::Overloaded)),
+        _ => Ok(ack(1)),
+    });
+    let node = node(groups).await;
+    let keys = (0..3_000).map(|n| n.to_string());
+    assert_eq!(outcome(&peer_at(HttpPool::builder(), &node.url()), remove(keys)).await, "answered Overloaded");
+}
+
+#[tokio::test]
+async fn an_unknown_group_is_a_failed_peer() {
+    let node = node(groups()).await;
+    let peer = peer_at(HttpPool::builder(), &node.url());
+    assert_eq!(outcome(&peer, remove(["k"])).await, "has no such group: g");
+}
+
+#[tokio::test]
+async fn a_group_that_takes_no_changes_says_so() {
+    let node = node(groups()).await;
+    let update = PeerUpdate::new("echo", 7, Change::Clear);
+    assert_eq!(outcome(&peer_at(HttpPool::builder(), &node.url()), update).await, "answered LoadFailed");
+}
+
+#[tokio::test]
+async fn a_node_that_tells_itself_is_told() {
+    let id = NodeId::random();
+    let groups = groups();
+    let told = told_group(&groups, "g", |_| Ok(ack(1)));
+    let node = node_with_id(groups, id).await;
+    let peer = peer_at(HttpPool::builder().node_id(id), &node.url());
+    assert!(outcome(&peer, remove(["k"])).await.starts_with("is this node itself"));
+    assert!(told.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_golang_pool_tells_one_of_ours() {
+    let (node, told) = told_node().await;
+    let peer = peer_at(golang(), &node.url());
+    assert_eq!(outcome(&peer, remove(["k"])).await, "ring 7 at 1");
+    assert_eq!(outcome(&peer, remove(["k"])).await, "ring 7 at 2");
+    assert_eq!(told.lock().unwrap().len(), 2);
+}
+
+/// A server that knows only golang's path, with the heads of all that it was sent. To a POST it says this; `None`
+/// closes the connection.
+async fn go_only(elsewhere: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let kept = heads.clone();
+    let url = scripted(move |mut stream| {
+        let heads = kept.clone();
+        async move {
+            while let Some((head, _)) = read_request(&mut stream).await {
+                heads.lock().unwrap().push(head.lines().next().unwrap().to_owned());
+                let words = match head.starts_with("GET /_groupcache/ ") {
+                    true => "HTTP/1.1 400 X\r\ncontent-length: 11\r\n\r\nbad request",
+                    false => match elsewhere {
+                        Some(words) => words,
+                        None => return,
+                    },
+                };
+                stream.write_all(words.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    (url, heads)
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_know_of_changes_is_not_told() {
+    for elsewhere in [
+        Some("HTTP/1.1 404 X\r\ncontent-length: 19\r\n\r\n404 page not found\n"),
+        Some("HTTP/1.1 405 X\r\ncontent-length: 0\r\n\r\n"),
+        Some("HTTP/1.1 501 X\r\ncontent-length: 0\r\n\r\n"),
+        Some("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nwelcome"),
+        // One of ours from before there were changes.
+        Some("HTTP/1.1 404 X\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 0\r\n\r\n"),
+        // golang's pool panics at paths that are not its own, and Go's server closes the connection then.
+        None,
+    ] {
+        let (url, _) = go_only(elsewhere).await;
+        let peer = peer_at(HttpPool::builder(), &url);
+        for update in [remove(["k"]), PeerUpdate::new("g", 7, Change::Clear), set("v")] {
+            assert_eq!(outcome(&peer, update).await, "not carried", "{elsewhere:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_golang_pool_sends_a_go_peer_nothing_that_it_could_misread() {
+    let (url, heads) = go_only(None).await;
+    assert_eq!(outcome(&peer_at(golang(), &url), remove(["k"])).await, "not carried");
+    assert_eq!(*heads.lock().unwrap(), ["GET /_groupcache/ HTTP/1.1"]);
+}
+
+#[tokio::test]
+async fn names_that_do_not_fit_are_not_left_out() {
+    let (node, told) = told_node().await;
+    let update = remove(["k"]).missed(vec!["n".repeat(2_000)]);
+    assert_eq!(outcome(&peer_at(HttpPool::builder(), &node.url()), update).await, "not carried");
+    assert!(told.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_peer_that_is_silent_has_failed_in_time() {
+    let head = format!("HTTP/1.1 200 OK\r\n{OURS}transfer-encoding: chunked\r\n\r\n");
+    for says in [String::new(), head] {
+        let url = scripted(move |mut stream| {
+            let says = says.clone();
+            async move {
+                read_request(&mut stream).await;
+                let _ = stream.write_all(says.as_bytes()).await;
+                let _ = read_request(&mut stream).await;
+            }
+        })
+        .await;
+        let peer = peer_at(HttpPool::builder(), &url);
+        let told = words(tell(&peer, remove(["k"]), SHORT).await);
+        assert!(told == "did not answer within 150ms" || told == "was silent for 150ms", "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_absent_peer_has_failed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for builder in [HttpPool::builder(), golang()] {
+        let told = outcome(&peer_at(builder, &url), remove(["k"])).await;
+        assert!(told.starts_with("cannot be asked: "), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_is_no_acknowledgement() {
+    for (frames, failure) in [
+        (&b""[..], "no acknowledgement before the end"),
+        (b"\x13\0\0\0\0\0\0\x18", "no acknowledgement before the end"),
+        (b"\x13\0\0\0\0\0\0\x01\0", "a frame too short for its kind 0x13"),
+        (b"\x11\0\0\0\0\0\0\x00", "a frame that acknowledges nothing"),
+        (b"\x12\0\0\0\0\0\0\x01\x3f", "an error of the unknown code 63"),
+        (b"<html>hello</html>", "a frame of the unknown kind 0x3c"),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\n{OURS}content-length: {}\r\n\r\n", frames.len());
+        let url = support::parrot([head.as_bytes(), frames].concat()).await;
+        let told = outcome(&peer_at(HttpPool::builder(), &url), remove(["k"])).await;
+        assert_eq!(told, format!("sent what is not an answer: {failure}"));
+    }
+}
+
+#[tokio::test]
+async fn a_stale_connection_is_replaced() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let url = scripted(move |mut stream| {
+        let closes = connections.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            let mut answered = false;
+            while read_request(&mut stream).await.is_some() && !(answered && closes) {
+                let head = format!("HTTP/1.1 200 OK\r\n{OURS}content-length: 32\r\n\r\n\x13\0\0\0\0\0\0\x18");
+                stream.write_all(&[head.as_bytes(), &[0; 24]].concat()).await.unwrap();
+                answered = true;
+            }
+        }
+    })
+    .await;
+    let peer = peer_at(HttpPool::builder(), &url);
+    for _ in 0..3 {
+        assert_eq!(outcome(&peer, remove(["k"])).await, "ring 0 at 0");
+    }
+}
+
+#[tokio::test]
+async fn changes_do_not_wait_for_fetches() {
+    let groups = groups();
+    group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
+    told_group(&groups, "g", |_| Ok(ack(1)));
+    let node = node(groups).await;
+    let peer = peer_at(HttpPool::builder().connections_max(1).fetches_max(1), &node.url());
+    peer.get(PeerRequest::new("stuck", "k"), Reply::new(drop));
+    assert_eq!(outcome(&peer, remove(["k"])).await, "ring 7 at 1");
+}
+
+#[test]
+fn outside_a_runtime_a_change_fails() {
+    let peer = peer_at(HttpPool::builder(), "http://127.0.0.1:1");
+    let (tx, rx) = std::sync::mpsc::channel();
+    peer.update(remove(["k"]), WATCHDOG, Reply::new(move |answer| tx.send(answer).unwrap()));
+    assert_eq!(words(rx.recv().unwrap()), "cannot be asked outside a tokio runtime");
+}
+
+/// A node that takes values of at most so many bytes.
+async fn node_for_values(value_bytes_max: usize, body_read_timeout: Duration) -> (support::Node, Told) {
+    let groups = Groups::new(Members::alone());
+    let told = told_group(&groups, "g", |count| Ok(ack(count as u64)));
+    let server = PeerServer::new(groups).value_bytes_max(value_bytes_max).body_read_timeout(body_read_timeout);
+    (serve(Server::new(server.router())).await, told)
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_long_is_refused() {
+    // More than the room that there is beside the value.
+    let (node, told) = node_for_values(1_000_000, WATCHDOG).await;
+    let peer = peer_at(HttpPool::builder(), &node.url());
+    assert_eq!(outcome(&peer, set(vec![0; 1_000_000])).await, "ring 7 at 1");
+    assert_eq!(outcome(&peer, set(vec![0; 1_400_000])).await, "answered ValueTooLarge");
+    assert_eq!(outcome(&peer, set(vec![0; 1_000_001])).await, "answered ValueTooLarge");
+    assert_eq!(told.lock().unwrap().len(), 1);
+}
+
+fn post(content_length: usize, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {content_length}\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// The body that removes keys, of which there are so many and all are empty.
+fn removal(keys: u16) -> Vec<u8> {
+    let mut body =
+        b"\x04\0\0\0\0\0\0\x0e\x01\0\0\0\0\0\0\0\x07\0\0\0\0\0\x02\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0g".to_vec();
+    (0..keys).for_each(|index| body.extend([3, 0, (index >> 8) as u8, index as u8, 0, 0, 0, 0]));
+    body
+}
+
+fn clearing(missed: &[&str]) -> Vec<u8> {
+    let mut body =
+        b"\x04\0\0\0\0\0\0\x0e\x02\0\0\0\0\0\0\0\x07\0\0\0\0\0\x02\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0g".to_vec();
+    for name in missed {
+        body.extend([5, 0, 0, 0, 0, 0, (name.len() >> 8) as u8, name.len() as u8]);
+        body.extend(name.as_bytes());
+    }
+    body
+}
+
+#[tokio::test]
+async fn hostile_changes_change_nothing() {
+    let (node, told) = node_for_values(1 << 20, WATCHDOG).await;
+    let long_name = "n".repeat(1_025);
+    let whole = |body: Vec<u8>| post(body.len(), &body);
+    let chunked = [
+        b"POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n400000\r\n".to_vec(),
+        vec![0; 0x40_0000],
+    ];
+    for (what, request, status) in [
+        ("nothing", whole(vec![]), 400),
+        ("garbage", whole(b"garbage!".to_vec()), 400),
+        ("zeros", whole(vec![0; 1_000_000]), 400),
+        ("too many keys", whole(removal(1_025)), 400),
+        ("a key cut short", whole(removal(2)[..53].to_vec()), 400),
+        ("a long name", whole(clearing(&[&long_name])), 400),
+        ("too many names", whole(clearing(&[""; 1_001])), 400),
+        ("two changes", whole([clearing(&[]), clearing(&[])].concat()), 400),
+        ("a claim", post(100 << 20, b""), 413),
+        ("a claim without end", post(usize::MAX >> 1, b""), 413),
+        ("a stream", chunked.concat(), 413),
+    ] {
+        assert_eq!(status_and_body(&raw(node.address, &request).await).0, status, "{what}");
+    }
+    assert!(told.lock().unwrap().is_empty());
+    for good in [removal(1_024), removal(0), clearing(&[&long_name[1..]]), clearing(&[""; 1_000])] {
+        assert_eq!(status_and_body(&raw(node.address, &whole(good)).await).0, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_does_not_arrive_is_given_up() {
+    let (node, told) = node_for_values(1 << 20, SHORT).await;
+    for content_length in [removal(2).len(), 1 << 20] {
+        let answer = raw(node.address, &post(content_length, &removal(1))).await;
+        assert_eq!(status_and_body(&answer).0, 408);
+    }
+    assert!(told.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn other_methods_are_refused() {
+    let (node, _) = told_node().await;
+    let answer = support::raw_request(node.address, "GET", "/_peercache/v1/update").await;
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: POST\r\n"), "{answer}");
+    assert!(answer.contains("\r\npeercache: 1; node="), "{answer}");
+}
+
+/// The body of a set of a value of so many bytes.
+fn setting(value_bytes: u32) -> Vec<u8> {
+    let mut body = b"\x04\0\0\0\0\0\0\x0e\x03\0\0\0\0\0\0\0\x07\0\0\0\0\0\x02\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0g\
+        \x06\0\0\0\0\0\0\x18\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\xfa\xff\xff\xff\xff\
+        \x03\0\0\0\0\0\0\x01k\x11\0\0\0"
+        .to_vec();
+    body.extend(value_bytes.to_be_bytes());
+    body.resize(body.len() + value_bytes as usize, 7);
+    body
+}
+
+#[tokio::test]
+async fn large_values_arrive_one_after_another_and_small_changes_beside_them() {
+    let (node, _) = node_for_values(32 << 20, WATCHDOG).await;
+    let large = setting(12 << 20);
+    let mut slow = TcpStream::connect(node.address).await.unwrap();
+    let (last, most) = large.split_last().unwrap();
+    slow.write_all(&post(large.len(), most)).await.unwrap();
+    let peer = peer_at(HttpPool::builder(), &node.url());
+    assert_eq!(outcome(&peer, set(vec![7; 5 << 20])).await, "ring 7 at 1");
+    // Another one has to wait, and is given up by whoever sent it.
+    let given_up = words(tell(&peer, set(vec![7; 12 << 20]), SHORT).await);
+    assert_eq!(given_up, "did not answer within 150ms");
+    assert_eq!(outcome(&peer, remove(["k"])).await, "ring 7 at 2");
+    slow.write_all(&[*last]).await.unwrap();
+    assert_eq!(status_and_body(&read_to_close(&mut slow).await).0, 200);
+    // Whether the one that was given up arrived after all, nobody knows: the group refuses what comes too late.
+    let last = outcome(&peer, set(vec![7; 12 << 20])).await;
+    assert!(["ring 7 at 4", "ring 7 at 5"].contains(&last.as_str()), "{last}");
+}
