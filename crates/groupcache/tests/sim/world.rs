@@ -1,0 +1,322 @@
+//! A cluster that lives through its plan: real groups, with a network, a clock and an origin of ours.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use peercache_groupcache::{Clock, Group, GroupBuilder, Groups, HotAdmission, Key, Members, with};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::Semaphore,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    clients,
+    history::{Entry, Event, History, Item, Mark, Nodes},
+    net::{self, Net, Place},
+    origin::{Origin, Weather, Well},
+    plan::{GroupPlan, Plan, Step, TICK_MS},
+    rng::Rng,
+};
+
+pub struct World {
+    pub plan: Plan,
+    pub history: History,
+    net: Net,
+    origins: [Origin; 2],
+    seats: Vec<Mutex<Seat>>,
+    gentle: AtomicBool,
+    /// True once clients are to go home.
+    over: AtomicBool,
+}
+
+/// Where a node runs, or ran.
+struct Seat {
+    node: Option<Arc<Node>>,
+    /// The ring that the node is to have: what it starts with, and what it learns of when it thaws.
+    ring: Nodes,
+    frozen: bool,
+}
+
+/// A running node.
+pub struct Node {
+    pub place: Place,
+    pub members: Members,
+    pub groups: [Group<Mark>; 2],
+    /// Has no permits, and is closed when the node is stopped: that wakes all who wait in an order that is always the same.
+    running: Semaphore,
+}
+
+/// Runs the plan of `seed` to its end and says what happened.
+pub fn run(seed: u64) -> (Plan, Vec<Entry>) {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(live(Plan::of(seed)))
+}
+
+async fn live(plan: Plan) -> (Plan, Vec<Entry>) {
+    let world = Arc::new(World::new(plan));
+    let clients = clients::start(&world);
+    world.follow_the_plan().await;
+    go_home(&world, clients).await;
+    sleep(Duration::from_millis(world.plan.agree_ms())).await;
+    clients::compare(&world).await;
+    world.leave_nothing().await;
+    let history = world.history.clone();
+    let plan = Arc::into_inner(world).expect("clients have gone home").end();
+    sleep(Duration::from_millis(plan.wears_off_ms())).await;
+    history.note(Event::TasksLeft { tasks: Handle::current().metrics().num_alive_tasks() });
+    (plan, history.take())
+}
+
+async fn go_home(world: &World, clients: Vec<JoinHandle<()>>) {
+    world.over.store(true, SeqCst);
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let history = History::begin();
+        let ring = plan.everyone();
+        let world = World {
+            net: Net::new(&plan, &history),
+            origins: [Origin::new(&plan, 0, &history), Origin::new(&plan, 1, &history)],
+            seats: (0..plan.nodes).map(|_| Mutex::new(Seat { node: None, ring, frozen: false })).collect(),
+            gentle: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            plan,
+            history,
+        };
+        world.plan.everyone().iter().for_each(|node| world.start(node));
+        world
+    }
+
+    fn end(self) -> Plan {
+        for node in self.plan.everyone().iter() {
+            self.stop(node);
+        }
+        self.plan
+    }
+
+    /// The node, if it is there and its clients are awake.
+    pub fn node(&self, node: u8) -> Option<Arc<Node>> {
+        let seat = self.seats[usize::from(node)].lock().unwrap();
+        seat.node.clone().filter(|_| !seat.frozen)
+    }
+
+    pub fn over(&self) -> bool {
+        self.over.load(SeqCst)
+    }
+
+    /// Whether clients are to make few changes, and to see the end of each.
+    pub fn gentle(&self) -> bool {
+        self.gentle.load(SeqCst)
+    }
+
+    pub fn items(&self) -> impl Iterator<Item = Item> {
+        let keys = self.plan.keys;
+        (0..2).flat_map(move |group| (0..keys).map(move |key| Item { group, key }))
+    }
+
+    async fn follow_the_plan(&self) {
+        let begun = Instant::now();
+        for (at_ms, step) in &self.plan.steps {
+            sleep_until(begun + Duration::from_millis(*at_ms)).await;
+            self.take(*step);
+        }
+    }
+
+    fn take(&self, step: Step) {
+        match step {
+            Step::Cut { from, to, refused } => {
+                self.net.cut(from, to, refused);
+                self.history.note(Event::Cut { from, to });
+            }
+            Step::Heal => {
+                for (from, to) in self.net.heal() {
+                    self.history.note(Event::Healed { from, to });
+                }
+            }
+            Step::Lossy(percent) => self.net.lose(percent),
+            Step::Slow(ms) => self.net.slow(ms),
+            Step::Freeze(node) => self.freeze(node),
+            Step::Thaw(node) => self.thaw(node),
+            Step::Stop(node) => self.stop(node),
+            Step::Start(node) => self.start(node),
+            Step::Ring { node, ring } => self.ring(node, ring),
+            Step::Mended => self.turn(true, Weather::Calm, Event::Mended),
+            Step::Calm => self.turn(true, Weather::Calm, Event::Calm),
+            Step::Rough => self.turn(false, Weather::Rough, Event::Rough),
+            Step::Repaired => self.turn(false, Weather::Fine, Event::Repaired),
+        }
+    }
+
+    fn turn(&self, gentle: bool, weather: Weather, event: Event) {
+        self.gentle.store(gentle, SeqCst);
+        self.origins.iter().for_each(|origin| origin.turn(weather));
+        self.history.note(event);
+    }
+
+    fn start(&self, node: u8) {
+        let mut seat = self.seats[usize::from(node)].lock().unwrap();
+        if seat.node.is_some() {
+            return;
+        }
+        let place = self.net.next_place(node);
+        let started = self.build(place, seat.ring);
+        seat.node = Some(Arc::new(started));
+        self.history.note(Event::Ring { node, ring: seat.ring });
+        self.history.note(Event::Up { node });
+    }
+
+    fn stop(&self, node: u8) {
+        let mut seat = self.seats[usize::from(node)].lock().unwrap();
+        seat.frozen = false;
+        let Some(stopped) = seat.node.take() else { return };
+        stopped.running.close();
+        drop(self.net.leave(node));
+        self.history.note(Event::Down { node });
+    }
+
+    fn freeze(&self, node: u8) {
+        let mut seat = self.seats[usize::from(node)].lock().unwrap();
+        if seat.node.is_some() && !seat.frozen {
+            seat.frozen = true;
+            self.net.freeze(node);
+            self.history.note(Event::Frozen { node });
+        }
+    }
+
+    fn thaw(&self, node: u8) {
+        let mut seat = self.seats[usize::from(node)].lock().unwrap();
+        if !std::mem::take(&mut seat.frozen) {
+            return;
+        }
+        self.net.thaw(node);
+        self.history.note(Event::Thawed { node });
+        let ring = seat.ring;
+        drop(seat);
+        self.ring(node, ring);
+    }
+
+    /// The node is to have this ring: now, or when it is there and awake.
+    fn ring(&self, node: u8, ring: Nodes) {
+        let mut seat = self.seats[usize::from(node)].lock().unwrap();
+        seat.ring = ring;
+        let Some(running) = seat.node.as_ref().filter(|_| !seat.frozen) else { return };
+        if running.ring() != ring {
+            running.members.set(ring.iter().map(net::name)).unwrap();
+            self.history.note(Event::Ring { node, ring });
+        }
+    }
+
+    fn build(&self, place: Place, ring: Nodes) -> Node {
+        let members = Members::builder(net::name(place.node), self.net.port(place))
+            .peers(ring.iter().map(net::name))
+            .build()
+            .unwrap();
+        let groups = Groups::with_clock(members.clone(), Clock::tokio());
+        self.net.sit(place, groups.clone());
+        let built = [0, 1].map(|group| self.group(&groups, place, group).build().unwrap());
+        Node { place, members, groups: built, running: Semaphore::new(0) }
+    }
+
+    fn group(&self, groups: &Groups, place: Place, group: u8) -> GroupBuilder<Mark> {
+        let well = Well { origin: self.origins[usize::from(group)].clone(), node: place.node };
+        let plan = &self.plan.groups[usize::from(group)];
+        let name = ["everlasting", "expiring"][usize::from(group)];
+        let builder = match plan.batched {
+            true => groups.group_batched(name, well),
+            false => groups.group(name, with(well, Well::load)),
+        };
+        plan.set_up(builder).hot_admission(Sometimes::new(self.plan.seed, place, plan.hot_percent))
+    }
+
+    /// Empties everything and notes what is left all the same.
+    async fn leave_nothing(&self) {
+        // What expires goes by itself, and what is renewed in the background once it has come.
+        let life_ms = self.plan.attempt_ms(1) + self.plan.groups[1].life_ms();
+        sleep(Duration::from_millis(life_ms + 2 * TICK_MS)).await;
+        self.note_left(1);
+        clients::clear_all(self).await;
+        // What a get has left behind at the origin ends in its time.
+        sleep(Duration::from_millis(self.plan.attempt_ms(0).max(self.plan.attempt_ms(1)))).await;
+        self.note_left(0);
+        self.note_left(1);
+    }
+
+    fn note_left(&self, group: u8) {
+        for node in self.plan.everyone().iter().filter_map(|node| self.node(node)) {
+            let stats = node.groups[usize::from(group)].stats();
+            let (under_way, bytes) = (stats.under_way, stats.main.bytes + stats.hot.bytes);
+            self.history.note(Event::Left { node: node.place.node, group, under_way, bytes });
+        }
+    }
+}
+
+impl Node {
+    /// The ring in force at it.
+    pub fn ring(&self) -> Nodes {
+        let view = self.members.view();
+        let nodes = view.names().iter().filter_map(|name| net::index(name)).map(Nodes::of);
+        nodes.fold(Nodes::default(), Nodes::or)
+    }
+
+    /// The owner that it sees.
+    pub fn owner(&self, item: Item) -> u8 {
+        net::index(self.members.view().owner_name(item.name())).expect("members are named by the network")
+    }
+
+    /// Waits until it is stopped.
+    pub async fn stopped(&self) {
+        drop(self.running.acquire().await);
+    }
+}
+
+impl GroupPlan {
+    fn set_up(&self, builder: GroupBuilder<Mark>) -> GroupBuilder<Mark> {
+        let ms = Duration::from_millis;
+        builder
+            .load_timeout(ms(self.load_timeout_ms))
+            .update_timeout(ms(self.update_timeout_ms))
+            .hot_ttl(self.hot_ttl())
+            .fallback_ttl(ms(self.fallback_ttl_ms))
+            .time_to_live(ms(self.ttl_ms))
+            // By a hash that differs from machine to machine, and a seed is to replay on all.
+            .expiry_jitter(0.0)
+            .stale_while_revalidate(ms(self.stale_while_revalidate_ms))
+            .stale_if_error(ms(self.stale_if_error_ms))
+            .negative_ttl(ms(self.negative_ttl_ms))
+            .refresh_ahead(self.refresh_percent as f64 / 100.0)
+            .error_backoff(ms(self.backoff_ms), ms(crate::plan::BACKOFF_MAX_MS))
+            .max_concurrent_loads(self.concurrent_loads)
+            // More than there are at one time, and few enough that one that is not given back is missed.
+            .max_concurrent_fetches(64)
+    }
+}
+
+/// Admits a share of the fetches, the same ones in every run of a seed.
+struct Sometimes {
+    rng: Mutex<Rng>,
+    percent: u64,
+}
+
+impl Sometimes {
+    fn new(seed: u64, place: Place, percent: u64) -> Self {
+        let rng = Mutex::new(Rng::of(seed, &format!("admission {} {}", place.node, place.life)));
+        Sometimes { rng, percent }
+    }
+}
+
+impl HotAdmission for Sometimes {
+    fn admit(&self, _: &Key, _: usize) -> bool {
+        self.rng.lock().unwrap().percent(self.percent)
+    }
+}
