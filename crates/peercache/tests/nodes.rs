@@ -152,7 +152,7 @@ async fn a_panic_at_the_owner_is_an_error_at_the_asker_and_both_live_on() {
         assert_eq!(kind(watched(node.group.get("panicking")).await), ErrorKind::LoadFailed);
         assert_eq!(watched(node.group.get("fine")).await.unwrap(), "fine");
     }
-    assert_eq!(origin.calls(), 3, "an error is not cached, and the asker does not load again");
+    assert_eq!(origin.calls(), 3, "each get is a load at the owner, and none at the asker");
 }
 
 #[tokio::test]

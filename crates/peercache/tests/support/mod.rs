@@ -1,6 +1,10 @@
 //! Nodes of one process over real sockets, with an origin that counts and can be held.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
+pub mod database;
+pub mod link;
+pub mod random;
+
 use std::{
     collections::HashMap,
     future::Future,
@@ -8,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use peercache::{Bytes, Group, GroupBuilder, HttpPool, Key, LoadError, Never, Node, with};
+use peercache::{Bytes, Group, GroupBuilder, HttpPool, Key, LoadError, Loader, Never, Node, with};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub const GROUP: &str = "roles";
@@ -98,9 +102,24 @@ impl Member {
         origin: &Origin,
     ) -> Self {
         let name = name_of(&listener);
+        // Each failure is a call at the origin, so that calls can be counted.
+        let plain =
+            |group: GroupBuilder<Bytes>| group.hot_admission(Never).error_backoff(Duration::ZERO, Duration::ZERO);
+        let set = |group| set(plain(group));
+        Member::start_as(name, listener, list, pool, set, with(origin.clone(), Origin::load))
+    }
+
+    /// As [`start`](Member::start), under any name and with any loader.
+    pub fn start_as(
+        name: String,
+        listener: TcpListener,
+        list: &[String],
+        pool: HttpPool,
+        set: impl FnOnce(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
+        loader: impl Loader<Value = Bytes>,
+    ) -> Self {
         let node = Node::builder(&name).peers(list).transport(pool).build().unwrap();
-        let group = node.group(GROUP, with(origin.clone(), Origin::load)).hot_admission(Never);
-        let group = set(group).build().unwrap();
+        let group = set(node.group(GROUP, loader)).build().unwrap();
         let serving = tokio::spawn(node.serve(listener));
         Member { node, group, name, serving }
     }
