@@ -43,11 +43,19 @@ pub struct Config {
     #[arg(long, env = "ROLE_CACHE_BYTES", allow_negative_numbers = true, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     pub cache_bytes: usize,
 
+    /// How long a role is answered without asking the origin again, in milliseconds; 0 is for ever
+    #[arg(long, env = "ROLE_TTL_MS", allow_negative_numbers = true, value_name = "MS", default_value = "0", value_parser = millis::<0>)]
+    pub ttl_ms: Duration,
+
+    /// How long after that the old role is still answered while a new one is loaded, in milliseconds
+    #[arg(long, env = "ROLE_STALE_MS", allow_negative_numbers = true, value_name = "MS", default_value = "0", value_parser = millis::<0>)]
+    pub stale_ms: Duration,
+
     /// The longest life of a copy at a node that does not own the key, in milliseconds; 0 keeps no copies
     #[arg(long, env = "ROLE_HOT_TTL_MS", allow_negative_numbers = true, value_name = "MS", default_value = "30000", value_parser = millis::<0>)]
     pub hot_ttl_ms: Duration,
 
-    /// The longest load at the origin, in milliseconds
+    /// The longest load at the origin, or write to it, in milliseconds
     #[arg(long, env = "ROLE_LOAD_TIMEOUT_MS", allow_negative_numbers = true, value_name = "MS", default_value = "30000", value_parser = millis::<1>)]
     pub load_timeout_ms: Duration,
 
@@ -187,13 +195,15 @@ mod tests {
     fn defaults_are_the_contract() {
         let config = Config::parse_from(["role"]);
         let shown = format!(
-            "{} {} {} {} {:?} {} {:?} {:?} {:?} {:?}",
+            "{} {} {} {} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}",
             config.listen,
             config.peer_listen,
             config.admin_listen,
             config.self_url,
             config.members(),
             config.cache_bytes,
+            config.ttl_ms,
+            config.stale_ms,
             config.hot_ttl_ms,
             config.load_timeout_ms,
             config.peer_timeout_ms,
@@ -202,7 +212,7 @@ mod tests {
         assert_eq!(
             shown,
             "127.0.0.1:9000 127.0.0.1:9090 127.0.0.1:9190 http://127.0.0.1:9090 [\"http://127.0.0.1:9090\"] 1048576 \
-             30s 30s 1s Native"
+             0ns 0ns 30s 30s 1s Native"
         );
     }
 }

@@ -1,5 +1,5 @@
 //! What people ask: `/role` and `/raw`.
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use axum::{
     Router,
@@ -15,11 +15,13 @@ use axum::{
 };
 use bytes::Bytes;
 use peercache::{Answer, Error, ErrorKind, Group};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     form,
     phase::{Phase, Phases},
     text::Text,
+    update::Updates,
 };
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -30,15 +32,15 @@ const TIMEOUT_HEADER: &str = "x-timeout-ms";
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a caller who came at a bad time should wait, in seconds.
 const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("1");
+const TOO_BUSY: &str = "too busy; ask again a little later\n";
 
 /// The front of one node.
-pub fn router(roles: Group<Bytes>, phases: Phases) -> Router {
+pub fn router(roles: Group<Bytes>, updates: Updates, phases: Phases) -> Router {
     Router::new()
-        .route("/role", get(role))
-        .route("/raw", get(raw))
+        .route("/role", get(role).with_state(roles.clone()).merge(updates.routes()))
+        .route("/raw", get(raw).with_state(roles))
         .fallback(async || (StatusCode::NOT_FOUND, "ask for /role?name=NAME or /raw?name=NAME\n"))
         .layer(middleware::from_fn_with_state(phases, last_answer_when_draining))
-        .with_state(roles)
 }
 
 async fn role(State(roles): State<Group<Bytes>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
@@ -66,24 +68,34 @@ async fn raw(State(roles): State<Group<Bytes>>, RawQuery(query): RawQuery, heade
     }
 }
 
-/// What a request asks for.
-struct Asked {
-    name: Vec<u8>,
-    deadline: Option<Duration>,
+/// Whom a request is about, and how long it may take.
+pub struct Asked {
+    pub name: Vec<u8>,
+    timeout: Option<Duration>,
+    came: Instant,
 }
 
 impl Asked {
-    fn read(query: Option<&str>, headers: &HeaderMap) -> Result<Self, &'static str> {
+    /// What query and headers say, or a sentence about what they lack.
+    pub fn read(query: Option<&str>, headers: &HeaderMap) -> Result<Self, &'static str> {
         let name = form::field(query, "name").ok_or("write whom you ask for: ?name=NAME\n")?;
-        let deadline = headers.get(TIMEOUT_HEADER).map(milliseconds).transpose()?;
-        Ok(Asked { name, deadline })
+        let timeout = headers.get(TIMEOUT_HEADER).map(milliseconds).transpose()?;
+        Ok(Asked { name, timeout, came: Instant::now() })
     }
 
     async fn answer(&self, roles: &Group<Bytes>) -> Result<Answer<Bytes>, Error> {
         let get = roles.get(&self.name);
-        match self.deadline {
-            Some(deadline) => get.timeout(deadline).detailed().await,
+        match self.timeout {
+            Some(timeout) => get.timeout(timeout).detailed().await,
             None => get.detailed().await,
+        }
+    }
+
+    /// What comes of `work`, or `None` if that takes too long.
+    pub async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.timeout {
+            Some(timeout) => timeout_at(self.came + timeout, work).await.ok(),
+            None => Some(work.await),
         }
     }
 }
@@ -103,13 +115,14 @@ fn found(source: peercache::Source, content_type: &'static str, body: Body) -> R
     response
 }
 
-fn refused(error: &Error) -> Response {
+/// What an error of the cache is to people.
+pub fn refused(error: &Error) -> Response {
     let (status, why) = match error.kind() {
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "大伯,咱军营没这个人!\n"),
         ErrorKind::LoadFailed => (StatusCode::BAD_GATEWAY, "the origin failed\n"),
         ErrorKind::LoadTimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin took too long\n"),
         ErrorKind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "not within x-timeout-ms\n"),
-        ErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "too busy; ask again a little later\n"),
+        ErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, TOO_BUSY),
         ErrorKind::ValueTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the role is too long\n"),
         ErrorKind::KeyTooLong => (StatusCode::URI_TOO_LONG, "the name is too long\n"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made\n"),
@@ -118,11 +131,15 @@ fn refused(error: &Error) -> Response {
         let error = anyhow::Error::new(error.clone());
         tracing::warn!(status = status.as_u16(), "could not answer: {error:#}");
     }
-    let mut response = (status, why).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECS);
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => busy(),
+        _ => (status, why).into_response(),
     }
-    response
+}
+
+/// What somebody is told who came at a bad time.
+pub fn busy() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECS)], TOO_BUSY).into_response()
 }
 
 /// Has callers whose connection would be closed soon open their next one elsewhere, rather than ask on it in vain.

@@ -3,6 +3,7 @@
 //! The service that the cluster command starts three times: people ask its front, peers ask each other, operators ask
 //! its admin side, and an SQL table or an HTTP server knows the answers.
 mod admin;
+mod body;
 mod config;
 mod form;
 mod front;
@@ -12,6 +13,7 @@ mod phase;
 mod service;
 mod signals;
 mod text;
+mod update;
 
 use std::{
     io::{self, IsTerminal},

@@ -10,8 +10,10 @@ use crate::{
     admin,
     config::{self, Config},
     front, open_files,
+    origin::Origin,
     phase::{Phase, Phases},
     signals::Signals,
+    update::Updates,
 };
 
 const GROUP: &str = "personsrole_cache";
@@ -32,8 +34,10 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     // A member list that cannot be is a wrong flag like others.
     let node = node(config).unwrap_or_else(|error| Config::refuse(format!("{error}; correct --self-url or --peers")));
-    let roles = group(config, &node)?;
-    let mut service = Service::start(config, node, roles).await?;
+    let origin = config.origin.origin(ROLE_BYTES_MAX)?;
+    let roles = group(config, &node, origin.clone())?;
+    let updates = Updates::new(roles.clone(), origin, ROLE_BYTES_MAX, config.load_timeout_ms);
+    let mut service = Service::start(config, node, roles, updates).await?;
     tokio::select! {
         signal = signals.next() => tracing::info!("{signal}: draining; another signal exits at once"),
         failure = service.failure() => return Err(failure),
@@ -55,13 +59,16 @@ fn node(config: &Config) -> Result<Node, BuildError> {
     }
 }
 
-fn group(config: &Config, node: &Node) -> anyhow::Result<Group<Bytes>> {
-    let origin = config.origin.origin(ROLE_BYTES_MAX)?;
+fn group(config: &Config, node: &Node, origin: Origin) -> anyhow::Result<Group<Bytes>> {
     let group = node
         .group(GROUP, origin)
         .max_bytes(config.cache_bytes)
         .max_value_bytes(ROLE_BYTES_MAX)
         .load_timeout(config.load_timeout_ms)
+        .update_timeout(config.peer_timeout_ms)
+        .time_to_live(config.ttl_ms)
+        .stale_while_revalidate(config.stale_ms)
+        .stale_if_error(config.stale_ms)
         .hot_ttl(config.hot_ttl_ms)
         .build()?;
     Ok(group)
@@ -70,6 +77,7 @@ fn group(config: &Config, node: &Node) -> anyhow::Result<Group<Bytes>> {
 /// The three listeners of a node at work.
 struct Service {
     node: Node,
+    updates: Updates,
     phases: Phases,
     front: Listener,
     peers: Listener,
@@ -81,7 +89,7 @@ struct Service {
 type Listener = JoinHandle<io::Result<()>>;
 
 impl Service {
-    async fn start(config: &Config, node: Node, roles: Group<Bytes>) -> anyhow::Result<Self> {
+    async fn start(config: &Config, node: Node, roles: Group<Bytes>, updates: Updates) -> anyhow::Result<Self> {
         let front = listen("--listen", &config.listen).await?;
         let peers = listen("--peer-listen", &config.peer_listen).await?;
         let admin = listen("--admin-listen", &config.admin_listen).await?;
@@ -95,10 +103,11 @@ impl Service {
         let phases = Phases::new();
         let (front_stop, admin_stop) = (CancellationToken::new(), CancellationToken::new());
         let service = Service {
-            front: tokio::spawn(serve(front::router(roles, phases.clone()), front, &front_stop)),
+            front: tokio::spawn(serve(front::router(roles, updates.clone(), phases.clone()), front, &front_stop)),
             peers: tokio::spawn(node.serve(peers)),
             admin: tokio::spawn(serve(admin::router(node.clone(), phases.clone()), admin, &admin_stop)),
             node,
+            updates,
             phases,
             front_stop,
             admin_stop,
@@ -127,11 +136,13 @@ impl Service {
         let drained = timeout(DRAIN_MAX, async {
             self.front_stop.cancel();
             let _ = (&mut self.front).await;
+            // Callers may have left before their changes were made.
+            self.updates.finish().await;
             self.node.shutdown();
             let _ = (&mut self.peers).await;
         });
         if drained.await.is_err() {
-            tracing::warn!("some requests took longer than {DRAIN_MAX:?} and are cut off");
+            tracing::warn!("some requests or changes took longer than {DRAIN_MAX:?} and are cut off");
         }
         self.admin_stop.cancel();
         let _ = timeout(ADMIN_DRAIN_MAX, &mut self.admin).await;

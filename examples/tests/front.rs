@@ -241,12 +241,18 @@ async fn three_hundred_callers_of_two_hundred_cold_keys_are_all_served() {
 }
 
 #[tokio::test]
-async fn only_reading_is_allowed() {
+async fn a_role_can_be_changed_and_else_only_reading_is_allowed() {
     let (cluster, _origin) = node_with(&[]).await;
-    for method in ["PUT", "DELETE", "POST"] {
-        let request = format!("{method} /role?name=a HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n");
+    for (method, path, allowed) in [
+        ("PUT", "raw", "GET,HEAD"),
+        ("DELETE", "raw", "GET,HEAD"),
+        ("POST", "raw", "GET,HEAD"),
+        ("POST", "role", "GET,HEAD,PUT,DELETE"),
+    ] {
+        let request = format!("{method} /{path}?name=a HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n");
         let answer = exchange(&node(&cluster).front, request.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: GET,HEAD\r\n"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+        assert!(answer.contains(&format!("\r\nallow: {allowed}\r\n")), "{answer}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use support::{
     child::Process,
-    cluster::{Cluster, client, escaped},
+    cluster::{Cluster, Said, client, escaped},
     origin::Origin,
     ports,
     required::{find_program, skip},
@@ -75,6 +75,17 @@ async fn build() -> Option<(std::path::PathBuf, TempDir)> {
     let (built, said) = run(&["build", "-o", program.to_str().unwrap(), "."]).await;
     assert!(built, "{said}");
     Some((program, dir))
+}
+
+/// A key that begins with `prefix` and is owned by `owner`.
+async fn key_of(ring: &Ring, owner: &str, prefix: &str) -> String {
+    for number in 0.. {
+        let key = format!("{prefix}{number}");
+        if ring.cluster.nodes[0].owner(&key).await == owner {
+            return key;
+        }
+    }
+    unreachable!("a member owns a share of the keys")
 }
 
 impl Golang {
@@ -159,21 +170,38 @@ async fn a_thousand_keys_have_one_agreed_owner_who_loads_them_once() {
 #[tokio::test]
 async fn an_error_of_a_go_owner_is_the_answer_and_so_is_one_of_ours() {
     let Some(ring) = Ring::start().await else { return };
-    let key_of = async |owner: &str| {
-        for number in 0.. {
-            let key = format!("broken{number}");
-            if ring.cluster.nodes[0].owner(&key).await == owner {
-                return key;
-            }
-        }
-        unreachable!("a member owns a share of the keys")
-    };
-    let theirs = key_of(&ring.golang.address).await;
+    let theirs = key_of(&ring, &ring.golang.address, "broken").await;
     assert_eq!(ring.cluster.nodes[0].raw(&theirs).await.brief(), "502 -");
     assert_eq!(ring.origin.loads(&theirs), 1);
 
-    let ours = key_of(&ring.cluster.nodes[1].peer).await;
+    let ours = key_of(&ring, &ring.cluster.nodes[1].peer, "broken").await;
     assert_eq!(ring.golang.get(ours.as_bytes()).await.0, 502);
     // Go takes any error for a failed peer and asks the origin itself; ours then loads no further.
     assert_eq!(ring.origin.loads(&ours), 2);
+}
+
+#[tokio::test]
+async fn a_go_peer_cannot_be_told_of_a_change_and_is_named() {
+    let Some(ring) = Ring::start().await else { return };
+    for owner in [&ring.cluster.nodes[0].peer, &ring.cluster.nodes[1].peer, &ring.golang.address] {
+        let key = key_of(&ring, owner, "k").await;
+        let value = [b"the ", key.as_bytes()].concat();
+        assert_eq!(ring.golang.get(key.as_bytes()).await, (200, value.clone()));
+        for node in &ring.cluster.nodes {
+            assert_eq!(node.raw(&key).await.body, value);
+        }
+        ring.origin.set(&key, "new");
+        assert_eq!(ring.cluster.nodes[0].delete(&key).await, Said::missed(&[&ring.golang.address]));
+        if *owner != ring.golang.address {
+            for node in &ring.cluster.nodes {
+                assert_eq!(node.raw(&key).await.text(), "new", "ours know");
+            }
+        }
+        assert_eq!(ring.cluster.nodes[1].put(&key, "newer").await, Said::missed(&[&ring.golang.address]));
+        if *owner != ring.golang.address {
+            for node in &ring.cluster.nodes {
+                assert_eq!(node.raw(&key).await.text(), "newer");
+            }
+        }
+    }
 }

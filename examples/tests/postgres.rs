@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Signal, getuid};
 use support::{
     child::Process,
-    cluster::{Cluster, client},
+    cluster::{Cluster, Said, client},
     eventually, ports,
     required::{find_program, skip},
     within,
@@ -86,7 +86,18 @@ impl Postgres {
     }
 
     async fn node(&self) -> Cluster {
-        Cluster::start(1, &["--origin", &format!("{}?application_name=role", self.url())]).await
+        self.nodes(1, &[]).await
+    }
+
+    async fn nodes(&self, count: usize, flags: &[&str]) -> Cluster {
+        let origin = format!("{}?application_name=role", self.url());
+        Cluster::start(count, &[flags, &["--origin", &origin]].concat()).await
+    }
+
+    /// The role in the table itself.
+    async fn row(&self, name: &str) -> Option<String> {
+        let query = "SELECT role FROM roles WHERE name = $1";
+        self.client().await.query_opt(query, &[&name]).await.unwrap().map(|row| row.get(0))
     }
 }
 
@@ -168,7 +179,7 @@ async fn a_server_that_was_restarted_is_used_at_once() {
     postgres.stop().await;
     assert_eq!(cluster.nodes[0].raw("c").await.brief(), "502 -");
     postgres.start_again().await;
-    assert_eq!(cluster.nodes[0].raw("c").await.brief(), "200 origin");
+    assert_eq!(cluster.nodes[0].raw_after_failure("c").await.brief(), "200 origin");
 }
 
 #[tokio::test]
@@ -201,7 +212,7 @@ async fn a_query_that_fails_is_a_502_and_does_no_lasting_harm() {
     admin.batch_execute("ALTER TABLE roles RENAME TO elsewhere").await.unwrap();
     assert_eq!(cluster.nodes[0].raw("a").await.brief(), "502 -");
     admin.batch_execute("ALTER TABLE elsewhere RENAME TO roles").await.unwrap();
-    assert_eq!(cluster.nodes[0].raw("a").await.brief(), "404 -");
+    assert_eq!(cluster.nodes[0].raw_after_failure("a").await.brief(), "404 -");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,4 +231,107 @@ async fn two_hundred_cold_names_at_once_share_a_few_connections() {
     let query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'role'";
     let connections: i64 = admin.query_one(query, &[]).await.unwrap().get(0);
     assert!((1..=8).contains(&connections), "{connections}");
+}
+
+#[tokio::test]
+async fn a_change_is_written_first_and_then_seen_on_every_node() {
+    let Some(postgres) = Postgres::start().await else { return };
+    postgres.insert("张三", "'班长'").await;
+    let cluster = postgres.nodes(3, &[]).await;
+    // Somebody who is there, and somebody who is not yet.
+    for name in ["张三", "赵六"] {
+        for (node, role) in ["元帅", "a'b", ""].into_iter().enumerate() {
+            for other in &cluster.nodes {
+                other.raw(name).await;
+            }
+            assert_eq!(cluster.nodes[node].put(name, role).await, Said::known());
+            assert_eq!(postgres.row(name).await.as_deref(), Some(role));
+            for other in &cluster.nodes {
+                assert_eq!(other.raw(name).await.text(), role);
+            }
+        }
+        assert_eq!(cluster.nodes[1].delete(name).await, Said::known());
+        assert_eq!(postgres.row(name).await, None);
+        for other in &cluster.nodes {
+            assert_eq!(other.raw(name).await.brief(), "404 -");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_text_cannot_be_put_into_a_table_and_need_not_be_deleted() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let cluster = postgres.node().await;
+    for (name, role) in [(&b"a"[..], &b"\xFF"[..]), (b"a", b"a\0"), (b"\xFF", b"b"), (b"a\0", b"b")] {
+        assert_eq!(cluster.nodes[0].put(name, role.to_vec()).await.status, 400, "{name:?} {role:?}");
+    }
+    for name in [&b"\xFF"[..], b"a\0"] {
+        assert_eq!(cluster.nodes[0].delete(name).await, Said::known());
+    }
+    assert_eq!(postgres.row("a").await, None);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_a_write_is_a_502_and_what_is_cached_stays() {
+    let Some(mut postgres) = Postgres::start().await else { return };
+    postgres.insert("a", "'here'").await;
+    let cluster = postgres.node().await;
+    let node = &cluster.nodes[0];
+    assert_eq!(node.raw("a").await.brief(), "200 origin");
+    let admin = postgres.client().await;
+    admin.batch_execute("ALTER TABLE roles ADD CHECK (role <> 'forbidden')").await.unwrap();
+    let nothing = (502, "the origin failed, and nothing was written\n".to_owned());
+    let said = node.put("a", "forbidden").await;
+    assert_eq!((said.status, said.body), nothing);
+    assert_eq!(node.raw("a").await.brief(), "200 main");
+
+    drop(admin);
+    postgres.stop().await;
+    let said = node.delete("a").await;
+    assert_eq!((said.status, said.body), nothing);
+    assert_eq!(node.raw("a").await.brief(), "200 main");
+    postgres.start_again().await;
+    assert_eq!(node.delete("a").await, Said::known());
+    assert_eq!(node.raw("a").await.brief(), "404 -");
+}
+
+#[tokio::test]
+async fn a_write_that_takes_too_long_is_cancelled() {
+    let Some(postgres) = Postgres::start().await else { return };
+    postgres.insert("a", "'here'").await;
+    let admin = postgres.client().await;
+    let cluster = postgres.nodes(1, &["--load-timeout-ms", "300"]).await;
+    admin.batch_execute("BEGIN; LOCK TABLE roles IN EXCLUSIVE MODE").await.unwrap();
+    let said = cluster.nodes[0].put("a", "gone").await;
+    assert_eq!((said.status, said.body.as_str()), (502, "the origin failed, and nothing was written\n"));
+    admin.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(cluster.nodes[0].put("b", "next").await, Said::known(), "whoever waited for the lock has gone");
+    assert_eq!(postgres.row("a").await.as_deref(), Some("here"));
+}
+
+#[tokio::test]
+async fn a_write_whose_fate_is_unknown_is_a_502_and_nothing_stays_cached() {
+    let Some(postgres) = Postgres::start().await else { return };
+    postgres.insert("a", "'here'").await;
+    let cluster = postgres.node().await;
+    assert_eq!(cluster.nodes[0].raw("a").await.brief(), "200 origin");
+    // Whoever writes waits, and is not heard of again: its server process is killed, and all others restart.
+    let admin = postgres.client().await;
+    let slow =
+        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
+                CREATE TRIGGER die BEFORE UPDATE ON roles FOR EACH ROW EXECUTE FUNCTION die()";
+    admin.batch_execute(slow).await.unwrap();
+    let (said, ()) = tokio::join!(cluster.nodes[0].put("a", "perhaps"), async {
+        let query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'role' AND wait_event = 'PgSleep'";
+        let pid: i32 =
+            eventually("a write that waits", async || admin.query_opt(query, &[]).await.unwrap().map(|row| row.get(0)))
+                .await;
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    });
+    assert_eq!(
+        (said.status, said.body.as_str()),
+        (502, "the origin failed, and it is not known whether anything was written\n")
+    );
+    drop(postgres.client().await);
+    assert_eq!(cluster.nodes[0].raw("a").await.brief(), "200 origin", "it is asked again");
 }

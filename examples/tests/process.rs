@@ -32,10 +32,14 @@ async fn refused(mut role: Command, flags: &[&str]) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn a_wrong_flag_is_told_what_to_write_instead() {
-    let wrong: [(&[&str], &str); 16] = [
+    let wrong: [(&[&str], &str); 20] = [
         (&["--dialect", "mailgun"], "write native (peers are role, too) or golang"),
         (&["--cache-bytes", "1MB"], "such as 64MiB"),
         (&["--cache-bytes", "-1"], "such as 64MiB"),
+        (&["--ttl-ms", "-1"], "write milliseconds, 0 to"),
+        (&["--ttl-ms", "2s"], "write milliseconds, 0 to"),
+        (&["--stale-ms", "-1"], "write milliseconds, 0 to"),
+        (&["--stale-ms", "4294967296"], "write milliseconds, 0 to 4294967295, without a unit"),
         (&["--hot-ttl-ms", "-1"], "write milliseconds"),
         (&["--hot-ttl-ms", "30s"], "write milliseconds"),
         (&["--load-timeout-ms", "0"], "write milliseconds, 1 to"),
@@ -59,8 +63,8 @@ async fn a_wrong_flag_is_told_what_to_write_instead() {
 
 #[tokio::test]
 async fn every_flag_is_a_variable_too() {
-    let flags = "LISTEN PEER_LISTEN ADMIN_LISTEN SELF_URL PEERS ORIGIN CACHE_BYTES HOT_TTL_MS LOAD_TIMEOUT_MS \
-                 PEER_TIMEOUT_MS DIALECT LOG";
+    let flags = "LISTEN PEER_LISTEN ADMIN_LISTEN SELF_URL PEERS ORIGIN CACHE_BYTES TTL_MS STALE_MS HOT_TTL_MS \
+                 LOAD_TIMEOUT_MS PEER_TIMEOUT_MS DIALECT LOG";
     for flag in flags.split(' ') {
         let mut role = role();
         role.env(format!("ROLE_{flag}"), "?");

@@ -3,13 +3,14 @@ mod support;
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use reqwest::Method;
+use rusqlite::{Connection, OptionalExtension};
 use support::{
     child::Process,
-    cluster::{Cluster, client},
+    cluster::{Cluster, Said, client},
     eventually, within,
 };
-use tokio::{process::Command, task::JoinSet};
+use tokio::{net::TcpStream, process::Command, task::JoinSet};
 
 /// Makes a file of soldiers and says what the program said.
 async fn seed(file: &Path, soldiers: usize) -> String {
@@ -21,7 +22,17 @@ async fn seed(file: &Path, soldiers: usize) -> String {
 }
 
 async fn node_on(file: &Path) -> Cluster {
-    Cluster::start(1, &["--origin", &format!("sqlite:{}", file.display())]).await
+    nodes_on(file, 1).await
+}
+
+async fn nodes_on(file: &Path, count: usize) -> Cluster {
+    Cluster::start(count, &["--origin", &format!("sqlite:{}", file.display())]).await
+}
+
+/// The role in the file itself.
+fn row(file: &Path, name: &str) -> Option<String> {
+    let rows = Connection::open(file).unwrap();
+    rows.query_row("SELECT role FROM roles WHERE name = ?1", (name,), |row| row.get(0)).optional().unwrap()
 }
 
 #[tokio::test]
@@ -63,7 +74,7 @@ async fn a_file_that_comes_later_is_found() {
     let cluster = node_on(&file).await;
     assert_eq!(cluster.nodes[0].raw("张三").await.brief(), "502 -");
     seed(&file, 0).await;
-    assert_eq!(cluster.nodes[0].raw("张三").await.brief(), "200 origin");
+    assert_eq!(cluster.nodes[0].raw_after_failure("张三").await.brief(), "200 origin");
 }
 
 #[tokio::test]
@@ -93,6 +104,132 @@ async fn two_hundred_cold_names_at_once_are_all_answered() {
         asked.spawn(async move { client().get(url).send().await.unwrap().status().as_u16() });
     }
     assert_eq!(within("all answers", asked.join_all()).await, vec![200; 200]);
+}
+
+#[tokio::test]
+async fn a_change_is_written_first_and_then_seen_on_every_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    seed(&file, 0).await;
+    let cluster = nodes_on(&file, 3).await;
+    // Somebody who is there, and somebody who is not yet.
+    for name in ["张三", "赵六"] {
+        for (node, role) in ["元帅", "a'b", ""].into_iter().enumerate() {
+            for other in &cluster.nodes {
+                other.raw(name).await;
+            }
+            assert_eq!(cluster.nodes[node].put(name, role).await, Said::known());
+            assert_eq!(row(&file, name).as_deref(), Some(role));
+            for other in &cluster.nodes {
+                assert_eq!(other.raw(name).await.text(), role);
+            }
+        }
+        assert_eq!(cluster.nodes[1].delete(name).await, Said::known());
+        assert_eq!(row(&file, name), None);
+        for other in &cluster.nodes {
+            assert_eq!(other.raw(name).await.brief(), "404 -");
+        }
+    }
+    assert_eq!(row(&file, "李四").as_deref(), Some("排长"), "nobody else was changed");
+}
+
+#[tokio::test]
+async fn what_is_no_text_cannot_be_put_into_a_table_and_need_not_be_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    seed(&file, 0).await;
+    let cluster = node_on(&file).await;
+    let node = &cluster.nodes[0];
+    let said = node.put("张三", b"\xFF".to_vec()).await;
+    assert_eq!((said.status, said.body.as_str()), (400, "the role must be UTF-8 text; it goes to an SQL table\n"));
+    let said = node.put(b"\xFF", "元帅").await;
+    assert_eq!((said.status, said.body.as_str()), (400, "the name must be UTF-8 text; it goes to an SQL table\n"));
+    assert_eq!(node.delete(b"\xFF").await, Said::known());
+    assert_eq!(node.put("a\0b", "a\0b").await, Said::known());
+    assert_eq!(node.raw("a\0b").await.text(), "a\0b");
+    assert_eq!(row(&file, "张三").as_deref(), Some("班长"));
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_a_502_and_what_is_cached_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    seed(&file, 0).await;
+    let cluster = node_on(&file).await;
+    let node = &cluster.nodes[0];
+    assert_eq!(node.raw("张三").await.status, 200);
+    let locked = Connection::open(&file).unwrap();
+    locked.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for said in [node.put("张三", "元帅").await, node.delete("张三").await] {
+        assert_eq!((said.status, said.body.as_str()), (502, "the origin failed, and nothing was written\n"));
+    }
+    assert_eq!(node.raw("张三").await.brief(), "200 main");
+    locked.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(node.put("张三", "元帅").await, Said::known());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_change_whose_caller_has_left_is_made_before_the_exit() {
+    use rustix::process::Signal;
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    seed(&file, 0).await;
+    let mut cluster = nodes_on(&file, 2).await;
+    for node in &cluster.nodes {
+        assert_eq!(node.raw("张三").await.text(), "班长");
+    }
+    let locked = Connection::open(&file).unwrap();
+    locked.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let said = cluster.nodes[0].change_within(Method::PUT, "张三", 100).await;
+    assert_eq!((said.status, said.body.as_str()), (504, "not within x-timeout-ms; the change goes on\n"));
+    cluster.nodes[0].process.signal(Signal::TERM);
+    let front = cluster.nodes[0].front[7..].to_owned();
+    eventually("the front being closed", async || TcpStream::connect(&front).await.is_err().then_some(())).await;
+    // Longer than anything but the change would hold the process up.
+    let mut looks = 0;
+    eventually("many looks", async || {
+        assert_eq!(cluster.nodes[0].readyz().await, Some(503), "operators can watch to the end");
+        looks += 1;
+        (looks == 50).then_some(())
+    })
+    .await;
+    locked.execute_batch("ROLLBACK").unwrap();
+    assert!(cluster.nodes[0].process.exited().await.success());
+    assert_eq!(row(&file, "张三").as_deref(), Some("new"));
+    assert_eq!(cluster.nodes[1].raw("张三").await.text(), "new");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_not_made_by_a_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    let cluster = node_on(&file).await;
+    assert_eq!(cluster.nodes[0].put("张三", "元帅").await.status, 502);
+    assert!(!file.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_write_and_read_one_file_at_once_do_not_fail_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("roles.db");
+    seed(&file, 100).await;
+    let cluster = nodes_on(&file, 3).await;
+    let mut asked = JoinSet::new();
+    for number in 0..60 {
+        let front = &cluster.nodes[number % 3].front;
+        let write = client().put(format!("{front}/role?name=张三")).body(format!("role {number}"));
+        asked.spawn(async move { write.send().await.unwrap().status().as_u16() });
+        let read = client().get(format!("{front}/raw?name=小兵{:04}", number + 1));
+        asked.spawn(async move { read.send().await.unwrap().status().as_u16() });
+    }
+    let statuses = within("all answers", asked.join_all()).await;
+    assert_eq!(statuses, vec![200; 120]);
+    let last = row(&file, "张三").unwrap();
+    for node in &cluster.nodes {
+        assert_eq!(node.raw("张三").await.text(), last);
+    }
 }
 
 /// A started `role-origin` and its address.

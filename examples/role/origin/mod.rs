@@ -3,16 +3,17 @@ mod http;
 mod postgres;
 mod sqlite;
 
-use std::{fmt::Display, path::PathBuf, str::FromStr};
+use std::{fmt::Display, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use peercache::{Error, ErrorKind, Key, LoadError, Loaded, Loader};
+use peercache::{BoxError, Error, ErrorKind, Key, LoadError, Loaded, Loader};
 
-/// The one origin of this process, as the group's loader.
+/// The one origin of this process, as the group's loader. Clones are the same one.
+#[derive(Clone)]
 pub enum Origin {
     Sqlite(sqlite::Sqlite),
-    Postgres(postgres::Postgres),
-    Http(http::Http),
+    Postgres(Arc<postgres::Postgres>),
+    Http(Arc<http::Http>),
 }
 
 /// Where the origin is, checked but not yet asked.
@@ -22,6 +23,59 @@ pub enum OriginUrl {
     /// Its `Debug` form keeps the password to itself.
     Postgres(Box<tokio_postgres::Config>),
     Http(http::Template),
+}
+
+/// What becomes of a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put(Bytes),
+    Delete,
+}
+
+/// Why a change was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// SQL origins hold text and nothing else.
+    #[error("the {0} is no text that an SQL origin can hold")]
+    NotText(&'static str),
+    /// The origin holds what it held.
+    #[error("the origin failed, and nothing was written")]
+    Failed(#[source] BoxError),
+    /// The origin was told, and did not say what came of it.
+    #[error("the origin failed, and it is not known whether anything was written")]
+    Unknown(#[source] BoxError),
+}
+
+impl Origin {
+    /// Whether changes are written here. An HTTP origin is only read.
+    pub fn is_written(&self) -> bool {
+        !matches!(self, Origin::Http(_))
+    }
+
+    /// Writes a change to an SQL origin; an HTTP origin is left alone. It begins within `timeout`, and ends soon after.
+    pub async fn write(&self, name: Key, change: Change, timeout: Duration) -> Result<(), WriteError> {
+        match self {
+            Origin::Sqlite(database) => database.write(name, change, timeout).await,
+            Origin::Postgres(database) => database.write(&name, &change, timeout).await,
+            Origin::Http(_) => Ok(()),
+        }
+    }
+}
+
+impl WriteError {
+    fn failed(cause: impl Into<BoxError>) -> Self {
+        WriteError::Failed(cause.into())
+    }
+}
+
+impl Change {
+    /// The role as text, for origins that hold text.
+    fn text(&self) -> Result<Option<&str>, WriteError> {
+        match self {
+            Change::Put(role) => std::str::from_utf8(role).map(Some).map_err(|_| WriteError::NotText("role")),
+            Change::Delete => Ok(None),
+        }
+    }
 }
 
 impl Loader for Origin {
@@ -43,8 +97,8 @@ impl OriginUrl {
     pub fn origin(&self, role_bytes_max: usize) -> Result<Origin, reqwest::Error> {
         Ok(match self {
             OriginUrl::Sqlite(path) => Origin::Sqlite(sqlite::Sqlite::new(path.clone(), role_bytes_max)),
-            OriginUrl::Postgres(config) => Origin::Postgres(postgres::Postgres::new(config, role_bytes_max)),
-            OriginUrl::Http(template) => Origin::Http(http::Http::new(template.clone(), role_bytes_max)?),
+            OriginUrl::Postgres(config) => Origin::Postgres(Arc::new(postgres::Postgres::new(config, role_bytes_max))),
+            OriginUrl::Http(template) => Origin::Http(Arc::new(http::Http::new(template.clone(), role_bytes_max)?)),
         })
     }
 }

@@ -1,29 +1,38 @@
 use std::{
+    pin::pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use peercache::{Key, LoadError};
-use tokio::{sync::Semaphore, task::AbortHandle};
+use peercache::{BoxError, Key, LoadError};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::AbortHandle,
+    time,
+};
 use tokio_postgres::{
     Client, Config, NoTls,
     config::SslMode,
     types::{ToSql, Type},
 };
 
-use super::Row;
+use super::{Change, Row, WriteError};
 
-/// How many loads ask the server at once; others wait their turn. A server takes 100 connections unless told
+/// How many loads and writes ask the server at once; others wait their turn. A server takes 100 connections unless told
 /// otherwise, and there are other nodes.
 const CONNECTIONS_MAX: usize = 8;
 /// How long the server may take to accept a connection, and to acknowledge what was sent to it, unless the URL says
 /// otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+/// How long a write that took too long is given to end once the server was told to cancel it.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 const QUERY: &str =
     "SELECT octet_length(role)::int8, CASE WHEN octet_length(role) <= $2 THEN role END FROM roles WHERE name = $1";
+const PUT: &str = "INSERT INTO roles(name, role) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET role = excluded.role";
+const DELETE: &str = "DELETE FROM roles WHERE name = $1";
 
 /// A table `roles(name, role)` at a PostgreSQL server.
 pub struct Postgres {
@@ -91,6 +100,36 @@ impl Postgres {
         Ok(self.keep(session, row))
     }
 
+    /// Writes the role of `name`, or that there is none. A name that PostgreSQL cannot hold is not there to begin with.
+    pub async fn write(&self, name: &Key, change: &Change, timeout: Duration) -> Result<(), WriteError> {
+        let role = change.text()?;
+        let name = match name.as_str() {
+            Ok(name) if !name.contains('\0') => name,
+            _ if role.is_none() => return Ok(()),
+            _ => return Err(WriteError::NotText("name")),
+        };
+        if role.is_some_and(|role| role.contains('\0')) {
+            return Err(WriteError::NotText("role"));
+        }
+        let begun = time::timeout(timeout, self.begin()).await.map_err(WriteError::failed)?;
+        let (_turn, session) = begun.map_err(WriteError::failed)?;
+        session.write(name, role, timeout).await?;
+        self.keep(session, ());
+        Ok(())
+    }
+
+    /// A turn and a session that works at this moment. What was sent once is not sent again, since it may have been
+    /// written and another's change after it; so a session that has died unnoticed is to be found out before.
+    async fn begin(&self) -> Result<(SemaphorePermit<'_>, Session), BoxError> {
+        let turn = self.turns.acquire().await?;
+        if let Some(session) = self.idle_session()
+            && session.client.check_connection().await.is_ok()
+        {
+            return Ok((turn, session));
+        }
+        Ok((turn, Session::connect(&self.config).await?))
+    }
+
     fn idle_session(&self) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|session| !session.client.is_closed());
@@ -123,6 +162,29 @@ impl Session {
         let role: Option<&str> = row.try_get(1)?;
         let role = role.map(|role| Bytes::copy_from_slice(role.as_bytes()));
         Ok(Some(Row { role_bytes: row.try_get(0)?, role }))
+    }
+
+    async fn write(&self, name: &str, role: Option<&str>, timeout: Duration) -> Result<(), WriteError> {
+        let mut written = pin!(self.execute(name, role));
+        let outcome = match time::timeout(timeout, &mut written).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // It must not be written after all when its caller has long been told that it failed.
+                let _ = time::timeout(CANCEL_TIMEOUT, self.client.cancel_token().cancel_query(NoTls)).await;
+                time::timeout(CANCEL_TIMEOUT, written).await.map_err(|late| WriteError::Unknown(late.into()))?
+            }
+        };
+        outcome.map(drop).map_err(|error| match error.as_db_error() {
+            Some(_) => WriteError::failed(error),
+            None => WriteError::Unknown(error.into()),
+        })
+    }
+
+    async fn execute(&self, name: &str, role: Option<&str>) -> Result<u64, tokio_postgres::Error> {
+        match role {
+            Some(role) => self.client.execute_typed(PUT, &[(&name, Type::TEXT), (&role, Type::TEXT)]).await,
+            None => self.client.execute_typed(DELETE, &[(&name, Type::TEXT)]).await,
+        }
     }
 }
 

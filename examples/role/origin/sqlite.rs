@@ -1,23 +1,30 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use peercache::{Key, LoadError};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, types::ValueRef};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time};
 
-use super::Row;
+use super::{Change, Row, WriteError};
 
-/// How many loads read the file at once, each in a thread of its own; others wait their turn. More would mostly wait
-/// for the same disk.
+/// How many loads and writes use the file at once, each in a thread of its own; others wait their turn. More would
+/// mostly wait for the same disk.
 const CONNECTIONS_MAX: usize = 4;
+/// How long a load or a write waits while somebody else, perhaps another node, has the file locked. Readers lock nobody
+/// but writers out, and a writer all others for the moment of its commit.
+const LOCKED_MAX: Duration = Duration::from_secs(5);
 
 const QUERY: &str =
     "SELECT octet_length(role), CASE WHEN octet_length(role) <= ?2 THEN role END FROM roles WHERE name = ?1";
+const PUT: &str = "INSERT INTO roles(name, role) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET role = excluded.role";
+const DELETE: &str = "DELETE FROM roles WHERE name = ?1";
 
-/// A table `roles(name, role)` in an SQLite file.
+/// A table `roles(name, role)` in an SQLite file. Clones are the same one.
+#[derive(Clone)]
 pub struct Sqlite {
     pool: Arc<Pool>,
     turns: Arc<Semaphore>,
@@ -51,22 +58,54 @@ impl Sqlite {
         })
         .await?
     }
+
+    /// Writes the role of `name`, or that there is none. A name that is not UTF-8 is not there to begin with.
+    pub async fn write(&self, name: Key, change: Change, timeout: Duration) -> Result<(), WriteError> {
+        if name.as_str().is_err() {
+            return if change == Change::Delete { Ok(()) } else { Err(WriteError::NotText("name")) };
+        }
+        change.text()?;
+        let turn = time::timeout(timeout, self.turns.clone().acquire_owned()).await.map_err(WriteError::failed)?;
+        let turn = turn.map_err(WriteError::failed)?;
+        let pool = self.pool.clone();
+        // Not cut short, so that what came of it is known. It waits for locks alone, and not for long.
+        let written = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            pool.write(name.as_str().expect("it was looked at"), change.text().expect("it was looked at"))
+        });
+        written.await.map_err(|panic| WriteError::Unknown(panic.into()))?.map_err(WriteError::failed)
+    }
 }
 
 impl Pool {
     fn read(&self, name: &str) -> rusqlite::Result<Option<Row>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = idle.map_or_else(|| self.connect(), Ok)?;
-        let row = self.query(&connection, name)?;
-        // Only a connection that has just worked is worth keeping.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-        Ok(row)
+        self.with_connection(|connection| self.query(connection, name))
     }
 
-    /// Opens for writing, too, though nothing is written: after a crash of whoever did write, the next reader has to
-    /// roll the file back. A file on a read-only disk is opened read-only.
+    fn write(&self, name: &str, role: Option<&str>) -> rusqlite::Result<()> {
+        let rows = self.with_connection(|connection| match role {
+            Some(role) => connection.prepare_cached(PUT)?.execute((name, role)),
+            None => connection.prepare_cached(DELETE)?.execute((name,)),
+        });
+        rows.map(drop)
+    }
+
+    fn with_connection<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = idle.map_or_else(|| self.connect(), Ok)?;
+        let result = work(&connection)?;
+        // Only a connection that has just worked is worth keeping.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        Ok(result)
+    }
+
+    /// Opens for writing, too, also where nothing is ever written: after a crash of whoever did write, the next reader has
+    /// to roll the file back. A file on a read-only disk is opened read-only.
     fn connect(&self) -> rusqlite::Result<Connection> {
-        Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(LOCKED_MAX)?;
+        Ok(connection)
     }
 
     fn query(&self, connection: &Connection, name: &str) -> rusqlite::Result<Option<Row>> {
@@ -101,11 +140,11 @@ mod tests {
         (dir, path)
     }
 
-    /// A group that caches nothing, of roles of ten bytes.
+    /// A group that caches nothing, not even failures, of roles of ten bytes.
     fn roles(path: &std::path::Path) -> Group<Bytes> {
         let node = Node::builder("http://127.0.0.1:1").build().unwrap();
         let origin = Origin::Sqlite(Sqlite::new(path.to_owned(), 10));
-        node.group("roles", origin).max_bytes(0).build().unwrap()
+        node.group("roles", origin).max_bytes(0).error_backoff(Duration::ZERO, Duration::ZERO).build().unwrap()
     }
 
     async fn role(path: &std::path::Path, name: &(impl AsRef<[u8]> + ?Sized)) -> Result<Bytes, ErrorKind> {

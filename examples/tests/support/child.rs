@@ -59,6 +59,13 @@ impl Process {
         kib << 10
     }
 
+    /// Whether all its threads have obeyed a signal to stop, as Linux tells. Elsewhere it is taken for granted.
+    pub fn is_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id())) else { return true };
+        let mut states = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+        states.all(|state| state.rsplit_once(") ").unwrap().1.starts_with('T'))
+    }
+
     /// Lets its standard input end.
     pub fn close_stdin(&mut self) {
         drop(self.child.stdin.take());

@@ -1,5 +1,5 @@
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, header::CONTENT_TYPE};
 use tokio::process::Command;
 
 use super::{child::Process, eventually, ports};
@@ -135,6 +135,15 @@ impl Node {
         self.ask("role", name, None).await.unwrap()
     }
 
+    /// Asks for a value whose load has failed before until it is there, or not there: a node does not ask a failed
+    /// origin again at once.
+    pub async fn raw_after_failure(&self, name: impl AsRef<[u8]>) -> Reply {
+        eventually("an answer from an origin that has recovered", async || {
+            Some(self.raw(&name).await).filter(|reply| reply.status != 502)
+        })
+        .await
+    }
+
     /// Asks for the value with a deadline.
     pub async fn raw_within(&self, name: impl AsRef<[u8]>, timeout_ms: u64) -> Reply {
         self.ask("raw", name, Some(timeout_ms)).await.unwrap()
@@ -152,6 +161,57 @@ impl Node {
         }
         Reply::read(request.send().await?).await
     }
+
+    /// Gives `name` a new role; what was said.
+    pub async fn put(&self, name: impl AsRef<[u8]>, role: impl Into<Body>) -> Said {
+        self.change(self.client.put(self.role_url(name)).body(role)).await
+    }
+
+    /// Takes `name`'s role away; what was said.
+    pub async fn delete(&self, name: impl AsRef<[u8]>) -> Said {
+        self.change(self.client.delete(self.role_url(name))).await
+    }
+
+    /// Changes something within a deadline.
+    pub async fn change_within(&self, method: Method, name: impl AsRef<[u8]>, timeout_ms: u64) -> Said {
+        let request = self.client.request(method, self.role_url(name)).header("x-timeout-ms", timeout_ms);
+        self.change(request.body("new")).await
+    }
+
+    async fn change(&self, request: RequestBuilder) -> Said {
+        let answer = request.send().await.unwrap();
+        let content_type = answer.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+        Said { status: answer.status().as_u16(), content_type, body: answer.text().await.unwrap() }
+    }
+
+    fn role_url(&self, name: impl AsRef<[u8]>) -> String {
+        format!("{}/role?name={}", self.front, escaped(name))
+    }
+}
+
+/// What a node said to a change.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Said {
+    pub status: u16,
+    pub content_type: String,
+    pub body: String,
+}
+
+impl Said {
+    /// That every node knows.
+    pub fn known() -> Self {
+        Said {
+            status: 200,
+            content_type: "text/plain; charset=utf-8".to_owned(),
+            body: "every node knows\n".to_owned(),
+        }
+    }
+
+    /// That these members could not be told.
+    pub fn missed(members: &[&str]) -> Self {
+        let body = format!("{{\"missed\":{members:?}}}").replace(", ", ",");
+        Said { status: 207, content_type: "application/json".to_owned(), body }
+    }
 }
 
 impl Reply {
@@ -164,6 +224,11 @@ impl Reply {
     /// Status and `x-cache` in a line, for short expectations.
     pub fn brief(&self) -> String {
         format!("{} {}", self.status, self.cache.as_deref().unwrap_or("-"))
+    }
+
+    /// The body, which is text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
     }
 }
 

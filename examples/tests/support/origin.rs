@@ -28,8 +28,8 @@ use super::within;
 
 pub const VALUE_BYTES_MAX: usize = 32 << 20;
 
-/// An origin in this process. What it answers depends on how the key begins, see [`answer`]; anything else is its own
-/// value, with `the ` before it.
+/// An origin in this process. What it answers depends on how the key begins, see [`answer`]; anything else is of
+/// the value that the test has set, or its own value with `the ` before it.
 pub struct Origin {
     address: String,
     seen: Arc<Seen>,
@@ -40,6 +40,7 @@ struct Seen {
     gate: watch::Sender<bool>,
     endless_bytes: AtomicU64,
     failing: Mutex<bool>,
+    values: Mutex<HashMap<Vec<u8>, String>>,
 }
 
 impl Origin {
@@ -49,6 +50,7 @@ impl Origin {
             gate: watch::Sender::new(false),
             endless_bytes: AtomicU64::default(),
             failing: Mutex::default(),
+            values: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -80,9 +82,19 @@ impl Origin {
         within(&format!("loads of {count} keys {prefix}.."), asked.wait_for(begun)).await.unwrap();
     }
 
+    /// Has `key` be of this value from now on.
+    pub fn set(&self, key: impl AsRef<[u8]>, value: impl Into<String>) {
+        self.seen.values.lock().unwrap().insert(key.as_ref().to_vec(), value.into());
+    }
+
     /// Lets everything that waits be answered, now and later.
     pub fn open_gate(&self) {
         self.seen.gate.send_replace(true);
+    }
+
+    /// Lets what comes from now on wait again.
+    pub fn close_gate(&self) {
+        self.seen.gate.send_replace(false);
     }
 
     /// How much was written of bodies that have no end.
@@ -104,6 +116,9 @@ async fn answer(State(seen): State<Arc<Seen>>, request: Request) -> Response {
     if *seen.failing.lock().unwrap() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
+    // What it holds at this moment, as a database does, however long the answer takes.
+    let own_value = seen.values.lock().unwrap().get(&key).map(|value| value.clone().into_bytes());
+    let own_value = own_value.unwrap_or_else(|| [b"the ", &key[..]].concat()).into_response();
     let begins = |prefix: &str| key.starts_with(prefix.as_bytes());
     match () {
         () if begins("nobody") => StatusCode::NOT_FOUND.into_response(),
@@ -118,18 +133,14 @@ async fn answer(State(seen): State<Arc<Seen>>, request: Request) -> Response {
         () if begins("gated") => {
             let opened = seen.gate.subscribe().wait_for(|open| *open).await.is_ok();
             assert!(opened, "the gate lives as long as the origin");
-            own_value(&key)
+            own_value
         }
         () if begins("3 s") => {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            own_value(&key)
+            own_value
         }
-        () => own_value(&key),
+        () => own_value,
     }
-}
-
-fn own_value(key: &[u8]) -> Response {
-    [b"the ", key].concat().into_response()
 }
 
 /// A body that goes on until its reader has had enough, and does not say how long it is.

@@ -1,0 +1,178 @@
+//! What people change: `PUT` and `DELETE` at `/role`.
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{RawQuery, State},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, put},
+};
+use bytes::Bytes;
+use peercache::{Error, Group, Key, UpdateError};
+use tokio::{sync::Semaphore, task::JoinHandle};
+
+use crate::{
+    body::{self, Bodies, Unread},
+    front::{self, Asked},
+    origin::{Change, Origin, WriteError},
+};
+
+/// How many changes are under way at once, those included whose callers have left.
+const UNDER_WAY_MAX: u32 = 1_024;
+
+const KNOWN: &str = "every node knows\n";
+const NOTHING_YET: &str = "not within x-timeout-ms; nothing was changed\n";
+const GOES_ON: &str = "not within x-timeout-ms; the change goes on\n";
+
+/// The changes of one node.
+#[derive(Clone)]
+pub struct Updates {
+    roles: Group<Bytes>,
+    origin: Origin,
+    write_timeout: Duration,
+    bodies: Bodies,
+    under_way: Arc<Semaphore>,
+}
+
+/// What became of a change.
+enum Outcome {
+    /// Every node knows.
+    Known,
+    /// These members could not be told.
+    Missed(Vec<String>),
+    NotWritten(WriteError),
+    Refused(Error),
+}
+
+impl Updates {
+    /// Changes of `roles`, which come from `origin`. A write there may take so long.
+    pub fn new(roles: Group<Bytes>, origin: Origin, role_bytes_max: usize, write_timeout: Duration) -> Self {
+        let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX as usize));
+        Updates { roles, origin, write_timeout, bodies: Bodies::new(role_bytes_max), under_way }
+    }
+
+    /// `PUT` and `DELETE`.
+    pub fn routes(self) -> MethodRouter {
+        put(put_role).delete(delete_role).with_state(self)
+    }
+
+    /// Waits until no change is under way. None begins after that.
+    pub async fn finish(&self) {
+        let _ = self.under_way.acquire_many(UNDER_WAY_MAX).await.map(|all| all.forget());
+    }
+
+    /// Makes a change in a task of its own: half of one, written at the origin and told to nobody, must not be what is
+    /// left when a caller leaves. `None` if there are too many under way.
+    fn begin(&self, name: &[u8], change: Change, of_the_change: impl Send + 'static) -> Option<JoinHandle<Outcome>> {
+        let turn = self.under_way.clone().try_acquire_owned().ok()?;
+        let (updates, name) = (self.clone(), Key::copy_from(name));
+        Some(tokio::spawn(async move {
+            let outcome = updates.make(name, change).await;
+            drop((turn, of_the_change));
+            outcome
+        }))
+    }
+
+    async fn make(&self, name: Key, change: Change) -> Outcome {
+        if !self.origin.is_written()
+            && let Change::Put(role) = change
+        {
+            return self.roles.set(name.as_bytes(), role).await.into();
+        }
+        let written = self.origin.write(name.clone(), change, self.write_timeout).await;
+        match written {
+            Ok(()) => self.roles.remove(name.as_bytes()).await.into(),
+            Err(error @ WriteError::Unknown(_)) => {
+                // If it was written, nobody may go on with the old role. If not, the next reader loads it again.
+                let _ = self.roles.remove(name.as_bytes()).await;
+                Outcome::NotWritten(error)
+            }
+            Err(error) => Outcome::NotWritten(error),
+        }
+    }
+
+    async fn answer(&self, asked: &Asked, change: Change, of_the_change: impl Send + 'static) -> Response {
+        let Some(task) = self.begin(&asked.name, change, of_the_change) else {
+            return front::busy();
+        };
+        match asked.within(task).await {
+            Some(Ok(outcome)) => outcome.into_response(),
+            Some(Err(_panicked)) => (StatusCode::INTERNAL_SERVER_ERROR, "the change broke off\n").into_response(),
+            None => (StatusCode::GATEWAY_TIMEOUT, GOES_ON).into_response(),
+        }
+    }
+}
+
+async fn put_role(
+    State(updates): State<Updates>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let asked = match Asked::read(query.as_deref(), &headers) {
+        Ok(asked) => asked,
+        Err(why) => {
+            body::discard(&headers, body);
+            return (StatusCode::BAD_REQUEST, why).into_response();
+        }
+    };
+    match asked.within(updates.bodies.read(&headers, body)).await {
+        Some(Ok(role)) => updates.answer(&asked, Change::Put(role.bytes), role.room).await,
+        Some(Err(unread)) => unread.into_response(),
+        None => (StatusCode::GATEWAY_TIMEOUT, NOTHING_YET).into_response(),
+    }
+}
+
+async fn delete_role(State(updates): State<Updates>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    match Asked::read(query.as_deref(), &headers) {
+        Ok(asked) => updates.answer(&asked, Change::Delete, ()).await,
+        Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+    }
+}
+
+impl From<Result<(), UpdateError>> for Outcome {
+    fn from(told: Result<(), UpdateError>) -> Self {
+        match told {
+            Ok(()) => Outcome::Known,
+            Err(UpdateError::Refused(error)) => Outcome::Refused(error),
+            Err(error) => {
+                tracing::warn!("{error}");
+                Outcome::Missed(error.missed().iter().map(|missed| missed.member.clone()).collect())
+            }
+        }
+    }
+}
+
+impl IntoResponse for Outcome {
+    fn into_response(self) -> Response {
+        match self {
+            Outcome::Known => KNOWN.into_response(),
+            Outcome::Missed(members) => {
+                let report = serde_json::json!({ "missed": members }).to_string();
+                (StatusCode::MULTI_STATUS, [(CONTENT_TYPE, "application/json")], report).into_response()
+            }
+            Outcome::NotWritten(WriteError::NotText(what)) => {
+                (StatusCode::BAD_REQUEST, format!("the {what} must be UTF-8 text; it goes to an SQL table\n"))
+                    .into_response()
+            }
+            Outcome::NotWritten(error) => {
+                let sentence = format!("{error}\n");
+                tracing::warn!("could not change a role: {:#}", anyhow::Error::new(error));
+                (StatusCode::BAD_GATEWAY, sentence).into_response()
+            }
+            Outcome::Refused(error) => front::refused(&error),
+        }
+    }
+}
+
+impl IntoResponse for Unread {
+    fn into_response(self) -> Response {
+        match self {
+            Unread::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "the role is too long\n").into_response(),
+            Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the role took too long to arrive\n").into_response(),
+            Unread::Broken => (StatusCode::BAD_REQUEST, "the role did not arrive whole\n").into_response(),
+            Unread::NoRoom => front::busy(),
+        }
+    }
+}
