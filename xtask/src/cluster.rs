@@ -151,6 +151,7 @@ fn suggestions(nodes: &[Node]) -> Vec<(String, &'static str)> {
         (format!("curl '{front}/role?name=张三'"), "from the database, through the owner"),
         (format!("curl -i '{}/role?name={name}'", last.front_url()), "again, elsewhere: see x-cache"),
         (format!("curl '{front}/raw?name={soldier}'"), "one of the soldiers, 小兵0042: the value alone"),
+        (format!("curl -X PUT -d 元帅 '{front}/role?name={name}'"), "a new role, which every node says from now on"),
         (format!("curl '{admin}/owner?key={name}'"), "the member that a key belongs to"),
         (format!("curl '{admin}/peers'"), "who the members are"),
     ]

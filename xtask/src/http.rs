@@ -49,6 +49,12 @@ impl Client {
         let response = self.agent.put(url).send(body);
         response.map_err(Into::into).and_then(answer).with_context(|| format!("PUT {url}"))
     }
+
+    /// DELETE.
+    pub fn delete(&self, url: &str) -> Result<Answer> {
+        let response = self.agent.delete(url).call();
+        response.map_err(Into::into).and_then(answer).with_context(|| format!("DELETE {url}"))
+    }
 }
 
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::tour::Tour;
+use super::tour::{self, Tour};
 use crate::child::POLL;
 use crate::http::{Answer, Client};
 use crate::node;
@@ -64,6 +64,12 @@ pub const STEPS: &[Step] = &[
         take: agreement,
     },
     Step {
+        what: "an update is seen on every node",
+        expected: "PUT through a node that does not own the name: 200, and 3 nodes say the new role; DELETE through a third: 200, \
+                   and 3 nodes say the origin's again, after 1 request there",
+        take: update,
+    },
+    Step {
         what: "the member list goes to two nodes at run time",
         expected: "204 204 from the two and 400 from the one left out, which then owns none of 60 keys; 120 right answers",
         take: two_members,
@@ -98,6 +104,8 @@ const CROWD_ORIGIN_DELAY: Duration = Duration::from_millis(500);
 const CROWD_STACK_BYTES: usize = 256 << 10;
 /// Keys whose owner is compared. A node with a third of them owns none with a probability of (2/3)^120.
 const AGREED_KEYS: usize = 120;
+/// Reads of each node before an update. A node copies one in ten of what it fetches, so that there are copies to forget.
+const COPYING_READS: usize = 20;
 /// Keys that are read after a change of members.
 const READ_KEYS: usize = 60;
 /// Keys of a returned node.
@@ -107,6 +115,8 @@ const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
 
 const KNOWN_NAME: &str = "张三";
 const UNKNOWN_NAME: &str = "无名氏";
+/// No soldier has it from the origin.
+const NEW_ROLE: &str = "元帅";
 const APOLOGY: &str = "大伯,咱军营没这个人!\n";
 
 fn cold_read(tour: &mut Tour) -> Result<Seen> {
@@ -197,6 +207,35 @@ fn agreement(tour: &mut Tour) -> Result<Seen> {
     let held = shares.len() == tour.nodes.len() && !shares.values().any(|&share| share == 0);
     let shares: Vec<String> = shares.iter().map(|(member, share)| format!("{member} {share}")).collect();
     Ok(Seen::new(held, format!("one owner each: {}", shares.join(", "))))
+}
+
+fn update(tour: &mut Tour) -> Result<Seen> {
+    let key = tour.fresh_key();
+    let (old, new) = (tour.expected(&key)?, tour::sentence(&key, NEW_ROLE));
+    let owner = tour.owner_index(&key)?;
+    let (second, third) = ((owner + 1) % tour.nodes.len(), (owner + 2) % tour.nodes.len());
+    for _ in 0..COPYING_READS {
+        from_each(tour, &key)?;
+    }
+    let before = tour.origin.count(&key)?;
+    let put = tour.put_role(second, &key, NEW_ROLE)?;
+    let say_new = from_each(tour, &key)?.iter().filter(|answer| is_right(answer, &new)).count();
+    let delete = tour.delete_role(third, &key)?;
+    let say_old = from_each(tour, &key)?.iter().filter(|answer| is_right(answer, &old)).count();
+    let requests = tour.origin.count(&key)? - before;
+    let all = tour.nodes.len();
+    let held = (put.status, delete.status, say_new, say_old, requests) == (200, 200, all, all, 1);
+    let [put, delete] = [put, delete].map(|answer| format!("{} {:?}", answer.status, answer.body));
+    Ok(Seen::new(
+        held,
+        format!(
+            "PUT through node {}: {put}, {say_new} say the new role; DELETE through node {}: {delete}, {say_old} say the \
+             origin's, {requests} at the origin (owner: node {})",
+            second + 1,
+            third + 1,
+            owner + 1
+        ),
+    ))
 }
 
 fn two_members(tour: &mut Tour) -> Result<Seen> {

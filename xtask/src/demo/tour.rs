@@ -81,7 +81,17 @@ impl Tour {
 
     /// What every node should answer, by the word of the origin. Asking counts as a request there.
     pub fn expected(&self, key: &str) -> Result<String> {
-        Ok(format!("老人家,你儿子{key},现在是{}了!\n", self.origin.role(key)?))
+        Ok(sentence(key, &self.origin.role(key)?))
+    }
+
+    /// Gives a name a new role through `node`.
+    pub fn put_role(&self, node: usize, key: &str, role: &str) -> Result<Answer> {
+        self.client.put(&self.read_url(node, key), role)
+    }
+
+    /// Takes a name's role away through `node`.
+    pub fn delete_role(&self, node: usize, key: &str) -> Result<Answer> {
+        self.client.delete(&self.read_url(node, key))
     }
 
     /// Gives `node` a new peer list. Returns the status of its answer.
@@ -120,4 +130,9 @@ impl Tour {
     fn ports(&self, node: usize) -> &Ports {
         &self.specs[node].ports
     }
+}
+
+/// What a node answers about somebody of this role.
+pub fn sentence(name: &str, role: &str) -> String {
+    format!("老人家,你儿子{name},现在是{role}了!\n")
 }
