@@ -174,7 +174,7 @@ impl<V: Value> Fetch<V> {
     }
 
     fn decode(&self, reply: PeerReply) -> Result<Fetched<V>, PeerError> {
-        let PeerReply { value, remaining, age, stale, ring } = reply;
+        let PeerReply { value, remaining, age, stale, ring, minute_qps: _ } = reply;
         let now_ms = self.core.clock.exact_ms();
         let lives = &self.core.settings.lives;
         let life = match value {

@@ -104,7 +104,7 @@ impl PeerRequest {
 /// What an owner knows of a key: its value, or that there is none, and how long that holds.
 ///
 /// A "not found" that its owner does not keep travels as [`PeerError::Answered`] instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PeerReply {
     /// The encoded value; `None` is a "not found" that may be cached. It may be a slice of a larger buffer: what is cached
@@ -118,12 +118,21 @@ pub struct PeerReply {
     pub stale: bool,
     /// The digest of the owner's ring. What comes from a member that places keys otherwise is not cached. `None` from peers that do not say.
     pub ring: Option<u64>,
+    /// How often peers ask the owner for this key: per second, over about the last minute. `None` from owners that do not say.
+    pub minute_qps: Option<f64>,
 }
 
 impl PeerReply {
     /// A value that was loaded just now and does not expire.
     pub fn new(value: Bytes) -> Self {
-        PeerReply { value: Some(value), remaining: None, age: Duration::ZERO, stale: false, ring: None }
+        PeerReply {
+            value: Some(value),
+            remaining: None,
+            age: Duration::ZERO,
+            stale: false,
+            ring: None,
+            minute_qps: None,
+        }
     }
 
     /// A "not found" that may be cached.

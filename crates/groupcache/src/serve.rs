@@ -125,6 +125,7 @@ impl<V: Value> Core<V> {
             age: Duration::from_millis(age_ms),
             stale: source == Source::Stale,
             ring: Some(self.members.view().digest()),
+            minute_qps: None,
         })
     }
 }
