@@ -1,10 +1,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use peercache_lru::Policy;
 use tokio::sync::Semaphore;
 
 use crate::{
     ConfigError, Group, Groups, HotAdmission, Key, OneIn, Value,
-    cache::Cache,
+    cache::{Cache, Shape},
     core::{Core, Settings},
     life::Lives,
     loader::AnyLoader,
@@ -37,6 +38,8 @@ const JITTER: f64 = 0.05;
 /// golang/groupcache mirrors one fetch in ten.
 const HOT_ONE_IN: u32 = 10;
 
+const HOT_SHARE: f64 = 0.125;
+
 /// Longest time that any setting may say: far beyond use, far from where sums of times overflow.
 const TIME_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
@@ -49,6 +52,8 @@ pub struct GroupBuilder<V> {
     settings: Settings<V>,
     max_bytes: usize,
     shards: Option<usize>,
+    policy: Policy,
+    hot_share: f64,
 }
 
 impl<V: Value> GroupBuilder<V> {
@@ -76,7 +81,16 @@ impl<V: Value> GroupBuilder<V> {
             hot_admission: Box::new(OneIn::new(HOT_ONE_IN)),
             weigher: Box::new(|_, value: &V| value.weight()),
         };
-        GroupBuilder { groups, name, loader, settings, max_bytes: MAX_BYTES, shards: None }
+        GroupBuilder {
+            groups,
+            name,
+            loader,
+            settings,
+            max_bytes: MAX_BYTES,
+            shards: None,
+            policy: Policy::default(),
+            hot_share: HOT_SHARE,
+        }
     }
 
     /// The budget of this node for the group, main and hot together: keys, values and overhead, in bytes. 0 caches
@@ -224,7 +238,8 @@ impl<V: Value> GroupBuilder<V> {
     pub(crate) fn build_core(self) -> Result<Arc<Core<V>>, ConfigError> {
         self.check()?;
         let shards = self.shards.unwrap_or_else(|| default_shards(self.max_bytes));
-        let cache = Cache::new(self.max_bytes, shards);
+        let shape = Shape { max_bytes: self.max_bytes, shards, policy: self.policy, hot_share: self.hot_share };
+        let cache = Cache::new(shape);
         let core = Core::new(self.name.into(), &self.groups, self.loader, self.settings, cache);
         // In this order: once peers are served, no change of the ring may be missed.
         core.follow();

@@ -1,35 +1,59 @@
 use ahash::RandomState;
-use peercache_lru as lru;
+use peercache_lru::{Policy, Tally, shard_of};
 
 use crate::{
-    CacheStats, Key, Value,
+    CacheStats, Value,
     life::Life,
     sync::{
-        AtomicU64, AtomicUsize, Mutex,
+        AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
-        lock,
+        RwLock, read, write,
     },
 };
 
+mod ends;
 mod entry;
+mod evicted;
+mod rate;
 mod shard;
+mod stored;
 
 pub(crate) use entry::{Entry, Found, Hit, Look, Origin, Place, Reader};
-use shard::{Shard, end_bytes};
+pub(crate) use evicted::Evicted;
+use shard::{Looked, Shard};
+pub(crate) use stored::Stored;
 
-/// What a group holds: main, the entries that this node owns, and hot, copies of those that it does not; both exact
-/// LRU, under one budget. Every entry is in one of them.
+/// What a group holds: main, the entries that this node owns, and hot, copies of those that it does not, under one budget and in one index.
 ///
-/// The budget is one for all shards, so that a value may be as large as all of it. A shard makes room for what it takes in
-/// from its own entries, and from its neighbours' when it has none left. Room is made as golang/groupcache makes it: hot
-/// gives way while it holds more than an eighth of what main holds, else main does.
+/// The budget is one for all shards, so that a value may be as large as all of it. A shard makes room for what it takes in from its own
+/// entries, as its policy says, and from its neighbours' when it has none left. A hit shares its shard's lock with other hits, unless the
+/// policy is exact LRU, and counts in its thread's own counters.
 pub(crate) struct Cache<V> {
+    /// A power of two of them.
     shards: Box<[Padded<V>]>,
-    /// Picks the shard. Another seed than the maps', whose buckets would else be filled unevenly.
-    picker: RandomState,
+    /// One for the choice of the shard and for the index in it. Never one that anybody outside knows: a ring's hashes are public.
+    hasher: RandomState,
+    policy: Policy,
     budget: Budget,
     /// No entry ends before.
     next_end_ms: AtomicU64,
+    lookups: Tally<3>,
+}
+
+/// What look-ups are counted as.
+const MAIN_HITS: usize = 0;
+const HOT_HITS: usize = 1;
+const MISSES: usize = 2;
+
+/// How a cache is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) max_bytes: usize,
+    /// Rounded up to a power of two.
+    pub(crate) shards: usize,
+    pub(crate) policy: Policy,
+    /// The share of what is held that hot may have, from 0 to 1, before it gives way.
+    pub(crate) hot_share: f64,
 }
 
 /// The bytes that all shards hold together. Each shard counts under its own lock, so while several take entries in at
@@ -41,47 +65,77 @@ pub(crate) struct Budget {
 
 /// Two cache lines, since processors fetch them in pairs.
 #[repr(align(128))]
-struct Padded<V>(Mutex<Shard<V>>);
-
-/// What left the cache; to be dropped when no lock is held, for a value's drop may take its time.
-pub(crate) type Evicted<V> = Vec<lru::Entry<Key, Entry<V>>>;
+struct Padded<V>(RwLock<Shard<V>>);
 
 impl<V: Value> Cache<V> {
-    pub(crate) fn new(max_bytes: usize, shards: usize) -> Self {
-        Cache::with_hasher(max_bytes, shards, RandomState::new)
+    pub(crate) fn new(shape: Shape) -> Self {
+        Cache::with_hasher(shape, RandomState::new())
     }
 
-    /// With hashers that need not differ from run to run.
-    pub(crate) fn with_hasher(max_bytes: usize, shards: usize, hasher: impl Fn() -> RandomState) -> Self {
+    /// With a hasher that need not differ from run to run.
+    pub(crate) fn with_hasher(shape: Shape, hasher: RandomState) -> Self {
+        let Shape { max_bytes, shards, policy, hot_share } = shape;
+        let shard = |_| Padded(RwLock::new(Shard::new(policy, hot_share, hasher.clone())));
         Cache {
-            shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(hasher())))).collect(),
-            picker: hasher(),
+            shards: (0..shards.next_power_of_two()).map(shard).collect(),
+            hasher,
+            policy,
             budget: Budget { max_bytes, bytes: AtomicUsize::new(0) },
             next_end_ms: AtomicU64::new(u64::MAX),
+            lookups: Tally::default(),
         }
     }
 
-    /// Looks as a get does: counted, and the entry becomes the most recent. One that has ended leaves.
+    /// Looks as a get does: counted, and the entry's use with it. One that has ended leaves.
+    #[inline]
     pub(crate) fn get(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Hit<V>> {
-        let mut out = Evicted::new();
-        let hit = lock(self.shard_of(key)).get(key, reader, look, now_ms, &self.budget, &mut out);
-        drop(out);
-        hit
+        let hash = self.hasher.hash_one(key);
+        let shard = self.shard(hash);
+        let looked = read(shard).get(hash, key, reader, look, now_ms);
+        match looked {
+            Looked::Hit(place, hit) => {
+                self.lookups.count(if place == Place::Main { MAIN_HITS } else { HOT_HITS });
+                if self.policy == Policy::Lru {
+                    write(shard).touch(hash, key);
+                }
+                Some(hit)
+            }
+            Looked::Nothing => {
+                self.lookups.count(MISSES);
+                None
+            }
+            Looked::Ended => {
+                self.lookups.count(MISSES);
+                let mut out = Evicted::default();
+                write(shard).remove_ended(hash, key, now_ms, &self.budget, &mut out);
+                drop(out);
+                None
+            }
+        }
     }
 
     /// Looks once more, as the leader of a flight does: not counted, nothing moves.
     pub(crate) fn peek(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Hit<V>> {
-        lock(self.shard_of(key)).peek(key, reader, look, now_ms)
+        let (hash, shard) = self.hashed(key);
+        read(shard).peek(hash, key, reader, look, now_ms)
     }
 
     /// What is left for a caller who cannot have a new value, however stale.
     pub(crate) fn spare(&self, key: &[u8], reader: Reader, now_ms: u64) -> Option<Hit<V>> {
-        lock(self.shard_of(key)).spare(key, reader, now_ms)
+        let (hash, shard) = self.hashed(key);
+        read(shard).spare(hash, key, reader, now_ms)
     }
 
     /// Whether anything is under this key, of use or not.
     pub(crate) fn holds(&self, key: &[u8]) -> bool {
-        lock(self.shard_of(key)).holds(key)
+        let (hash, shard) = self.hashed(key);
+        read(shard).holds(hash, key)
+    }
+
+    /// How often peers have asked for what is under this key, per second over about the last minute.
+    pub(crate) fn qps(&self, key: &[u8], now_ms: u64) -> Option<f64> {
+        let (hash, shard) = self.hashed(key);
+        read(shard).qps(hash, key, now_ms)
     }
 
     /// Takes an entry in, where and with what life `place` says under the lock, or not at all. An entry heavier than the
@@ -89,26 +143,24 @@ impl<V: Value> Cache<V> {
     #[must_use = "what left is to be dropped outside the locks"]
     pub(crate) fn insert(
         &self,
-        key: Key,
         weight: usize,
         entry: Entry<V>,
         place: impl FnOnce() -> Option<(Place, Life)>,
     ) -> Evicted<V> {
-        let home = self.position_of(key.as_bytes());
-        let mut out = Evicted::new();
+        let key = entry.stored.key();
+        let hash = self.hasher.hash_one(key);
+        let home = shard_of(hash, self.shards.len());
+        let mut out = Evicted::default();
         {
-            let mut shard = lock(&self.shards[home].0);
-            shard.replace(&key, &self.budget, &mut out);
+            let mut shard = write(&self.shards[home].0);
+            let before = shard.replace(hash, key, &self.budget, &mut out);
             let Some((place, life)) = place() else { return out };
             let entry = Entry { life, ..entry };
-            let weight = weight.saturating_add(end_bytes(&entry));
-            if !self.fits(weight) {
-                return out;
-            }
+            let Some(weight) = self.charge(weight.saturating_add(entry.end_bytes())) else { return out };
             if let Some(ends_ms) = life.ends_ms() {
                 self.next_end_ms.fetch_min(ends_ms, Release);
             }
-            shard.insert(key, weight, entry, place, &self.budget, &mut out);
+            shard.insert(hash, weight, entry, (place, before), &self.budget, &mut out);
         }
         self.make_room_elsewhere(home, &mut out);
         out
@@ -116,21 +168,23 @@ impl<V: Value> Cache<V> {
 
     #[must_use = "what left is to be dropped outside the locks"]
     pub(crate) fn remove(&self, key: &[u8]) -> Evicted<V> {
-        let mut out = Evicted::new();
-        lock(self.shard_of(key)).remove(key, &self.budget, &mut out);
+        let (hash, shard) = self.hashed(key);
+        let mut out = Evicted::default();
+        write(shard).remove(hash, key, &self.budget, &mut out);
         out
     }
 
     /// Whether what is under the key was set after a moment that is so long ago.
     pub(crate) fn was_set_within(&self, key: &[u8], age_ms: u64, now_ms: u64) -> bool {
-        lock(self.shard_of(key)).was_set_within(key, age_ms, now_ms)
+        let (hash, shard) = self.hashed(key);
+        read(shard).was_set_within(hash, key, age_ms, now_ms)
     }
 
     /// Removes all but what was set since a moment that is so long ago, shard by shard.
     pub(crate) fn clear_but(&self, age_ms: u64, now_ms: u64) {
         for shard in &self.shards {
-            let mut out = Evicted::new();
-            lock(&shard.0).clear_but(age_ms, now_ms, &self.budget, &mut out);
+            let mut out = Evicted::default();
+            write(&shard.0).clear_but(age_ms, now_ms, &self.budget, &mut out);
             drop(out);
         }
     }
@@ -138,9 +192,8 @@ impl<V: Value> Cache<V> {
     /// Removes everything, shard by shard.
     pub(crate) fn clear(&self) {
         for shard in &self.shards {
-            let mut out = Evicted::new();
-            lock(&shard.0).clear(&self.budget, &mut out);
-            drop(out);
+            let cleared = write(&shard.0).clear(&self.budget);
+            drop(cleared);
         }
     }
 
@@ -153,8 +206,8 @@ impl<V: Value> Cache<V> {
         self.next_end_ms.store(u64::MAX, Release);
         for shard in &self.shards {
             loop {
-                let mut out = Evicted::new();
-                let next = lock(&shard.0).sweep(now_ms, &self.budget, &mut out);
+                let mut out = Evicted::default();
+                let next = write(&shard.0).sweep(now_ms, &self.budget, &mut out);
                 drop(out);
                 between();
                 match next {
@@ -170,27 +223,32 @@ impl<V: Value> Cache<V> {
     /// Moves the entries of main that `owns` denies to hot with the life that `copied` gives them, or out.
     /// Shard by shard, so that gets go on meanwhile. What was fetched is never moved to main: it is not ours to vouch for,
     /// and ends soon.
-    pub(crate) fn rehome(&self, owns: impl Fn(&Key) -> bool, copied: impl Fn(Life) -> Option<Life>) {
+    pub(crate) fn rehome(&self, owns: impl Fn(&[u8]) -> bool, copied: impl Fn(Life) -> Option<Life>) {
         let copied = |life| {
             let life: Life = copied(life)?;
             self.next_end_ms.fetch_min(life.ends_ms().unwrap_or(u64::MAX), Release);
             Some(life)
         };
         for shard in &self.shards {
-            let mut out = Evicted::new();
-            lock(&shard.0).rehome(&owns, &copied, &self.budget, &mut out);
+            let mut out = Evicted::default();
+            write(&shard.0).rehome(&owns, &copied, &self.budget, &mut out);
             drop(out);
         }
     }
 
     /// Whether an entry of so many bytes can be held at all.
     pub(crate) fn fits(&self, weight: usize) -> bool {
-        weight <= self.budget.max_bytes
+        self.charge(weight).is_some()
     }
 
     /// The same for an entry that may have an end.
     pub(crate) fn fits_with_end(&self, weight: usize) -> bool {
-        self.fits(weight.saturating_add(shard::END_BYTES))
+        self.fits(weight.saturating_add(ends::END_BYTES))
+    }
+
+    /// What is charged for an entry of so many bytes, if it can be held: one of 4 GiB cannot.
+    fn charge(&self, weight: usize) -> Option<u32> {
+        u32::try_from(weight).ok().filter(|_| weight <= self.budget.max_bytes)
     }
 
     pub(crate) fn budget(&self) -> &Budget {
@@ -199,19 +257,23 @@ impl<V: Value> Cache<V> {
 
     /// What main and hot have counted and hold.
     pub(crate) fn stats(&self) -> (CacheStats, CacheStats) {
-        let mut sum = (CacheStats::default(), CacheStats::default());
+        let lookups = self.lookups.sums();
+        let (main_hits, hot_hits, misses) = (lookups[MAIN_HITS], lookups[HOT_HITS], lookups[MISSES]);
+        // Hot is looked up where main has nothing.
+        let mut main = CacheStats { gets: main_hits + hot_hits + misses, hits: main_hits, ..CacheStats::default() };
+        let mut hot = CacheStats { gets: hot_hits + misses, hits: hot_hits, ..CacheStats::default() };
         for shard in &self.shards {
-            let (main, hot) = lock(&shard.0).stats();
-            sum.0.add(main);
-            sum.1.add(hot);
+            let [of_main, of_hot] = read(&shard.0).stats();
+            main.add(of_main);
+            hot.add(of_hot);
         }
-        sum
+        (main, hot)
     }
 
     /// Has every entry looked at, under its shard's lock.
-    pub(crate) fn for_each(&self, mut look: impl FnMut(Place, &Key, &Entry<V>)) {
+    pub(crate) fn for_each(&self, now_ms: u64, mut look: impl FnMut(Place, &[u8], Found<V>)) {
         for shard in &self.shards {
-            lock(&shard.0).for_each(&mut look);
+            read(&shard.0).for_each(now_ms, &mut look);
         }
     }
 
@@ -223,19 +285,17 @@ impl<V: Value> Cache<V> {
             if self.budget.excess(0) == 0 {
                 return;
             }
-            lock(&self.shards[shard].0).make_room(0, &self.budget, out);
+            write(&self.shards[shard].0).make_room(0, &self.budget, out);
         }
     }
 
-    fn shard_of(&self, key: &[u8]) -> &Mutex<Shard<V>> {
-        &self.shards[self.position_of(key)].0
+    fn hashed(&self, key: &[u8]) -> (u64, &RwLock<Shard<V>>) {
+        let hash = self.hasher.hash_one(key);
+        (hash, self.shard(hash))
     }
 
-    fn position_of(&self, key: &[u8]) -> usize {
-        match self.shards.len() {
-            1 => 0,
-            shards => self.picker.hash_one(key) as usize % shards,
-        }
+    fn shard(&self, hash: u64) -> &RwLock<Shard<V>> {
+        &self.shards[shard_of(hash, self.shards.len())].0
     }
 }
 

@@ -232,10 +232,9 @@ impl<V: Value> Core<V> {
         self.clock.advance();
         let now_ms = self.clock.coarse_ms();
         let mut entries = Vec::new();
-        self.store.cache.for_each(|place, key, entry| {
-            let Found { value, age_ms, remaining_ms, .. } = entry.found(place.source(), now_ms);
+        self.store.cache.for_each(now_ms, |place, key, Found { value, age_ms, remaining_ms, .. }| {
             let (age, remaining) = (Duration::from_millis(age_ms), remaining_ms.map(Duration::from_millis));
-            entries.push(Cached { key: key.clone(), value, place: place.source(), age, remaining });
+            entries.push(Cached { key: Key::copy_from(key), value, place: place.source(), age, remaining });
         });
         entries
     }
@@ -288,7 +287,7 @@ impl<V: Value> Rehome for Core<V> {
         let view = self.members.view();
         let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.lives.refresh_ahead);
         let now_ms = self.clock.exact_ms();
-        self.store.cache.rehome(|key| view.owns(key.as_bytes()), |life| life.ending_within(hot_ttl, now_ms, share));
+        self.store.cache.rehome(|key| view.owns(key), |life| life.ending_within(hot_ttl, now_ms, share));
     }
 }
 

@@ -182,7 +182,7 @@ impl<V: Value> Fetch<V> {
             None => lives.of_fetched_nothing(remaining, now_ms),
         };
         let (value, weight) = match value {
-            None => (None, self.key.len() + Entry::<V>::overhead()),
+            None => (None, self.core.weight_of_not_found(&self.key)),
             Some(bytes) => {
                 let value = caught("the decoder", || V::decode(bytes)).map_err(PeerError::failed)?;
                 let value = value.map_err(PeerError::Failed)?;
@@ -212,8 +212,8 @@ impl<V: Value> Fetch<V> {
             let write = if found.source == Source::Stale { Write::Keep } else { Write::Nothing };
             return core.store.publish(pilot, key, Ok(found), write, || None);
         };
-        found.value = found.value.map(V::detach);
-        let entry = Entry { value: found.value.clone(), origin: Origin::Fetched, life };
+        let entry = Entry::new(&key, found.value.take(), Origin::Fetched, life);
+        found.value = entry.stored.value();
         let place = || core.place_of_fetched(digest, life);
         core.store.publish(pilot, key, Ok(found), Write::Entry(weight, entry), place);
     }

@@ -4,6 +4,7 @@ mod answer;
 mod backlog;
 mod backoff;
 mod batch;
+mod block;
 mod builder;
 mod cache;
 mod clock;

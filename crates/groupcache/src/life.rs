@@ -76,6 +76,10 @@ impl Life {
         }
     }
 
+    pub(crate) fn born_ms(&self) -> u64 {
+        self.born_ms
+    }
+
     pub(crate) fn age_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.born_ms)
     }

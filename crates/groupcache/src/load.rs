@@ -9,10 +9,10 @@ use tokio::{
 
 use crate::{
     Error, ErrorKind, Key, LoadError, Loaded, Source, Value,
-    cache::{Entry, Found, Look, Origin, Place},
+    cache::{Entry, Found, Look, Origin, Place, Stored},
     core::{Core, Departure, Trip},
     flight::{FlightKey, Landing, Pilot},
-    life::{Life, Lives},
+    life::Life,
     loader::{AnyLoader, DynLoader},
     panic::{caught, caught_loading},
     slots::{Slot, Turn},
@@ -41,6 +41,14 @@ pub(crate) fn still_wanted<V>(pilot: Pilot<V>, waited: bool, trip: Trip) -> Opti
         true if trip.look == Look::Renewed => Some(pilot),
         true => pilot.end_unless_awaited().err(),
     }
+}
+
+/// What is to be cached of a load.
+struct Kept<V> {
+    /// `None` if its loader wants none of it.
+    life: Option<Life>,
+    /// What it is charged, and what it is, if the cache can hold it.
+    entry: Option<(usize, Stored<V>)>,
 }
 
 impl<V: Value> Core<V> {
@@ -113,57 +121,60 @@ impl<V: Value> Core<V> {
     }
 
     pub(crate) fn land_loaded(&self, pilot: Pilot<V>, key: Key, loaded: Result<Loaded<V>, Error>) {
-        let weighed = loaded.and_then(|Loaded { value, ttl }| {
-            let weight = self.weigh(&key, &value)?;
-            let value = match self.store.cache.fits(weight) {
-                true => caught("the value", || value.detach())?,
-                false => value,
-            };
-            Ok((value, ttl, weight))
-        });
-        match weighed {
-            Ok((value, ttl, weight)) => {
+        let now_ms = self.clock.exact_ms();
+        match loaded.and_then(|loaded| self.keep_loaded(&key, loaded, now_ms)) {
+            Ok((value, kept)) => {
                 self.counters.local_loads.count();
-                self.publish_loaded(pilot, key, Some(value), weight, |lives, key, now| lives.of_loaded(key, ttl, now));
+                self.publish_loaded(pilot, key, Some(value), kept, now_ms);
             }
             Err(error) => {
                 self.counters.local_load_errors.count();
                 match error.kind() {
                     ErrorKind::NotFound => {
-                        let weight = key.len() + Entry::<V>::overhead();
-                        self.publish_loaded(pilot, key, None, weight, |lives, key, now| lives.of_not_found(key, now));
+                        let kept = self.keep_not_found(&key, now_ms);
+                        self.publish_loaded(pilot, key, None, kept, now_ms);
                     }
                     kind => {
                         let back_off = matches!(kind, ErrorKind::LoadFailed | ErrorKind::LoadTimedOut);
-                        self.store.fail(pilot, &key, error, back_off, self.clock.exact_ms());
+                        self.store.fail(pilot, &key, error, back_off, now_ms);
                     }
                 }
             }
         }
     }
 
-    fn publish_loaded(
-        &self,
-        pilot: Pilot<V>,
-        key: Key,
-        value: Option<V>,
-        weight: usize,
-        life: impl FnOnce(&Lives, &Key, u64) -> Option<Life>,
-    ) {
-        let now_ms = self.clock.exact_ms();
-        let life = life(&self.settings.lives, &key, now_ms);
+    /// The value, and what is to be cached of it.
+    fn keep_loaded(&self, key: &Key, Loaded { value, ttl }: Loaded<V>, now_ms: u64) -> Result<(V, Kept<V>), Error> {
+        let weight = self.weigh(key, &value)?;
+        let life = self.settings.lives.of_loaded(key, ttl, now_ms);
+        if life.is_none() || !self.store.cache.fits(weight) {
+            return Ok((value, Kept { life, entry: None }));
+        }
+        let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
+        let value = stored.value().expect("it was stored a line before");
+        Ok((value, Kept { life, entry: Some((weight, stored)) }))
+    }
+
+    fn keep_not_found(&self, key: &Key, now_ms: u64) -> Kept<V> {
+        let life = self.settings.lives.of_not_found(key, now_ms);
+        let weight = self.weight_of_not_found(key);
+        Kept { life, entry: Some((weight, Stored::new(key.as_bytes(), None))).filter(|_| life.is_some()) }
+    }
+
+    fn publish_loaded(&self, pilot: Pilot<V>, key: Key, value: Option<V>, kept: Kept<V>, now_ms: u64) {
+        let Kept { life, entry } = kept;
         // What its loader does not want cached is told so to peers: it remains fresh for no time at all.
         let remaining_ms = life.map_or(Some(0), |life| life.remaining_ms(now_ms));
-        let outcome = match (&value, life) {
+        let outcome = match (value, life) {
             (None, None) => Err(Error::new(ErrorKind::NotFound)),
-            _ => Ok(Found { value: value.clone(), source: Source::Origin, age_ms: 0, remaining_ms }),
+            (value, _) => Ok(Found { value, source: Source::Origin, age_ms: 0, remaining_ms }),
         };
-        let place = |life| self.place_of_loaded(&key, life, now_ms);
-        match life {
-            None => self.store.publish(pilot, key.clone(), outcome, Write::Nothing, || None),
-            Some(life) => {
-                let entry = Entry { value, origin: Origin::Loaded, life };
-                self.store.publish(pilot, key.clone(), outcome, Write::Entry(weight, entry), || place(life));
+        match life.zip(entry) {
+            None => self.store.publish(pilot, key, outcome, Write::Nothing, || None),
+            Some((life, (weight, stored))) => {
+                let entry = Entry { stored, origin: Origin::Loaded, life };
+                let place = || self.place_of_loaded(&key, life, now_ms);
+                self.store.publish(pilot, key.clone(), outcome, Write::Entry(weight, entry), place);
             }
         }
     }
@@ -190,6 +201,10 @@ impl<V: Value> Core<V> {
                 ),
             ));
         }
-        Ok(weight.saturating_add(key.len()).saturating_add(Entry::<V>::overhead()))
+        Ok(weight.saturating_add(key.len()).saturating_add(Entry::overhead(key, Some(value))))
+    }
+
+    pub(crate) fn weight_of_not_found(&self, key: &Key) -> usize {
+        key.len().saturating_add(Entry::<V>::overhead(key, None))
     }
 }

@@ -131,7 +131,7 @@ impl Default for Shelf {
 }
 
 fn entry(number: u32) -> Entry<Number> {
-    Entry { value: Some(Number(number)), origin: Origin::Loaded, life: Life::endless(NOW_MS) }
+    Entry::new(&key(), Some(Number(number)), Origin::Loaded, Life::endless(NOW_MS))
 }
 
 impl Value for Number {

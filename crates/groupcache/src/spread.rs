@@ -16,7 +16,7 @@ use crate::{
     Ack, Bytes, Change, Error, ErrorKind, Key, Loaded, Missed, PeerError, PeerUpdate, SetValue, Stamp, UpdateError,
     Value, View,
     backlog::Removal,
-    cache::{Entry, Origin},
+    cache::{Entry, Origin, Stored},
     core::Core,
     members::{Owner, Remote},
     panic::caught,
@@ -31,7 +31,7 @@ const ROUNDING: Duration = Duration::from_millis(2);
 /// A value for one key, with what its members have to know.
 struct NewValue<V> {
     key: Key,
-    value: V,
+    stored: Stored<V>,
     encoded: Bytes,
     ttl: Option<Duration>,
     weight: usize,
@@ -91,8 +91,8 @@ impl<V: Value> Core<V> {
         }
         let encoded = caught("the encoder", || value.encode())?;
         let encoded = encoded.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
-        let value = caught("the value", || value.detach())?;
-        let new = NewValue { key: key.clone(), value, encoded, ttl, weight };
+        let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
+        let new = NewValue { key: key.clone(), stored, encoded, ttl, weight };
         self.spread(Removal::Keys([key].into()), Some(new)).await
     }
 
@@ -199,7 +199,7 @@ impl<V: Value> Core<V> {
     /// The value goes to its owner.
     async fn give_to_owner(&self, new: &NewValue<V>, view: &View, members: &mut [Told]) -> Result<Holder, Error> {
         let Owner::Remote(owner) = view.owner(new.key.as_bytes()) else {
-            self.hold(&new.key, new.value.clone(), new.ttl, new.weight);
+            self.hold(&new.key, new.stored.clone(), new.ttl, new.weight);
             return Ok(Holder::Us);
         };
         let missed = names_of_missed(members);
@@ -269,19 +269,19 @@ impl<V: Value> Core<V> {
             self.forget(&Removal::Keys([key].into()));
             return Ok(());
         }
-        let value = caught("the value", || value.detach())?;
-        self.hold(&key, value, ttl, weight);
+        let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
+        self.hold(&key, stored, ttl, weight);
         Ok(())
     }
 
-    fn hold(&self, key: &Key, value: V, ttl: Option<Duration>, weight: usize) {
+    fn hold(&self, key: &Key, stored: Stored<V>, ttl: Option<Duration>, weight: usize) {
         self.counters.updates.count();
         self.members.note_change();
         let now_ms = self.clock.exact_ms();
         match self.settings.lives.of_loaded(key, ttl, now_ms) {
             None => self.store.remove(key),
             Some(life) => {
-                let entry = Entry { value: Some(value), origin: Origin::Set, life };
+                let entry = Entry { stored, origin: Origin::Set, life };
                 self.store.set(key, weight, entry, || self.place_of_loaded(key, life, now_ms));
             }
         }

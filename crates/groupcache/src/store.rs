@@ -5,9 +5,9 @@
 //! maps the key to that very flight, and remove and set detach it. So a removed key never comes back. The model check in
 //! `tests/loom.rs` runs this file.
 
-#[cfg(peercache_loom)]
-use ahash::RandomState;
 use peercache_singleflight::{Detached, Join};
+#[cfg(peercache_loom)]
+use {crate::cache::Shape, ahash::RandomState, peercache_lru::Policy};
 
 use crate::{
     Error, Key, Value,
@@ -56,7 +56,10 @@ impl<V: Value> Store<V> {
         let hasher = || RandomState::with_seeds(1, 2, 3, 4);
         let second = std::time::Duration::from_secs(1);
         Store {
-            cache: Cache::with_hasher(max_bytes, 1, hasher),
+            cache: Cache::with_hasher(
+                Shape { max_bytes, shards: 1, policy: Policy::default(), hot_share: 0.125 },
+                hasher(),
+            ),
             flights: Table::with_shards(1, hasher()),
             backoff: Backoff::new(second, second, second, max_bytes, hasher()),
         }
@@ -91,7 +94,7 @@ impl<V: Value> Store<V> {
         write: Write<V>,
         place: impl FnOnce() -> Option<(Place, Life)>,
     ) {
-        let mut left = (None, Evicted::new());
+        let mut left = (None, Evicted::default());
         let mut brought = Some((outcome, write));
         pilot.finish_with(|still_mapped| {
             // What is not wanted any more is dropped outside the lock.
@@ -101,9 +104,9 @@ impl<V: Value> Store<V> {
             let (outcome, write) = brought.take().expect("it is taken here only");
             self.backoff.forget(&key, self.cache.budget());
             left.1 = match write {
-                Write::Entry(weight, entry) => self.cache.insert(key.clone(), weight, entry, place),
+                Write::Entry(weight, entry) => self.cache.insert(weight, entry, place),
                 Write::Nothing => self.cache.remove(key.as_bytes()),
-                Write::Keep => Evicted::new(),
+                Write::Keep => Evicted::default(),
             };
             left.0 = Some(key);
             Landing::Done(outcome)
@@ -151,7 +154,7 @@ impl<V: Value> Store<V> {
         let mut shard = self.flights.lock(&load);
         let detached = [shard.detach(&load), shard.detach(&fetch)];
         let removed = match self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
-            true => Evicted::new(),
+            true => Evicted::default(),
             false => self.cache.remove(key.as_bytes()),
         };
         drop(shard);
@@ -172,7 +175,7 @@ impl<V: Value> Store<V> {
         let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
         let mut shard = self.flights.lock(&load);
         let detached = [shard.detach(&load), shard.detach(&fetch)];
-        let replaced = self.cache.insert(key.clone(), weight, entry, place);
+        let replaced = self.cache.insert(weight, entry, place);
         self.backoff.forget(key, self.cache.budget());
         drop(shard);
         drop(replaced);

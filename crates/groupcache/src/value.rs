@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::BoxError;
+use crate::{BoxError, block};
 
 /// What a group can hold: something cheap to clone that can cross the network.
 ///
@@ -52,6 +52,34 @@ pub trait Value: Clone + Send + Sync + Sized + 'static {
     fn detach(self) -> Self {
         self
     }
+
+    /// A value that is bytes, with its key before it in one block of memory. No part of the interface: [`Bytes`] alone has it.
+    #[doc(hidden)]
+    fn join(key: &[u8], value: &Self) -> Option<Self> {
+        let _ = (key, value);
+        None
+    }
+
+    /// The key of what [`join`](Value::join) made.
+    #[doc(hidden)]
+    fn head(&self, key_bytes: usize) -> &[u8] {
+        let _ = key_bytes;
+        &[]
+    }
+
+    /// The value of what [`join`](Value::join) made.
+    #[doc(hidden)]
+    fn tail(&self, key_bytes: usize) -> Self {
+        let _ = key_bytes;
+        self.clone()
+    }
+
+    /// What [`join`](Value::join) would lose, in bytes.
+    #[doc(hidden)]
+    fn joined_loss_bytes(&self, key: &[u8]) -> Option<usize> {
+        let _ = key;
+        None
+    }
 }
 
 impl Value for Bytes {
@@ -68,10 +96,23 @@ impl Value for Bytes {
     }
 
     fn detach(self) -> Self {
-        let own = Bytes::copy_from_slice(&self);
-        // The first clone of a fresh `Bytes` allocates its share count: done here, and no hit ever allocates.
-        drop(own.clone());
-        own
+        block::of(&[], &self)
+    }
+
+    fn join(key: &[u8], value: &Self) -> Option<Self> {
+        Some(block::of(key, value))
+    }
+
+    fn head(&self, key_bytes: usize) -> &[u8] {
+        &self[..key_bytes]
+    }
+
+    fn tail(&self, key_bytes: usize) -> Self {
+        self.slice(key_bytes..)
+    }
+
+    fn joined_loss_bytes(&self, key: &[u8]) -> Option<usize> {
+        Some(block::loss(key.len(), self.len()))
     }
 }
 

@@ -9,7 +9,8 @@ use std::{
 };
 
 use crate::{
-    ByHeapBytes, Cache, Removal, ShardedCache, Weigher, entry::Listener, entry_overhead, shards::Shards, store::Store,
+    ByHeapBytes, Cache, Policy, Removal, ShardedCache, Weigher, entry::Listener, entry_overhead,
+    sharded_entry_overhead, shards::Shards, store::Store,
 };
 
 /// Makes a [`Cache`] or a [`ShardedCache`].
@@ -27,10 +28,11 @@ use crate::{
 pub struct Builder<K, V, S = RandomState, W = ByHeapBytes> {
     max_bytes: usize,
     weigher: W,
-    entry_overhead: usize,
+    entry_overhead: Option<usize>,
     hasher: S,
     listener: Option<Listener<K, V>>,
     shards: Shards,
+    policy: Policy,
     types: PhantomData<fn(K, V)>,
 }
 
@@ -40,7 +42,8 @@ impl<K, V> Builder<K, V> {
         Self {
             max_bytes,
             weigher: ByHeapBytes,
-            entry_overhead: entry_overhead::<K, V>(),
+            entry_overhead: None,
+            policy: Policy::default(),
             hasher: RandomState::new(),
             listener: None,
             shards: Shards::default(),
@@ -56,22 +59,29 @@ impl<K, V, S, W> Builder<K, V, S, W> {
     where
         F: Fn(&K, &V) -> usize + Send + Sync + 'static,
     {
-        let Self { max_bytes, weigher: _, entry_overhead, hasher, listener, shards, types } = self;
-        Builder { max_bytes, weigher, entry_overhead, hasher, listener, shards, types }
+        let Self { max_bytes, weigher: _, entry_overhead, hasher, listener, shards, policy, types } = self;
+        Builder { max_bytes, weigher, entry_overhead, hasher, listener, shards, policy, types }
     }
 
     /// What is added to the weight of every entry, in bytes. With 0 and a weigher that always says 1, `max_bytes` counts entries.
-    /// Defaults to [`entry_overhead`].
+    /// Defaults to [`entry_overhead`], in a [`ShardedCache`] to [`sharded_entry_overhead`].
     pub fn entry_overhead(mut self, bytes: usize) -> Self {
-        self.entry_overhead = bytes;
+        self.entry_overhead = Some(bytes);
+        self
+    }
+
+    /// Who leaves a [`ShardedCache`] first; a [`Cache`] is exact LRU. Read by [`build_sharded`](Self::build_sharded) alone. Defaults to
+    /// [`Policy::Adaptive`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
     /// How keys are hashed. Take one with random seeds where strangers choose the keys.
     /// Defaults to [`RandomState`].
     pub fn hasher<T: BuildHasher + Clone>(self, hasher: T) -> Builder<K, V, T, W> {
-        let Self { max_bytes, weigher, entry_overhead, hasher: _, listener, shards, types } = self;
-        Builder { max_bytes, weigher, entry_overhead, hasher, listener, shards, types }
+        let Self { max_bytes, weigher, entry_overhead, hasher: _, listener, shards, policy, types } = self;
+        Builder { max_bytes, weigher, entry_overhead, hasher, listener, shards, policy, types }
     }
 
     /// Hears of every entry that leaves and why, after it left and before it is dropped. In a [`ShardedCache`] it is called outside of all
@@ -106,7 +116,8 @@ where
     #[must_use]
     pub fn build(self) -> Cache<K, V, S> {
         let store = Store::new(self.max_bytes, self.hasher);
-        Cache::from_parts(store, Box::new(self.weigher), self.entry_overhead, self.listener)
+        let entry_overhead = self.entry_overhead.unwrap_or(entry_overhead::<K, V>());
+        Cache::from_parts(store, Box::new(self.weigher), entry_overhead, self.listener)
     }
 
     /// A cache for many threads.
@@ -116,9 +127,10 @@ where
         ShardedCache::from_parts(
             self.max_bytes,
             shards,
+            self.policy,
             self.hasher,
             Box::new(self.weigher),
-            self.entry_overhead,
+            self.entry_overhead.unwrap_or(sharded_entry_overhead::<K, V>()),
             self.listener,
         )
     }

@@ -1,25 +1,27 @@
-//! The LRU of many threads: one [`Store`] per shard, each behind its own lock.
+//! The cache of many threads: one [`Segment`] per shard, each behind its own lock.
 
 use std::{
     borrow::Borrow,
     collections::hash_map::RandomState,
     fmt,
     hash::{BuildHasher, Hash},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use crate::{
-    Builder, ByHeapBytes, Entry, HeapBytes, Removal, Stats, TooHeavy, Weigher,
+    Builder, ByHeapBytes, Entry, HeapBytes, Lane, Policy, Removal, Resident, Segment, Standing, Stats, Tally, TooHeavy,
+    Weigher,
     entry::Listener,
     shards::{shard_of, share},
-    store::Store,
+    store::{Change, Evicted},
 };
 
-/// A least-recently-used cache of at most `max_bytes`, for many threads.
+/// A cache of at most `max_bytes`, for many threads, which keeps what is used again: see [`Policy`].
 ///
-/// Keys are spread over shards, each an exact LRU with its own lock and an equal part of the budget; so the order of use is exact within a
-/// shard and approximate over all, and **an entry must fit its shard**: [`max_entry_bytes`](Self::max_entry_bytes). How many
-/// shards there are follows from the budget by [`shard_count`](crate::shard_count), one below 8 MiB, or is the builder's to say.
+/// Keys are spread over shards, each with its own lock, its own order of use and an equal part of the budget; so **an entry must fit its
+/// shard**: [`max_entry_bytes`](Self::max_entry_bytes). How many shards there are follows from the budget by
+/// [`shard_count`](crate::shard_count), one below 8 MiB, or is the builder's to say. Readers share a shard's lock; they wait for those who
+/// insert or remove in it, and under [`Policy::Lru`] for each other.
 ///
 /// Values are cloned out, so make that cheap: `Arc<T>`, `Bytes`. Weigher and listener are called outside of the locks and may use the
 /// cache; what the listener hears of operations that ran at the same time may come in another order than they happened. If
@@ -37,21 +39,42 @@ use crate::{
 /// ```
 pub struct ShardedCache<K, V, S = RandomState> {
     /// A power of two of them.
-    shards: Box<[Shard<K, V, S>]>,
+    shards: Box<[Shard<K, V>]>,
+    /// One for the choice of the shard and for the index in it: see [`shard_of`].
     hasher: S,
+    policy: Policy,
     weigher: Box<dyn Weigher<K, V> + Send + Sync>,
     /// Added to what the weigher says.
     entry_overhead: usize,
     listener: Option<Listener<K, V>>,
+    lookups: Tally<2>,
 }
+
+const HITS: usize = 0;
+const MISSES: usize = 1;
 
 /// Two cache lines, which is what processors fetch together, so that threads in neighbouring shards do not disturb each other.
 #[repr(align(128))]
-struct Shard<K, V, S>(Mutex<Guarded<K, V, S>>);
+struct Shard<K, V>(RwLock<Guarded<K, V>>);
 
-struct Guarded<K, V, S> {
-    store: Store<K, V, S>,
+struct Guarded<K, V> {
+    segment: Segment<Pair<K, V>>,
+    max_bytes: usize,
+    /// All but the lookups.
     stats: Stats,
+}
+
+struct Pair<K, V> {
+    key: K,
+    value: V,
+    standing: Standing,
+}
+
+/// What the cache spends on an entry of these types, in bytes, beside what key and value hold on the heap: slot, index, history, and the
+/// loss in the blocks of types that own some, as [`entry_overhead`](crate::entry_overhead) counts it.
+#[must_use]
+pub const fn sharded_entry_overhead<K, V>() -> usize {
+    Segment::<Pair<K, V>>::overhead() + crate::weight::block_loss::<K>() + crate::weight::block_loss::<V>()
 }
 
 impl<K: Hash + Eq, V> ShardedCache<K, V> {
@@ -72,23 +95,27 @@ impl<K: Hash + Eq, V> ShardedCache<K, V> {
     }
 }
 
-impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
+impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
+    #[expect(clippy::too_many_arguments, reason = "the builder's own call, each a field")]
     pub(crate) fn from_parts(
         max_bytes: usize,
         shards: usize,
+        policy: Policy,
         hasher: S,
         weigher: Box<dyn Weigher<K, V> + Send + Sync>,
         entry_overhead: usize,
         listener: Option<Listener<K, V>>,
     ) -> Self {
         let shard = |index| {
-            let store = Store::new(share(max_bytes, shards, index), hasher.clone());
-            Shard(Mutex::new(Guarded { store, stats: Stats::default() }))
+            let segment = Segment::new(policy, 0.0);
+            let max_bytes = share(max_bytes, shards, index);
+            Shard(RwLock::new(Guarded { segment, max_bytes, stats: Stats::default() }))
         };
-        Self { shards: (0..shards).map(shard).collect(), hasher, weigher, entry_overhead, listener }
+        let shards = (0..shards).map(shard).collect();
+        Self { shards, hasher, policy, weigher, entry_overhead, listener, lookups: Tally::default() }
     }
 
-    /// The value of `key`, which becomes its shard's most recently used. Counted as a hit or a miss.
+    /// The value of `key`, which counts as used. Counted as a hit or a miss.
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -105,37 +132,42 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let mut guarded = self.shard(key).lock();
-        let Guarded { store, stats } = &mut *guarded;
-        let found = store.get(key);
-        match found {
-            Some(_) => stats.hits += 1,
-            None => stats.misses += 1,
-        }
-        found.map(read)
+        let hash = self.hasher.hash_one(key);
+        let shard = self.shard(hash);
+        let found = match self.policy {
+            Policy::Lru => shard.write().used(hash, key).map(read),
+            _ => shard.read().find(hash, key).map(|pair| {
+                pair.standing.count_use();
+                read(&pair.value)
+            }),
+        };
+        self.lookups.count(if found.is_some() { HITS } else { MISSES });
+        found
     }
 
-    /// The value of `key`, its place in the order unchanged. Not counted.
+    /// The value of `key`, its use not counted.
     pub fn peek<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        self.shard(key).lock().store.peek(key).cloned()
+        let hash = self.hasher.hash_one(key);
+        self.shard(hash).read().find(hash, key).map(|pair| pair.value.clone())
     }
 
-    /// Whether `key` is in the cache; its place in the order is unchanged. Not counted.
+    /// Whether `key` is in the cache; its use is not counted.
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.shard(key).lock().store.peek(key).is_some()
+        let hash = self.hasher.hash_one(key);
+        self.shard(hash).read().find(hash, key).is_some()
     }
 
-    /// Takes an entry in as its shard's most recently used, evicting that shard's least recent until it fits. Returns the value that it
-    /// replaced, if any.
+    /// Takes an entry in, evicting others of its shard until it fits. Returns the value that it replaced, if any; the entry's standing with
+    /// the policy is then what it was.
     ///
     /// # Errors
     /// [`TooHeavy`], with key and value handed back, if the entry alone exceeds the shard's budget. Nothing is evicted for it; what was under its
@@ -150,15 +182,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     /// # Errors
     /// [`TooHeavy`], as [`insert`](Self::insert).
     pub fn insert_weighed(&self, key: K, value: V, weight: usize) -> Result<Option<V>, TooHeavy<K, V>> {
-        let change = {
-            let mut guarded = self.shard(&key).lock();
-            let Guarded { store, stats } = &mut *guarded;
-            let change = store.insert(key, value, weight);
-            stats.insertions += u64::from(change.refused.is_none());
-            stats.refusals += u64::from(change.refused.is_some());
-            stats.evictions += change.evicted.len() as u64;
-            change
-        };
+        let hash = self.hasher.hash_one(&key);
+        let change = self.shard(hash).write().insert(hash, key, value, weight, &self.hasher);
         if let Some(replaced) = &change.replaced {
             self.tell(replaced, Removal::Replaced);
         }
@@ -188,21 +213,22 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let entry = self.shard(key).lock().store.remove(key)?;
+        let hash = self.hasher.hash_one(key);
+        let entry = self.shard(hash).write().remove(hash, key, &self.hasher)?;
         self.tell(&entry, Removal::Removed);
         Some(entry)
     }
 
-    /// Empties the cache, shard by shard, and gives the indexes' memory back. What others insert meanwhile may stay. The listener hears of every
-    /// entry ([`Removal::Cleared`]).
+    /// Empties the cache, shard by shard, and gives its memory back. What others insert meanwhile may stay. The listener hears of every
+    /// entry ([`Removal::Cleared`]), the first to leave first.
     pub fn clear(&self) {
         for shard in &self.shards {
             // Taken out under the lock, which is quick; told and dropped outside of it.
-            let mut cleared = shard.lock().store.take();
+            let mut cleared = shard.write().segment.take();
             if self.listener.is_none() {
                 continue;
             }
-            while let Some(entry) = cleared.pop_lru() {
+            while let Some(entry) = pop(&mut cleared, &self.hasher) {
                 self.tell(&entry, Removal::Cleared);
             }
         }
@@ -212,10 +238,9 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     pub fn resize(&self, max_bytes: usize) {
         for (index, shard) in self.shards.iter().enumerate() {
             let evicted = {
-                let mut guarded = shard.lock();
-                let evicted = guarded.store.resize(share(max_bytes, self.shards.len(), index));
-                guarded.stats.evictions += evicted.len() as u64;
-                evicted
+                let mut guarded = shard.write();
+                guarded.max_bytes = share(max_bytes, self.shards.len(), index);
+                guarded.make_room(0, &self.hasher)
             };
             for entry in evicted.iter() {
                 self.tell(entry, Removal::Size);
@@ -223,18 +248,18 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
         }
     }
 
-    /// Shows every entry to `visit`, shard by shard, each from its most to its least recently used; the order is unchanged. A shard is
-    /// locked while it is shown, so using the cache in `visit` deadlocks.
+    /// Shows every entry to `visit`, shard by shard, those who leave first last. A shard is locked while it is shown, so changing the cache
+    /// in `visit` deadlocks.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
         for shard in &self.shards {
-            shard.lock().store.iter().for_each(|(key, slot)| visit(key, &slot.value));
+            shard.read().segment.iter().for_each(|(_, pair)| visit(&pair.key, &pair.value));
         }
     }
 
     /// The number of entries, each shard's at a slightly different moment.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().store.len()).sum()
+        self.shards.iter().map(|shard| shard.read().segment.len()).sum()
     }
 
     /// Whether there is no entry.
@@ -246,19 +271,19 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     /// What all entries are charged together, in bytes. Never more than [`max_bytes`](Self::max_bytes).
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().store.bytes()).sum()
+        self.shards.iter().map(|shard| shard.read().bytes()).sum()
     }
 
     /// The budget, in bytes: the sum of the shards', which is exactly what was asked for.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().store.max_bytes()).sum()
+        self.shards.iter().map(|shard| shard.read().max_bytes).sum()
     }
 
-    /// The heaviest entry that fits whatever its key, in bytes with overhead: the smallest shard's budget.
+    /// The heaviest entry that fits whatever its key, in bytes with overhead: the smallest shard's budget, and less than 4 GiB.
     #[must_use]
     pub fn max_entry_bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().store.max_bytes()).min().unwrap_or(0)
+        self.shards.iter().map(|shard| shard.read().max_entry_bytes()).min().unwrap_or(0)
     }
 
     /// The number of shards.
@@ -270,21 +295,16 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     /// Hits, misses and the like since the cache was made.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut sum = Stats::default();
+        let [hits, misses] = self.lookups.sums();
+        let mut sum = Stats { hits, misses, ..Stats::default() };
         for shard in &self.shards {
-            sum += shard.lock().stats;
+            sum += shard.read().stats;
         }
         sum
     }
 
-    fn shard<Q>(&self, key: &Q) -> &Shard<K, V, S>
-    where
-        Q: Hash + ?Sized,
-    {
-        match &*self.shards {
-            [only] => only,
-            shards => &shards[shard_of(self.hasher.hash_one(key), shards.len())],
-        }
+    fn shard(&self, hash: u64) -> &Shard<K, V> {
+        &self.shards[shard_of(hash, self.shards.len())]
     }
 
     fn tell(&self, entry: &Entry<K, V>, why: Removal) {
@@ -294,14 +314,126 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> ShardedCache<K, V, S> {
     }
 }
 
-impl<K, V, S> Shard<K, V, S> {
-    /// A poisoned lock is taken as it is: a store is whole whenever code of a user can panic.
-    fn lock(&self) -> MutexGuard<'_, Guarded<K, V, S>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// A poisoned lock is taken as it is: a shard is whole whenever code of a user can panic.
+impl<K, V> Shard<K, V> {
+    fn read(&self) -> RwLockReadGuard<'_, Guarded<K, V>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Guarded<K, V>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Hash + Eq, V, S: BuildHasher + Clone> fmt::Debug for ShardedCache<K, V, S> {
+impl<K: Hash + Eq, V> Guarded<K, V> {
+    #[inline]
+    fn find<Q>(&self, hash: u64, key: &Q) -> Option<&Pair<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.segment.get(hash, |pair| pair.key.borrow() == key)
+    }
+
+    /// Finds it, and makes it the most recently used.
+    fn used<Q>(&mut self, hash: u64, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let slot = self.segment.find(hash, |pair| pair.key.borrow() == key)?;
+        self.segment.touch(slot);
+        Some(&self.segment.entry(slot).value)
+    }
+
+    fn insert(&mut self, hash: u64, key: K, value: V, weight: usize, hasher: &impl BuildHasher) -> Change<K, V> {
+        let found = self.segment.find(hash, |pair| pair.key == key);
+        let before = found.map(|slot| take(&mut self.segment, slot, hasher));
+        let max_bytes = self.max_entry_bytes();
+        let Some(charged) = u32::try_from(weight).ok().filter(|_| weight <= max_bytes) else {
+            self.stats.refusals += 1;
+            let refused = TooHeavy { key, value, weight, max_bytes };
+            return Change {
+                replaced: before.map(|(replaced, _)| replaced),
+                refused: Some(refused),
+                evicted: Evicted::none(),
+            };
+        };
+        self.stats.insertions += 1;
+        let evicted = self.make_room(weight, hasher);
+        let hash_of = |pair: &Pair<K, V>| hasher.hash_one(&pair.key);
+        let replaced = match before {
+            None => {
+                let pair = Pair { key, value, standing: Standing::new() };
+                self.segment.insert(hash, pair, charged, Lane::Own, hash_of);
+                None
+            }
+            // The key that was there stays, as in a map.
+            Some((mut replaced, standing)) => {
+                let key = std::mem::replace(&mut replaced.key, key);
+                self.segment.insert_again(hash, Pair { key, value, standing }, charged, hash_of);
+                Some(replaced)
+            }
+        };
+        Change { replaced, refused: None, evicted }
+    }
+
+    fn remove<Q>(&mut self, hash: u64, key: &Q, hasher: &impl BuildHasher) -> Option<Entry<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let slot = self.segment.find(hash, |pair| pair.key.borrow() == key)?;
+        Some(take(&mut self.segment, slot, hasher).0)
+    }
+
+    /// Evicts until `weight` more bytes fit.
+    fn make_room(&mut self, weight: usize, hasher: &impl BuildHasher) -> Evicted<K, V> {
+        let mut evicted = Evicted::none();
+        while self.bytes().saturating_add(weight) > self.max_bytes {
+            let Some(entry) = pop(&mut self.segment, hasher) else { break };
+            evicted.push(entry);
+        }
+        self.stats.evictions += evicted.len() as u64;
+        evicted
+    }
+
+    fn bytes(&self) -> usize {
+        self.segment.held(Lane::Own).bytes
+    }
+
+    fn max_entry_bytes(&self) -> usize {
+        self.max_bytes.min(u32::MAX as usize)
+    }
+}
+
+fn take<K: Hash + Eq, V>(
+    segment: &mut Segment<Pair<K, V>>,
+    slot: u32,
+    hasher: &impl BuildHasher,
+) -> (Entry<K, V>, Standing) {
+    let weight = segment.weight(slot);
+    let Pair { key, value, standing } = segment.remove(slot, |pair| hasher.hash_one(&pair.key), |_, _| ());
+    (Entry { key, value, weight }, standing)
+}
+
+/// Takes out who should leave next.
+fn pop<K: Hash + Eq, V>(segment: &mut Segment<Pair<K, V>>, hasher: &impl BuildHasher) -> Option<Entry<K, V>> {
+    let slot = segment.victim(|pair| hasher.hash_one(&pair.key))?;
+    Some(take(segment, slot, hasher).0)
+}
+
+impl<K, V> Resident for Pair<K, V> {
+    fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    fn standing_mut(&mut self) -> &mut Standing {
+        &mut self.standing
+    }
+}
+
+impl<K: Hash + Eq, V, S: BuildHasher> fmt::Debug for ShardedCache<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShardedCache")
             .field("shards", &self.shards())

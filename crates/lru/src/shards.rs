@@ -53,12 +53,18 @@ pub(crate) fn share(max_bytes: usize, shards: usize, index: usize) -> usize {
     max_bytes / shards + usize::from(index < max_bytes % shards)
 }
 
-/// The shard of a hash, among two or more. The map inside takes its bucket from the lowest bits of the same hash and its tag from the highest seven, so neither may
+/// The shard of a hash, among a power of two. The map inside takes its bucket from the lowest bits of the same hash and its tag from the highest seven, so neither may
 /// choose the shard: they would be alike in all keys of a shard and leave most buckets empty. The product's high bits depend on
 /// all bits of the hash (Fibonacci hashing: Knuth, The Art of Computer Programming, volume 3, section 6.4).
-pub(crate) fn shard_of(hash: u64, shards: usize) -> usize {
+///
+/// # Panics
+/// If there are no shards.
+#[inline]
+#[must_use]
+pub fn shard_of(hash: u64, shards: usize) -> usize {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    (hash.wrapping_mul(GOLDEN) >> (u64::BITS - shards.ilog2())) as usize
+    // Half as far and once more, because a shift by all 64 bits, for one shard, is none.
+    (hash.wrapping_mul(GOLDEN) >> 1 >> (u64::BITS - 1 - shards.ilog2())) as usize
 }
 
 #[cfg(test)]

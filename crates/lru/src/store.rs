@@ -160,7 +160,7 @@ impl<K, V> Evicted<K, V> {
         usize::from(self.first.is_some()) + self.rest.len()
     }
 
-    fn push(&mut self, entry: Entry<K, V>) {
+    pub(crate) fn push(&mut self, entry: Entry<K, V>) {
         match self.first {
             None => self.first = Some(entry),
             Some(_) => self.rest.push(entry),

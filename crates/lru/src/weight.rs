@@ -55,9 +55,12 @@ impl<K: HeapBytes, V: HeapBytes> Weigher<K, V> for ByHeapBytes {
 #[must_use]
 pub const fn entry_overhead<K, V>() -> usize {
     let node = (size_of::<(K, V, usize)>() + 2 * size_of::<usize>() + BLOCK_HEADER).next_multiple_of(BLOCK_STEP);
-    let key_block = if needs_drop::<K>() { BLOCK_LOSS } else { 0 };
-    let value_block = if needs_drop::<V>() { BLOCK_LOSS } else { 0 };
-    node + INDEX + key_block + value_block
+    node + INDEX + block_loss::<K>() + block_loss::<V>()
+}
+
+/// What is lost in the block on the heap of a type that owns one.
+pub(crate) const fn block_loss<T>() -> usize {
+    if needs_drop::<T>() { BLOCK_LOSS } else { 0 }
 }
 
 /// A table bucket has 9 bytes and a filled table is 7/16 to 7/8 full: 10 to 21 bytes an entry. But where entries come and go it fills up

@@ -1,17 +1,30 @@
 //! What the cache holds, and what it gives.
 
+use peercache_lru::{Resident, Segment, Standing};
+
+use super::{ends::END_BYTES, rate::Rate, stored::Stored};
 use crate::{
-    Key, Source,
+    Key, Source, Value,
     life::{Life, Stage},
 };
 
-/// A value and what must be known of it.
+/// A key with its value, or a "not found", and what must be known of it: what comes into the cache.
 #[derive(Clone)]
 pub(crate) struct Entry<V> {
-    /// `None` is a "not found".
-    pub(crate) value: Option<V>,
+    pub(crate) stored: Stored<V>,
     pub(crate) origin: Origin,
     pub(crate) life: Life,
+}
+
+/// The same in its slot. For values that are bytes it fills a cache line.
+pub(crate) struct Held<V> {
+    pub(super) stored: Stored<V>,
+    pub(super) born_ms: u64,
+    pub(super) rate: Rate,
+    standing: Standing,
+    pub(super) origin: Origin,
+    /// Whether its life, which is with the ends of its shard, has an end.
+    pub(super) ends: bool,
 }
 
 /// How an entry came here.
@@ -67,6 +80,26 @@ pub(crate) struct Hit<V> {
     pub(crate) renew: bool,
 }
 
+impl<V> Held<V> {
+    pub(super) fn new(Entry { stored, origin, life }: Entry<V>, standing: Standing, rate: Rate) -> Self {
+        Held { stored, born_ms: life.born_ms(), rate, standing, origin, ends: life.ends_ms().is_some() }
+    }
+
+    pub(super) fn into_parts(self) -> (Stored<V>, Standing, Rate) {
+        (self.stored, self.standing, self.rate)
+    }
+}
+
+impl<V> Resident for Held<V> {
+    fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    fn standing_mut(&mut self) -> &mut Standing {
+        &mut self.standing
+    }
+}
+
 impl Place {
     pub(crate) fn source(self) -> Source {
         match self {
@@ -86,37 +119,66 @@ impl Look {
     }
 }
 
-impl<V> Entry<V> {
-    /// What an entry costs beside key and value, in bytes.
-    pub(crate) const fn overhead() -> usize {
-        /// The share count that `Bytes` keeps beside its buffer once it has been cloned, as the allocator rounds it.
-        const SHARE_COUNT: usize = 32;
-        peercache_lru::entry_overhead::<Key, Entry<V>>() + SHARE_COUNT + SHARE_COUNT
+impl<V: Value> Entry<V> {
+    /// In memory of its own. May run a user's code.
+    pub(crate) fn new(key: &Key, value: Option<V>, origin: Origin, life: Life) -> Self {
+        Entry { stored: Stored::new(key.as_bytes(), value), origin, life }
     }
 
+    /// What an entry is charged beyond what its key and its value weigh, in bytes, if it does not end.
+    pub(crate) fn overhead(key: &Key, value: Option<&V>) -> usize {
+        Segment::<Held<V>>::overhead().saturating_add(Stored::loss_bytes(key.as_bytes(), value))
+    }
+
+    /// What is added to that for an end.
+    pub(super) fn end_bytes(&self) -> usize {
+        end_bytes(self.life)
+    }
+}
+
+pub(super) fn end_bytes(life: Life) -> usize {
+    if life.ends_ms().is_some() { END_BYTES } else { 0 }
+}
+
+impl<V: Value> Held<V> {
     pub(super) fn is_for(&self, reader: Reader) -> bool {
         reader == Reader::Caller || self.origin != Origin::Fetched
     }
 
-    /// Whether it will do, and if so in which stage it is.
-    pub(super) fn meets(&self, reader: Reader, look: Look, now_ms: u64) -> Option<Stage> {
-        let stage = self.life.stage(now_ms);
+    /// In which stage it is, if that will do.
+    #[inline]
+    pub(super) fn meets(&self, life: Life, reader: Reader, look: Look, now_ms: u64) -> Option<Stage> {
+        let stage = life.stage(now_ms);
         (self.is_for(reader) && stage <= look.last()).then_some(stage)
+    }
+
+    #[inline]
+    pub(super) fn hit(&self, life: Life, place: Place, stage: Stage, now_ms: u64) -> Hit<V> {
+        let source = if stage >= Stage::Stale { Source::Stale } else { place.source() };
+        Hit { found: self.found(life, source, now_ms), renew: stage >= Stage::Late }
+    }
+
+    pub(super) fn found(&self, life: Life, source: Source, now_ms: u64) -> Found<V> {
+        Found {
+            value: self.stored.value(),
+            source,
+            age_ms: life.age_ms(now_ms),
+            remaining_ms: life.remaining_ms(now_ms),
+        }
+    }
+
+    pub(super) fn was_set_within(&self, age_ms: u64, now_ms: u64) -> bool {
+        self.origin == Origin::Set && now_ms.saturating_sub(self.born_ms) < age_ms
     }
 }
 
-impl<V: Clone> Entry<V> {
-    pub(super) fn hit(&self, place: Place, stage: Stage, now_ms: u64) -> Hit<V> {
-        let source = if stage >= Stage::Stale { Source::Stale } else { place.source() };
-        Hit { found: self.found(source, now_ms), renew: stage >= Stage::Late }
-    }
+#[cfg(all(test, not(peercache_loom)))]
+mod tests {
+    use super::*;
+    use crate::Bytes;
 
-    pub(crate) fn found(&self, source: Source, now_ms: u64) -> Found<V> {
-        Found {
-            value: self.value.clone(),
-            source,
-            age_ms: self.life.age_ms(now_ms),
-            remaining_ms: self.life.remaining_ms(now_ms),
-        }
+    #[test]
+    fn bytes_fill_a_cache_line() {
+        assert_eq!((size_of::<Held<Bytes>>(), size_of::<Option<Held<Bytes>>>()), (64, 64));
     }
 }

@@ -1,13 +1,13 @@
-//! One shard of the cache: what is done under its lock.
-
-use std::collections::BTreeSet;
+//! One shard of the cache: what is done under its lock, by readers side by side and by writers alone.
 
 use ahash::RandomState;
-use peercache_lru as lru;
+use peercache_lru::{Lane, Policy, Resident, Segment, Standing};
 
 use super::{
     Budget, Evicted,
-    entry::{Entry, Hit, Look, Origin, Place, Reader},
+    ends::Ends,
+    entry::{Entry, Found, Held, Hit, Look, Place, Reader, end_bytes},
+    rate::Rate,
 };
 use crate::{
     CacheStats, Key, Value,
@@ -15,16 +15,20 @@ use crate::{
 };
 
 pub(super) struct Shard<V> {
-    main: Room<V>,
-    hot: Room<V>,
-    /// The entries that end, by when they do: each entry of a room that has an end, once.
-    ends: BTreeSet<(u64, Key)>,
+    segment: Segment<Held<V>>,
+    /// The lives of those that end.
+    ends: Ends,
+    hasher: RandomState,
+    /// What main and hot have counted beside look-ups.
+    counts: [CacheStats; 2],
 }
 
-/// One of the two caches, with what it counted.
-struct Room<V> {
-    entries: lru::Cache<Key, Entry<V>, RandomState>,
-    counts: CacheStats,
+/// What a look found.
+pub(super) enum Looked<V> {
+    Hit(Place, Hit<V>),
+    Nothing,
+    /// An entry that is to leave.
+    Ended,
 }
 
 /// Why an entry leaves.
@@ -34,143 +38,163 @@ enum Leaving {
     Expired,
     Replaced,
     Removed,
-    /// To the other room.
-    Moved,
+}
+
+/// Main's entries are the segment's own, hot's are guests.
+fn place(lane: Lane) -> Place {
+    match lane {
+        Lane::Own => Place::Main,
+        Lane::Guest => Place::Hot,
+    }
+}
+
+fn lane(place: Place) -> Lane {
+    match place {
+        Place::Main => Lane::Own,
+        Place::Hot => Lane::Guest,
+    }
 }
 
 const PLACES: [Place; 2] = [Place::Main, Place::Hot];
 
-/// An entry of the set of ends: the time and the key, with a B-tree's share of empty places.
-pub(super) const END_BYTES: usize = 64;
-
-/// What an entry is charged beyond its weight, in bytes.
-pub(super) fn end_bytes<V>(entry: &Entry<V>) -> usize {
-    if entry.life.ends_ms().is_some() { END_BYTES } else { 0 }
-}
-
-fn was_set_within<V>(entry: &Entry<V>, age_ms: u64, now_ms: u64) -> bool {
-    entry.origin == Origin::Set && entry.life.age_ms(now_ms) < age_ms
-}
-
 impl<V: Value> Shard<V> {
-    pub(super) fn new(hasher: RandomState) -> Self {
-        Shard { main: Room::new(hasher.clone()), hot: Room::new(hasher), ends: BTreeSet::new() }
+    pub(super) fn new(policy: Policy, hot_share: f64, hasher: RandomState) -> Self {
+        let segment = Segment::new(policy, hot_share);
+        Shard { segment, ends: Ends::default(), hasher, counts: [CacheStats::default(); 2] }
     }
 
-    /// One look in the index for a hit of main, where all there is may be answered to anyone. In hot, a copy that may not be
-    /// answered is not made the most recent either.
-    pub(super) fn get(
-        &mut self,
-        key: &[u8],
-        reader: Reader,
-        look: Look,
-        now_ms: u64,
-        budget: &Budget,
-        out: &mut Evicted<V>,
-    ) -> Option<Hit<V>> {
-        for place in PLACES {
-            let room = self.room(place);
-            room.counts.gets += 1;
-            let found = match place {
-                Place::Main => room.entries.get(key),
-                Place::Hot => room.entries.peek(key),
-            };
-            let Some(entry) = found else { continue };
-            if let Some(stage) = entry.meets(reader, look, now_ms) {
-                let hit = entry.hit(place, stage, now_ms);
-                room.counts.hits += 1;
-                if place == Place::Hot {
-                    room.entries.get(key);
+    /// Looks as a get does: what will do counts as used.
+    #[inline]
+    pub(super) fn get(&self, hash: u64, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Looked<V> {
+        let Some(slot) = self.find(hash, key) else { return Looked::Nothing };
+        let (held, life) = self.held(slot);
+        match held.meets(life, reader, look, now_ms) {
+            Some(stage) => {
+                held.standing().count_use();
+                if reader == Reader::Peer {
+                    held.rate.count(now_ms);
                 }
-                return Some(hit);
+                let place = place(self.segment.lane(slot));
+                Looked::Hit(place, held.hit(life, place, stage, now_ms))
             }
-            if entry.life.stage(now_ms) == Stage::Ended {
-                self.take_from(place, key, Leaving::Expired, budget, out);
-            }
+            None if life.stage(now_ms) == Stage::Ended => Looked::Ended,
+            None => Looked::Nothing,
         }
-        None
     }
 
-    pub(super) fn peek(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Hit<V>> {
-        let (place, entry) = self.find(key)?;
-        entry.meets(reader, look, now_ms).map(|stage| entry.hit(place, stage, now_ms))
+    /// Makes an entry that a look has found the most recent, where the policy wants to know.
+    pub(super) fn touch(&mut self, hash: u64, key: &[u8]) {
+        if let Some(slot) = self.find(hash, key) {
+            self.segment.touch(slot);
+        }
+    }
+
+    pub(super) fn peek(&self, hash: u64, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Hit<V>> {
+        let slot = self.find(hash, key)?;
+        let (held, life) = self.held(slot);
+        let stage = held.meets(life, reader, look, now_ms)?;
+        Some(held.hit(life, place(self.segment.lane(slot)), stage, now_ms))
     }
 
     /// The value for a caller who cannot have a new one.
-    pub(super) fn spare(&self, key: &[u8], reader: Reader, now_ms: u64) -> Option<Hit<V>> {
-        let (place, entry) = self.find(key)?;
-        let stage = entry.life.stage(now_ms);
-        let usable = entry.is_for(reader) && entry.value.is_some() && stage < Stage::Ended;
-        usable.then(|| entry.hit(place, stage, now_ms))
+    pub(super) fn spare(&self, hash: u64, key: &[u8], reader: Reader, now_ms: u64) -> Option<Hit<V>> {
+        let slot = self.find(hash, key)?;
+        let (held, life) = self.held(slot);
+        let stage = life.stage(now_ms);
+        let usable = held.is_for(reader) && held.stored.is_found() && stage < Stage::Ended;
+        usable.then(|| held.hit(life, place(self.segment.lane(slot)), stage, now_ms))
     }
 
-    pub(super) fn holds(&self, key: &[u8]) -> bool {
-        self.find(key).is_some()
+    pub(super) fn holds(&self, hash: u64, key: &[u8]) -> bool {
+        self.find(hash, key).is_some()
     }
 
-    fn find(&self, key: &[u8]) -> Option<(Place, &Entry<V>)> {
-        let main = self.main.entries.peek(key).map(|entry| (Place::Main, entry));
-        main.or_else(|| self.hot.entries.peek(key).map(|entry| (Place::Hot, entry)))
+    /// How often peers ask for what is under the key, per second.
+    pub(super) fn qps(&self, hash: u64, key: &[u8], now_ms: u64) -> Option<f64> {
+        self.find(hash, key).map(|slot| self.segment.entry(slot).rate.qps(now_ms))
     }
 
-    /// Takes an entry in whose key is in no room, after as many others have left as must.
+    /// Takes an entry in, after as many others have left as must.
     pub(super) fn insert(
         &mut self,
-        key: Key,
-        weight: usize,
+        hash: u64,
+        weight: u32,
         entry: Entry<V>,
-        place: Place,
+        (place, before): (Place, Option<Before>),
         budget: &Budget,
         out: &mut Evicted<V>,
     ) {
-        self.make_room(weight, budget, out);
-        if let Some(ends_ms) = entry.life.ends_ms() {
-            self.ends.insert((ends_ms, key.clone()));
-        }
-        let inserted = self.room(place).entries.insert_weighed(key, entry, weight);
-        debug_assert!(inserted.is_ok_and(|replaced| replaced.is_none()), "the key was taken out of both rooms before");
-        budget.add(weight);
+        self.make_room(weight as usize, budget, out);
+        let life = entry.life;
+        let hash_of = hash_of(&self.hasher);
+        let slot = match before {
+            Some(before) if before.place == place => {
+                let held = Held::new(entry, before.standing, before.rate);
+                self.segment.insert_again(hash, held, weight, hash_of)
+            }
+            before => {
+                let rate = before.map_or_else(Rate::default, |before| before.rate);
+                self.segment.insert(hash, Held::new(entry, Standing::new(), rate), weight, lane(place), hash_of)
+            }
+        };
+        self.ends.insert(slot, life);
+        budget.add(weight as usize);
     }
 
     /// What is under the key makes way for another value of it.
-    pub(super) fn replace(&mut self, key: &Key, budget: &Budget, out: &mut Evicted<V>) {
-        PLACES.into_iter().for_each(|place| self.take_from(place, key.as_bytes(), Leaving::Replaced, budget, out));
+    pub(super) fn replace(&mut self, hash: u64, key: &[u8], budget: &Budget, out: &mut Evicted<V>) -> Option<Before> {
+        let slot = self.find(hash, key)?;
+        let place = place(self.segment.lane(slot));
+        let held = self.take(slot, Leaving::Replaced, budget);
+        let (stored, before) = held.split(place);
+        out.push(stored);
+        Some(before)
     }
 
-    pub(super) fn remove(&mut self, key: &[u8], budget: &Budget, out: &mut Evicted<V>) {
-        PLACES.into_iter().for_each(|place| self.take_from(place, key, Leaving::Removed, budget, out));
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8], budget: &Budget, out: &mut Evicted<V>) {
+        if let Some(slot) = self.find(hash, key) {
+            self.leave(slot, Leaving::Removed, budget, out);
+        }
+    }
+
+    /// Takes out what is under the key, if it has ended.
+    pub(super) fn remove_ended(&mut self, hash: u64, key: &[u8], now_ms: u64, budget: &Budget, out: &mut Evicted<V>) {
+        if let Some(slot) = self.find(hash, key)
+            && self.held(slot).1.stage(now_ms) == Stage::Ended
+        {
+            self.leave(slot, Leaving::Expired, budget, out);
+        }
     }
 
     /// Whether what is under the key was set after a moment that is so long ago.
-    pub(super) fn was_set_within(&self, key: &[u8], age_ms: u64, now_ms: u64) -> bool {
-        self.find(key).is_some_and(|(_, entry)| was_set_within(entry, age_ms, now_ms))
+    pub(super) fn was_set_within(&self, hash: u64, key: &[u8], age_ms: u64, now_ms: u64) -> bool {
+        self.find(hash, key).is_some_and(|slot| self.segment.entry(slot).was_set_within(age_ms, now_ms))
     }
 
     /// Removes all but what was set since a moment that is so long ago.
     pub(super) fn clear_but(&mut self, age_ms: u64, now_ms: u64, budget: &Budget, out: &mut Evicted<V>) {
-        for place in PLACES {
-            let entries = self.room(place).entries.iter();
-            let older = entries.filter(|(_, entry)| !was_set_within(entry, age_ms, now_ms)).map(|(key, _)| key.clone());
-            for key in older.collect::<Vec<_>>() {
-                self.take_from(place, key.as_bytes(), Leaving::Removed, budget, out);
-            }
+        let older = self.segment.iter().filter(|(_, held)| !held.was_set_within(age_ms, now_ms));
+        for key in older.map(|(_, held)| Key::copy_from(held.stored.key())).collect::<Vec<_>>() {
+            self.remove(self.hasher.hash_one(key.as_bytes()), key.as_bytes(), budget, out);
         }
     }
 
-    pub(super) fn clear(&mut self, budget: &Budget, out: &mut Evicted<V>) {
+    /// Removes everything, and gives back its memory.
+    pub(super) fn clear(&mut self, budget: &Budget) -> Segment<Held<V>> {
+        self.ends = Ends::default();
         for place in PLACES {
-            while self.pop_lru(place, Leaving::Removed, budget, out) {}
+            let held = self.segment.held(lane(place));
+            budget.subtract(held.bytes);
+            self.counts[place as usize].removals += held.entries as u64;
         }
+        self.segment.take()
     }
 
     /// Evicts until `weight` more bytes fit the budget or nothing is left here.
     pub(super) fn make_room(&mut self, weight: usize, budget: &Budget, out: &mut Evicted<V>) {
         while budget.excess(weight) > 0 {
-            let hot_is_large = self.hot.entries.bytes() > self.main.entries.bytes() / 8;
-            let victim = if hot_is_large { Place::Hot } else { Place::Main };
-            if !self.pop_lru(victim, Leaving::Evicted, budget, out) {
-                return;
-            }
+            let Some(victim) = self.segment.victim(hash_of(&self.hasher)) else { return };
+            self.leave(victim, Leaving::Evicted, budget, out);
         }
     }
 
@@ -178,105 +202,125 @@ impl<V: Value> Shard<V> {
     pub(super) fn sweep(&mut self, now_ms: u64, budget: &Budget, out: &mut Evicted<V>) -> Option<u64> {
         const AT_A_TIME: usize = 256;
         for _ in 0..AT_A_TIME {
-            let (ends_ms, key) = self.ends.first()?;
-            if *ends_ms > now_ms {
+            let (ends_ms, slot) = self.ends.first()?;
+            if ends_ms > now_ms {
                 break;
             }
-            let key = key.clone();
-            PLACES.into_iter().for_each(|place| self.take_from(place, key.as_bytes(), Leaving::Expired, budget, out));
+            self.leave(slot, Leaving::Expired, budget, out);
         }
-        self.ends.first().map(|(ends_ms, _)| *ends_ms)
+        self.ends.first().map(|(ends_ms, _)| ends_ms)
     }
 
     /// Moves what `owns` denies from main to hot with the life that `copied` gives it, or out.
     pub(super) fn rehome(
         &mut self,
-        owns: &impl Fn(&Key) -> bool,
+        owns: &impl Fn(&[u8]) -> bool,
         copied: &impl Fn(Life) -> Option<Life>,
         budget: &Budget,
         out: &mut Evicted<V>,
     ) {
-        // The least recent first: moved one by one, they keep their order.
-        let oldest_first = self.main.entries.iter().rev().map(|(key, _)| key);
-        let lost: Vec<Key> = oldest_first.filter(|key| !owns(key)).cloned().collect();
-        for key in lost {
-            let Some(life) = self.main.entries.peek(&key).and_then(|entry| copied(entry.life)) else {
-                self.take_from(Place::Main, key.as_bytes(), Leaving::Removed, budget, out);
-                continue;
-            };
-            let mut moved = Evicted::new();
-            self.take_from(Place::Main, key.as_bytes(), Leaving::Moved, budget, &mut moved);
-            for lru::Entry { key, value, weight, .. } in moved {
-                let weight = weight - end_bytes(&value);
-                let copy = Entry { life, ..value };
-                self.insert(key, weight + end_bytes(&copy), copy, Place::Hot, budget, out);
+        // The first to leave first: moved one by one, they keep their order.
+        let mut lost: Vec<u32> = self.segment.slots(Lane::Own).filter(|&slot| !owns(self.key(slot))).collect();
+        lost.reverse();
+        let mut gone = Vec::new();
+        for slot in lost {
+            match copied(self.held(slot).1) {
+                Some(life) => self.move_to_hot(slot, life, budget),
+                None => gone.push(Key::copy_from(self.key(slot))),
+            }
+        }
+        // By key: when one leaves, others may move to other slots.
+        for key in gone {
+            self.remove(self.hasher.hash_one(key.as_bytes()), key.as_bytes(), budget, out);
+        }
+        self.make_room(0, budget, out);
+    }
+
+    fn move_to_hot(&mut self, slot: u32, life: Life, budget: &Budget) {
+        let before = self.held(slot).1;
+        self.ends.remove(slot, before);
+        let weight = self.segment.weight(slot);
+        let new_weight = weight - end_bytes(before) + end_bytes(life);
+        let held = self.segment.entry_mut(slot);
+        (held.born_ms, held.ends) = (life.born_ms(), life.ends_ms().is_some());
+        self.ends.insert(slot, life);
+        budget.subtract(weight);
+        budget.add(new_weight);
+        let new_weight = u32::try_from(new_weight).unwrap_or(u32::MAX);
+        self.segment.move_to(slot, Lane::Guest, new_weight, hash_of(&self.hasher));
+    }
+
+    pub(super) fn for_each(&self, now_ms: u64, look: &mut impl FnMut(Place, &[u8], Found<V>)) {
+        for place in PLACES {
+            for slot in self.segment.slots(lane(place)) {
+                let (held, life) = self.held(slot);
+                look(place, held.stored.key(), held.found(life, place.source(), now_ms));
             }
         }
     }
 
-    pub(super) fn for_each(&self, look: &mut impl FnMut(Place, &Key, &Entry<V>)) {
-        for (place, room) in [(Place::Main, &self.main), (Place::Hot, &self.hot)] {
-            room.entries.iter().for_each(|(key, entry)| look(place, key, entry));
-        }
+    /// What main and hot have counted, beside look-ups, and hold.
+    pub(super) fn stats(&self) -> [CacheStats; 2] {
+        PLACES.map(|place| {
+            let held = self.segment.held(lane(place));
+            CacheStats { bytes: held.bytes as u64, items: held.entries as u64, ..self.counts[place as usize] }
+        })
     }
 
-    /// What main and hot have counted and hold.
-    pub(super) fn stats(&self) -> (CacheStats, CacheStats) {
-        (self.main.stats(), self.hot.stats())
+    #[inline]
+    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        self.segment.find(hash, |held| held.stored.key() == key)
     }
 
-    fn room(&mut self, place: Place) -> &mut Room<V> {
-        match place {
-            Place::Main => &mut self.main,
-            Place::Hot => &mut self.hot,
-        }
+    fn key(&self, slot: u32) -> &[u8] {
+        self.segment.entry(slot).stored.key()
     }
 
-    fn take_from(&mut self, place: Place, key: &[u8], why: Leaving, budget: &Budget, out: &mut Evicted<V>) {
-        if let Some(taken) = self.room(place).entries.remove_entry(key) {
-            self.left(place, taken, why, budget, out);
-        }
+    #[inline]
+    fn held(&self, slot: u32) -> (&Held<V>, Life) {
+        let held = self.segment.entry(slot);
+        let endless = || Life::endless(held.born_ms);
+        let life = if held.ends { self.ends.life(slot).unwrap_or_else(endless) } else { endless() };
+        (held, life)
     }
 
-    fn pop_lru(&mut self, place: Place, why: Leaving, budget: &Budget, out: &mut Evicted<V>) -> bool {
-        let popped = self.room(place).entries.pop_lru();
-        popped.map(|popped| self.left(place, popped, why, budget, out)).is_some()
+    fn leave(&mut self, slot: u32, why: Leaving, budget: &Budget, out: &mut Evicted<V>) {
+        let held = self.take(slot, why, budget);
+        out.push(held.stored);
     }
 
     /// The one way out.
-    fn left(
-        &mut self,
-        place: Place,
-        entry: lru::Entry<Key, Entry<V>>,
-        why: Leaving,
-        budget: &Budget,
-        out: &mut Evicted<V>,
-    ) {
-        budget.subtract(entry.weight);
-        if let Some(ends_ms) = entry.value.life.ends_ms() {
-            self.ends.remove(&(ends_ms, entry.key.clone()));
-        }
-        let counts = &mut self.room(place).counts;
+    fn take(&mut self, slot: u32, why: Leaving, budget: &Budget) -> Held<V> {
+        let life = self.held(slot).1;
+        self.ends.remove(slot, life);
+        budget.subtract(self.segment.weight(slot));
+        let counts = &mut self.counts[place(self.segment.lane(slot)) as usize];
         let count = match why {
             Leaving::Evicted => &mut counts.evictions,
             Leaving::Expired => &mut counts.expirations,
             Leaving::Replaced => &mut counts.replacements,
             Leaving::Removed => &mut counts.removals,
-            Leaving::Moved => return out.push(entry),
         };
         *count += 1;
-        out.push(entry);
+        let Shard { segment, ends, hasher, .. } = self;
+        segment.remove(slot, hash_of(hasher), |from, to| ends.moved(from, to))
     }
 }
 
-impl<V: Value> Room<V> {
-    fn new(hasher: RandomState) -> Self {
-        // The budget spans all rooms, so the shard chooses the victims; weights come with the entries.
-        let entries = lru::Cache::builder(usize::MAX).weigher(|_: &Key, _: &Entry<V>| 0).hasher(hasher).build();
-        Room { entries, counts: CacheStats::default() }
-    }
+/// How an entry stood that made way for another of its key.
+pub(super) struct Before {
+    place: Place,
+    standing: Standing,
+    rate: Rate,
+}
 
-    fn stats(&self) -> CacheStats {
-        CacheStats { bytes: self.entries.bytes() as u64, items: self.entries.len() as u64, ..self.counts }
+impl<V> Held<V> {
+    fn split(self, place: Place) -> (super::Stored<V>, Before) {
+        let (stored, standing, rate) = self.into_parts();
+        (stored, Before { place, standing, rate })
     }
+}
+
+fn hash_of<V: Value>(hasher: &RandomState) -> impl Fn(&Held<V>) -> u64 {
+    |held| hasher.hash_one(held.stored.key())
 }

@@ -1,33 +1,37 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Bytes, Source, life::Stage};
+use crate::{Bytes, Key, Source, life::Stage};
 
 const WEIGHT: usize = 100;
 /// What an end costs on top.
-const END: usize = 64;
+const END: usize = ends::END_BYTES;
 
-/// One shard with room for so many entries of the tests' weight.
-fn cache(entries: usize) -> Cache<Bytes> {
-    Cache::new(entries * WEIGHT, 1)
+/// The share of hot in these tests: more than a third of main is more than a fourth of both.
+const HOT_SHARE: f64 = 0.25;
+
+fn shaped(max_bytes: usize, shards: usize, policy: Policy) -> Cache<Bytes> {
+    Cache::new(Shape { max_bytes, shards, policy, hot_share: HOT_SHARE })
 }
 
-fn entry(loaded: bool) -> Entry<Bytes> {
-    Entry {
-        value: Some(Bytes::new()),
-        origin: if loaded { Origin::Loaded } else { Origin::Fetched },
-        life: Life::endless(0),
-    }
+/// One shard of exact LRU with room for so many entries of the tests' weight.
+fn cache(entries: usize) -> Cache<Bytes> {
+    shaped(entries * WEIGHT, 1, Policy::Lru)
+}
+
+fn entry(key: &[u8], loaded: bool) -> Entry<Bytes> {
+    let origin = if loaded { Origin::Loaded } else { Origin::Fetched };
+    Entry::new(&Key::copy_from(key), Some(Bytes::new()), origin, Life::endless(0))
 }
 
 fn put(cache: &Cache<Bytes>, key: &str, place: Place) {
-    drop(cache.insert(key.into(), WEIGHT, entry(true), || Some((place, Life::endless(0)))));
+    drop(cache.insert(WEIGHT, entry(key.as_bytes(), true), || Some((place, Life::endless(0)))));
 }
 
 /// Until then it is charged as much as the others.
 fn put_until(cache: &Cache<Bytes>, key: &str, ends_ms: u32) {
     let life = Life::plain(0, ends_ms);
-    drop(cache.insert(key.into(), WEIGHT - END, entry(true), || Some((Place::Hot, life))));
+    drop(cache.insert(WEIGHT - END, entry(key.as_bytes(), true), || Some((Place::Hot, life))));
 }
 
 fn get(cache: &Cache<Bytes>, key: &str, now_ms: u64) -> Option<Source> {
@@ -53,11 +57,11 @@ fn an_entry_that_comes_again_is_in_one_place() {
 }
 
 #[test]
-fn hot_gives_way_while_it_holds_more_than_an_eighth_of_main() {
+fn hot_gives_way_while_it_holds_more_than_its_share() {
     let cache = cache(10);
     (0..5).for_each(|n| put(&cache, &format!("hot-{n}"), Place::Hot));
     (0..9).for_each(|n| put(&cache, &format!("main-{n}"), Place::Main));
-    assert_eq!(items(&cache), (9, 1));
+    assert_eq!(items(&cache), (8, 2));
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn ended_entries_that_nobody_asks_for_are_swept_out() {
 fn a_stale_entry_is_answered_as_such_or_kept_for_the_worst() {
     let cache = cache(10);
     let life = Life::staged(0, [10, 20, 30, 40]);
-    drop(cache.insert("key".into(), WEIGHT, entry(true), || Some((Place::Main, life))));
+    drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, life))));
     let seen = [9, 10, 19, 20, 29].map(|now_ms| {
         let hit = cache.get(b"key", Reader::Caller, Look::Any, now_ms).expect("it may be answered");
         (hit.found.source, hit.renew)
@@ -120,7 +124,7 @@ fn a_stale_entry_is_answered_as_such_or_kept_for_the_worst() {
 fn who_wants_better_than_late_finds_nothing() {
     let cache = cache(10);
     let life = Life::staged(0, [10, 20, 30, 40]);
-    drop(cache.insert("key".into(), WEIGHT, entry(true), || Some((Place::Main, life))));
+    drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, life))));
     let found = |look, now_ms| cache.peek(b"key", Reader::Caller, look, now_ms).is_some();
     assert_eq!([found(Look::Renewed, 9), found(Look::Renewed, 10)], [true, false]);
 }
@@ -137,10 +141,10 @@ fn a_removed_entry_is_gone_and_counted() {
 
 #[test]
 fn a_value_may_be_as_large_as_the_whole_budget() {
-    let cache = Cache::new(64 * WEIGHT, 16);
+    let cache = shaped(64 * WEIGHT, 16, Policy::Lru);
     (0..64).for_each(|n| put(&cache, &format!("small-{n}"), Place::Main));
     assert_eq!(items(&cache), (64, 0));
-    drop(cache.insert("large".into(), 64 * WEIGHT, entry(true), || Some((Place::Hot, Life::endless(0)))));
+    drop(cache.insert(64 * WEIGHT, entry(b"large", true), || Some((Place::Hot, Life::endless(0)))));
     let (main, hot) = cache.stats();
     assert_eq!((main.items, hot.items, hot.bytes), (0, 1, 64 * WEIGHT as u64));
     assert_eq!(main.evictions, 64);
@@ -198,7 +202,7 @@ impl Model {
             let will_do = list[at].will_do(reader, look, now_ms);
             if list[at].ended(now_ms) {
                 list.remove(at);
-            } else if will_do || place == Source::Main {
+            } else if will_do {
                 let entry = list.remove(at);
                 list.push(entry);
             }
@@ -216,7 +220,8 @@ impl Model {
 
     fn make_room(&mut self, weight: usize) {
         while bytes(&self.main) + bytes(&self.hot) + weight > self.max_bytes {
-            let hot_is_large = bytes(&self.hot) > bytes(&self.main) / 8;
+            let both = bytes(&self.hot) + bytes(&self.main);
+            let hot_is_large = bytes(&self.hot) as f64 > both as f64 * HOT_SHARE;
             let list = if hot_is_large { &mut self.hot } else { &mut self.main };
             if list.is_empty() {
                 return;
@@ -249,11 +254,10 @@ impl Model {
             let Modelled { weight, loaded, life, .. } = self.main.remove(at);
             let weight = weight - if life.ends_ms().is_some() { END } else { 0 };
             if let Some(life) = copied(life) {
-                let copy = Modelled::new(key, weight, loaded, life);
-                self.make_room(copy.weight);
-                self.hot.push(copy);
+                self.hot.push(Modelled::new(key, weight, loaded, life));
             }
         }
+        self.make_room(0);
     }
 }
 
@@ -266,6 +270,10 @@ enum Step {
     Pass { ms: u64 },
     Sweep,
     Clear,
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    prop_oneof![Just(Policy::Adaptive), Just(Policy::Lru)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -301,7 +309,7 @@ proptest! {
     #[test]
     fn behaves_as_two_lists_under_one_budget(steps in prop::collection::vec(step(), 1..150)) {
         const MAX_BYTES: usize = 400;
-        let cache: Cache<Bytes> = Cache::new(MAX_BYTES, 1);
+        let cache = shaped(MAX_BYTES, 1, Policy::Lru);
         let mut model = Model { max_bytes: MAX_BYTES, ..Model::default() };
         let mut now_ms = 1_000;
         for step in steps {
@@ -316,7 +324,7 @@ proptest! {
                     // Main holds what was loaded here, as the engine fills it.
                     let loaded = loaded || place == Place::Main;
                     let life = life_of(life, now_ms);
-                    drop(cache.insert(Key::copy_from(&[key]), weight, entry(loaded), || Some((place, life))));
+                    drop(cache.insert(weight, entry(&[key], loaded), || Some((place, life))));
                     model.insert(Modelled::new(key, weight, loaded, life), place);
                 }
                 Step::Remove { key } => {
@@ -325,7 +333,7 @@ proptest! {
                 }
                 Step::Rehome { below, ttl_ms } => {
                     let copied = |life: Life| life.ending_within(std::time::Duration::from_millis(ttl_ms), now_ms, 1.0);
-                    cache.rehome(|key| key.as_bytes()[0] < below, copied);
+                    cache.rehome(|key| key[0] < below, copied);
                     model.rehome(|key| key < below, copied);
                 }
                 Step::Pass { ms } => now_ms += ms,
@@ -351,11 +359,11 @@ proptest! {
 
     /// However many shards there are, they hold what the budget allows and nothing is lost count of.
     #[test]
-    fn shards_keep_one_budget(inserts in prop::collection::vec((0..200_u8, 1..120_usize), 1..300)) {
+    fn shards_keep_one_budget(inserts in prop::collection::vec((0..200_u8, 1..120_usize), 1..300), policy in policy()) {
         const MAX_BYTES: usize = 1_000;
-        let cache: Cache<Bytes> = Cache::new(MAX_BYTES, 8);
+        let cache = shaped(MAX_BYTES, 8, policy);
         for (key, weight) in inserts {
-            drop(cache.insert(Key::copy_from(&[key]), weight, entry(true), || Some((Place::Main, Life::endless(0)))));
+            drop(cache.insert(weight, entry(&[key], true), || Some((Place::Main, Life::endless(0)))));
             let held = cache.stats().0.bytes;
             prop_assert!(held <= MAX_BYTES as u64);
             prop_assert_eq!(cache.budget.bytes.load(Relaxed) as u64, held);
