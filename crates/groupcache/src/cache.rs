@@ -1,3 +1,5 @@
+use std::hash::{BuildHasher, Hasher};
+
 use ahash::RandomState;
 use peercache_lru::{Policy, Tally, shard_of};
 
@@ -5,7 +7,7 @@ use crate::{
     CacheStats, Value,
     life::Life,
     sync::{
-        AtomicU64, AtomicUsize,
+        self, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
         RwLock, read, write,
     },
@@ -20,6 +22,7 @@ mod stored;
 
 pub(crate) use entry::{Entry, Found, Hit, Look, Origin, Place, Reader};
 pub(crate) use evicted::Evicted;
+pub(crate) use shard::Seen;
 use shard::{Looked, Shard};
 pub(crate) use stored::Stored;
 
@@ -56,6 +59,14 @@ pub(crate) struct Shape {
     pub(crate) hot_share: f64,
 }
 
+/// The hash of a key. Without the length that hashing a slice would add: there is nothing else to tell the key from.
+#[inline]
+fn hash_of(hasher: &RandomState, key: &[u8]) -> u64 {
+    let mut hashing = hasher.build_hasher();
+    hashing.write(key);
+    hashing.finish()
+}
+
 /// The bytes that all shards hold together. Each shard counts under its own lock, so while several take entries in at
 /// once the sum may be over by those few entries; it is never over when they are done.
 pub(crate) struct Budget {
@@ -74,8 +85,8 @@ impl<V: Value> Cache<V> {
 
     /// With a hasher that need not differ from run to run.
     pub(crate) fn with_hasher(shape: Shape, hasher: RandomState) -> Self {
-        let Shape { max_bytes, shards, policy, hot_share } = shape;
-        let shard = |_| Padded(RwLock::new(Shard::new(policy, hot_share, hasher.clone())));
+        let Shape { max_bytes, shards, policy, .. } = shape;
+        let shard = |_| Padded(RwLock::new(Shard::new(shape, hasher.clone())));
         Cache {
             shards: (0..shards.next_power_of_two()).map(shard).collect(),
             hasher,
@@ -86,19 +97,26 @@ impl<V: Value> Cache<V> {
         }
     }
 
-    /// Looks as a get does: counted, and the entry's use with it. One that has ended leaves.
+    /// Looks as a get does: counted, and the entry's use with it. What `read` makes of it is made under the shard's lock. One that has ended
+    /// leaves.
     #[inline]
-    pub(crate) fn get(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Hit<V>> {
-        let hash = self.hasher.hash_one(key);
-        let shard = self.shard(hash);
-        let looked = read(shard).get(hash, key, reader, look, now_ms);
+    pub(crate) fn get<R>(
+        &self,
+        key: &[u8],
+        reader: Reader,
+        look: Look,
+        now_ms: u64,
+        read: impl FnOnce(Seen<'_, V>) -> R,
+    ) -> Option<R> {
+        let (hash, shard) = self.hashed(key);
+        let looked = sync::read(shard).get(hash, key, reader, look, now_ms, read);
         match looked {
-            Looked::Hit(place, hit) => {
+            Looked::Hit(place, seen) => {
                 self.lookups.count(if place == Place::Main { MAIN_HITS } else { HOT_HITS });
                 if self.policy == Policy::Lru {
-                    write(shard).touch(hash, key);
+                    self.touch(hash, key);
                 }
-                Some(hit)
+                Some(seen)
             }
             Looked::Nothing => {
                 self.lookups.count(MISSES);
@@ -106,12 +124,23 @@ impl<V: Value> Cache<V> {
             }
             Looked::Ended => {
                 self.lookups.count(MISSES);
-                let mut out = Evicted::default();
-                write(shard).remove_ended(hash, key, now_ms, &self.budget, &mut out);
-                drop(out);
+                self.remove_ended(hash, key, now_ms);
                 None
             }
         }
+    }
+
+    #[inline(never)]
+    fn touch(&self, hash: u64, key: &[u8]) {
+        write(self.shard(hash)).touch(hash, key);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remove_ended(&self, hash: u64, key: &[u8], now_ms: u64) {
+        let mut out = Evicted::default();
+        write(self.shard(hash)).remove_ended(hash, key, now_ms, &self.budget, &mut out);
+        drop(out);
     }
 
     /// Looks once more, as the leader of a flight does: not counted, nothing moves.
@@ -121,7 +150,7 @@ impl<V: Value> Cache<V> {
     }
 
     /// What is left for a caller who cannot have a new value, however stale.
-    pub(crate) fn spare(&self, key: &[u8], reader: Reader, now_ms: u64) -> Option<Hit<V>> {
+    pub(crate) fn spare(&self, key: &[u8], reader: Reader, now_ms: u64) -> Option<Found<V>> {
         let (hash, shard) = self.hashed(key);
         read(shard).spare(hash, key, reader, now_ms)
     }
@@ -148,7 +177,7 @@ impl<V: Value> Cache<V> {
         place: impl FnOnce() -> Option<(Place, Life)>,
     ) -> Evicted<V> {
         let key = entry.stored.key();
-        let hash = self.hasher.hash_one(key);
+        let hash = hash_of(&self.hasher, key);
         let home = shard_of(hash, self.shards.len());
         let mut out = Evicted::default();
         {
@@ -289,11 +318,13 @@ impl<V: Value> Cache<V> {
         }
     }
 
+    #[inline]
     fn hashed(&self, key: &[u8]) -> (u64, &RwLock<Shard<V>>) {
-        let hash = self.hasher.hash_one(key);
+        let hash = hash_of(&self.hasher, key);
         (hash, self.shard(hash))
     }
 
+    #[inline]
     fn shard(&self, hash: u64) -> &RwLock<Shard<V>> {
         &self.shards[shard_of(hash, self.shards.len())].0
     }

@@ -70,6 +70,7 @@ impl Clock {
     }
 
     /// The time of the last tick.
+    #[inline]
     pub(crate) fn coarse_ms(&self) -> u64 {
         self.ticks.tick_ms.load(Relaxed)
     }

@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     Answer, Cached, Error, ErrorKind, Groups, HotAdmission, Key, Members, Stats, Value,
     backoff::Backoff,
-    cache::{Cache, Found, Hit, Look, Reader},
+    cache::{Cache, Found, Look, Reader, Seen},
     clock::{Clock, OnTick},
     flight::{FlightKey, Landing, Outcome, Passenger, Pilot, landed},
     life::Lives,
@@ -116,13 +116,21 @@ impl<V: Value> Core<V> {
         })
     }
 
-    /// A hit ends here.
-    pub(crate) fn look_up(self: &Arc<Self>, key: &[u8], reader: Reader, look: Look) -> Option<Found<V>> {
-        let Hit { found, renew } = self.store.cache.get(key, reader, look, self.clock.coarse_ms())?;
-        if renew {
+    /// A hit ends here, with what `read` makes of it.
+    #[inline]
+    pub(crate) fn look_up<R>(
+        self: &Arc<Self>,
+        key: &[u8],
+        reader: Reader,
+        look: Look,
+        read: impl FnOnce(&Seen<'_, V>) -> R,
+    ) -> Option<R> {
+        let now_ms = self.clock.coarse_ms();
+        let (made, is_due) = self.store.cache.get(key, reader, look, now_ms, |seen| (read(&seen), seen.is_due()))?;
+        if is_due {
             self.renew(key, reader);
         }
-        Some(found)
+        Some(made)
     }
 
     /// A miss goes on here: of this node's own caller to the loader if we own the key, else to its owner. A peer's is loaded
@@ -182,6 +190,8 @@ impl<V: Value> Core<V> {
     }
 
     /// Brings a new value in the background, unless that is under way.
+    #[cold]
+    #[inline(never)]
     fn renew(self: &Arc<Self>, key: &[u8], reader: Reader) {
         if Handle::try_current().is_ok() {
             self.counters.renewals.count();
@@ -323,7 +333,7 @@ mod tests {
         });
         let builder: GroupBuilder<Bytes> = Groups::new(Members::alone()).group("group", loader);
         let core = builder.build_core().expect("the settings are fine");
-        assert!(core.look_up(b"key", Reader::Caller, Look::Any).is_none());
+        assert!(core.look_up(b"key", Reader::Caller, Look::Any, |_| ()).is_none());
         let trip = Trip::of_caller(None);
         let departure = core.depart(b"key", trip);
         core.clone().travel(Key::from("key"), trip, departure).await.expect("the loader brings a value");

@@ -65,7 +65,14 @@ impl<V: Value> Future for Get<'_, V> {
     type Output = Result<V, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.detailed).poll(context));
+        let Detailed { core, key, ref wait, .. } = self.detailed;
+        // Most gets are hits, of which nothing but the value is asked.
+        if wait.is_none()
+            && let Some(value) = core.look_up(key, Reader::Caller, Look::Any, |seen| seen.value())
+        {
+            return Poll::Ready(value.ok_or_else(|| Error::new(ErrorKind::NotFound)));
+        }
+        let answer = ready!(self.detailed.go_on(context));
         Poll::Ready(answer.map(|answer| answer.value))
     }
 }
@@ -74,21 +81,28 @@ impl<V: Value> Future for Detailed<'_, V> {
     type Output = Result<Answer<V>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let outcome = match &mut this.wait {
-            None => ready!(this.begin(context)),
-            Some(wait) => ready!(wait.poll(this.core, this.key, context)),
-        };
-        let outcome = this.core.arrived(this.key, Reader::Caller, outcome);
-        Poll::Ready(outcome.and_then(Found::answer))
+        if self.wait.is_none()
+            && let Some(found) = self.core.look_up(self.key, Reader::Caller, Look::Any, |seen| seen.found())
+        {
+            return Poll::Ready(found.answer());
+        }
+        self.go_on(context)
     }
 }
 
 impl<V: Value> Detailed<'_, V> {
+    /// When nothing was cached, and from then on. Apart from the hit, which stays short for it.
+    #[inline(never)]
+    fn go_on(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer<V>, Error>> {
+        let outcome = match &mut self.wait {
+            None => ready!(self.begin(context)),
+            Some(wait) => ready!(wait.poll(self.core, self.key, context)),
+        };
+        let outcome = self.core.arrived(self.key, Reader::Caller, outcome);
+        Poll::Ready(outcome.and_then(Found::answer))
+    }
+
     fn begin(&mut self, context: &mut Context<'_>) -> Poll<Outcome<V>> {
-        if let Some(found) = self.core.look_up(self.key, Reader::Caller, Look::Any) {
-            return Poll::Ready(Ok(found));
-        }
         if self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(Err(Error::new(ErrorKind::DeadlineExceeded)));
         }

@@ -50,6 +50,7 @@ pub(crate) struct Lives {
 
 impl Life {
     /// Without an end.
+    #[inline]
     pub(crate) fn endless(born_ms: u64) -> Self {
         Life { born_ms, renewed_from: NEVER, fresh_until: NEVER, stale_until: NEVER, ends: NEVER }
     }
@@ -65,6 +66,7 @@ impl Life {
         Life { born_ms, renewed_from, fresh_until, stale_until, ends }
     }
 
+    #[inline]
     pub(crate) fn stage(&self, now_ms: u64) -> Stage {
         let age = self.age(now_ms);
         match () {
@@ -80,11 +82,13 @@ impl Life {
         self.born_ms
     }
 
+    #[inline]
     pub(crate) fn age_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.born_ms)
     }
 
     /// How much longer it is fresh; `None` is for ever.
+    #[inline]
     pub(crate) fn remaining_ms(&self, now_ms: u64) -> Option<u64> {
         (self.fresh_until != NEVER).then(|| u64::from(self.fresh_until).saturating_sub(self.age_ms(now_ms)))
     }

@@ -97,7 +97,7 @@ impl<V: Value> Stream for GetStream<V> {
             self.depart();
         }
         while let Some((position, key)) = self.cached.pop_front() {
-            match self.core.look_up(key.as_bytes(), Reader::Caller, Look::Any) {
+            match self.core.look_up(key.as_bytes(), Reader::Caller, Look::Any, |seen| seen.found()) {
                 Some(found) => return Poll::Ready(Some((position, found.answer()))),
                 None => self.set_out(vec![(position, key)]),
             }

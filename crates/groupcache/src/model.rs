@@ -59,8 +59,8 @@ impl Shelf {
 
     /// The first look of a get.
     pub fn look(&self) -> Option<u32> {
-        let hit = self.store.cache.get(key().as_bytes(), Reader::Caller, Look::Any, NOW_MS)?;
-        hit.found.value.map(|Number(number)| number)
+        let value = self.store.cache.get(key().as_bytes(), Reader::Caller, Look::Any, NOW_MS, |seen| seen.value())?;
+        value.map(|Number(number)| number)
     }
 
     pub fn ask_to_load(&self) -> Asked {

@@ -20,7 +20,7 @@ impl<V: Value> ServedGroup for Core<V> {
     fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served {
         self.counters.server_requests.count();
         let trip = Trip::of_peer(terms);
-        if let Some(found) = self.look_up(key, trip.reader, trip.look) {
+        if let Some(found) = self.look_up(key, trip.reader, trip.look, |seen| seen.found()) {
             return Served::Ready(self.encode(Ok(found)));
         }
         let departure = self.depart(key, trip);
@@ -34,7 +34,7 @@ impl<V: Value> ServedGroup for Core<V> {
         let mut ready_bytes = 0;
         for key in keys {
             self.counters.server_requests.count();
-            match self.look_up(key.as_bytes(), trip.reader, trip.look) {
+            match self.look_up(key.as_bytes(), trip.reader, trip.look, |seen| seen.found()) {
                 Some(found) => {
                     ready_bytes += found.value.as_ref().map_or(0, V::weight);
                     served.push(Some(self.clone().serve_found(found, ready_bytes)));

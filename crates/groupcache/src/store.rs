@@ -133,7 +133,7 @@ impl<V: Value> Store<V> {
             LoadFailed | LoadTimedOut | Overloaded => self.cache.spare(key, reader, now_ms),
             _ => None,
         };
-        rescue.map(|hit| hit.found).ok_or(error)
+        rescue.ok_or(error)
     }
 
     /// Forgets the key. What is on its way reaches neither the cache nor those who wait for it: they depart anew.

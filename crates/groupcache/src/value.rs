@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::{BoxError, block};
 
@@ -103,12 +103,16 @@ impl Value for Bytes {
         Some(block::of(key, value))
     }
 
+    #[inline]
     fn head(&self, key_bytes: usize) -> &[u8] {
         &self[..key_bytes]
     }
 
+    #[inline]
     fn tail(&self, key_bytes: usize) -> Self {
-        self.slice(key_bytes..)
+        let mut value = self.clone();
+        value.advance(key_bytes);
+        value
     }
 
     fn joined_loss_bytes(&self, key: &[u8]) -> Option<usize> {

@@ -2,11 +2,13 @@
 
 mod adaptive;
 mod exact;
+mod ghosts;
 
 use crate::{
     Held, Lane, Resident,
     list::List,
     slab::{NIL, Slab},
+    standing::GUESTS,
 };
 
 /// Who leaves first when room is needed.
@@ -21,7 +23,7 @@ pub enum Policy {
 }
 
 /// What a policy remembers of entries that have left, for each entry that is there.
-pub(crate) const HISTORY_BYTES: usize = 4;
+pub(crate) const HISTORY_BYTES: usize = ghosts::ENTRY_BYTES;
 
 pub(crate) enum Order {
     Adaptive(adaptive::Adaptive),
@@ -29,9 +31,9 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    pub(crate) fn new(policy: Policy, guest_share: f64) -> Self {
+    pub(crate) fn new(policy: Policy, capacity: usize, guest_share: f64) -> Self {
         match policy {
-            Policy::Adaptive => Order::Adaptive(adaptive::Adaptive::new(guest_share)),
+            Policy::Adaptive => Order::Adaptive(adaptive::Adaptive::new(capacity, guest_share)),
             Policy::Lru => Order::Lru(exact::Lru::new(guest_share)),
         }
     }
@@ -39,8 +41,8 @@ impl Order {
     /// The same policy, with nothing in it and nothing remembered.
     pub(crate) fn emptied(&self) -> Self {
         match self {
-            Order::Adaptive(order) => Order::Adaptive(adaptive::Adaptive::new(order.guest_share())),
-            Order::Lru(order) => Order::Lru(exact::Lru::new(order.guest_share())),
+            Order::Adaptive(order) => Order::Adaptive(order.emptied()),
+            Order::Lru(order) => Order::Lru(order.emptied()),
         }
     }
 
@@ -85,17 +87,8 @@ impl Order {
         slab.move_down(slot, self.list(list))
     }
 
-    pub(crate) fn lane<E: Resident>(&self, slab: &Slab<E>, slot: u32) -> Lane {
-        let list = usize::from(slab.entry(slot).standing().list);
-        match self {
-            Order::Adaptive(_) => adaptive::LANES[list],
-            Order::Lru(_) => exact::LANES[list],
-        }
-    }
-
     pub(crate) fn held(&self, lane: Lane) -> Held {
-        let lists = self.lists().iter().zip(self.lanes()).filter(|(_, of)| **of == lane);
-        lists.fold(Held::default(), |held, (list, _)| Held {
+        self.lists(lane).iter().fold(Held::default(), |held, list| Held {
             entries: held.entries + list.len,
             bytes: held.bytes + list.bytes,
         })
@@ -103,28 +96,25 @@ impl Order {
 
     /// The slots of a lane, from who stays longest.
     pub(crate) fn slots<E>(&self, lane: Lane, slab: &Slab<E>) -> impl Iterator<Item = u32> {
-        let lists = self.lists().iter().zip(self.lanes()).filter(move |(_, of)| **of == lane);
-        lists.flat_map(|(list, _)| list.iter(slab))
+        self.lists(lane).iter().flat_map(|list| list.iter(slab))
     }
 
     fn list(&mut self, list: u8) -> &mut List {
-        match self {
-            Order::Adaptive(order) => &mut order.lists[usize::from(list)],
-            Order::Lru(order) => &mut order.lists[usize::from(list)],
-        }
+        let (own, guests) = match self {
+            Order::Adaptive(order) => (&mut order.own[..], &mut order.guests),
+            Order::Lru(order) => (&mut order.own[..], &mut order.guests),
+        };
+        if list < GUESTS { &mut own[usize::from(list)] } else { guests }
     }
 
-    fn lists(&self) -> &[List] {
-        match self {
-            Order::Adaptive(order) => &order.lists,
-            Order::Lru(order) => &order.lists,
-        }
-    }
-
-    fn lanes(&self) -> &'static [Lane] {
-        match self {
-            Order::Adaptive(_) => &adaptive::LANES,
-            Order::Lru(_) => &exact::LANES,
+    fn lists(&self, lane: Lane) -> &[List] {
+        let (own, guests) = match self {
+            Order::Adaptive(order) => (&order.own[..], &order.guests),
+            Order::Lru(order) => (&order.own[..], &order.guests),
+        };
+        match lane {
+            Lane::Own => own,
+            Lane::Guest => std::slice::from_ref(guests),
         }
     }
 }

@@ -54,10 +54,10 @@ impl<E> Segment<E> {
 }
 
 impl<E: Resident> Segment<E> {
-    /// An empty one, whose guests may hold `guest_share` of its bytes, from 0 to 1, before they have to leave first.
+    /// An empty one that is to hold about `capacity` bytes, of which guests may have `guest_share`, from 0 to 1, before they have to leave first.
     #[must_use]
-    pub fn new(policy: Policy, guest_share: f64) -> Self {
-        Segment { index: HashTable::new(), slab: Slab::new(), order: Order::new(policy, guest_share) }
+    pub fn new(policy: Policy, capacity: usize, guest_share: f64) -> Self {
+        Segment { index: HashTable::new(), slab: Slab::new(), order: Order::new(policy, capacity, guest_share) }
     }
 
     /// The slot of the entry with this hash that `is_it`.
@@ -66,10 +66,18 @@ impl<E: Resident> Segment<E> {
         self.index.find(hash, |&slot| is_it(self.slab.entry(slot))).copied()
     }
 
-    /// The entry with this hash that `is_it`.
+    /// The entry with this hash that `is_it`, with its slot.
     #[inline]
-    pub fn get(&self, hash: u64, is_it: impl FnMut(&E) -> bool) -> Option<&E> {
-        self.find(hash, is_it).map(|slot| self.slab.entry(slot))
+    pub fn get(&self, hash: u64, mut is_it: impl FnMut(&E) -> bool) -> Option<(u32, &E)> {
+        // The entry is kept from the comparison: every hit comes through here.
+        let mut found = None;
+        self.index.find(hash, |&slot| {
+            let entry = self.slab.entry(slot);
+            let it = is_it(entry);
+            found = it.then_some((slot, entry));
+            it
+        })?;
+        found
     }
 
     /// The entry in a slot.
@@ -105,7 +113,7 @@ impl<E: Resident> Segment<E> {
     /// If there is none.
     #[must_use]
     pub fn lane(&self, slot: u32) -> Lane {
-        self.order.lane(&self.slab, slot)
+        self.slab.entry(slot).standing().lane()
     }
 
     /// Whether a use has to be told by [`touch`](Self::touch), with an exclusive borrow, beside being counted.
@@ -151,8 +159,7 @@ impl<E: Resident> Segment<E> {
     }
 
     fn forget(&mut self, slot: u32, hash_of: &impl Fn(&E) -> u64) {
-        let hash = hash_of(self.slab.entry(slot));
-        let found = self.index.find_entry(hash, |&other| other == slot);
+        let found = self.index.find_entry(hash_of(self.slab.entry(slot)), |&other| other == slot);
         found.expect("every entry is in the index").remove();
     }
 

@@ -107,8 +107,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         listener: Option<Listener<K, V>>,
     ) -> Self {
         let shard = |index| {
-            let segment = Segment::new(policy, 0.0);
             let max_bytes = share(max_bytes, shards, index);
+            let segment = Segment::new(policy, max_bytes, 0.0);
             Shard(RwLock::new(Guarded { segment, max_bytes, stats: Stats::default() }))
         };
         let shards = (0..shards).map(shard).collect();
@@ -332,7 +332,7 @@ impl<K: Hash + Eq, V> Guarded<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.segment.get(hash, |pair| pair.key.borrow() == key)
+        self.segment.get(hash, |pair| pair.key.borrow() == key).map(|(_, pair)| pair)
     }
 
     /// Finds it, and makes it the most recently used.

@@ -46,6 +46,7 @@ impl<E> Slab<E> {
 
     /// # Panics
     /// Where there is no such slot; every number is one that [`insert`](Self::insert) gave and [`take`](Self::take) did not take.
+    #[inline]
     pub(crate) fn entry(&self, slot: u32) -> &E {
         let (chunk, place) = position(slot);
         self.chunks[chunk].entries[place].as_ref().expect("the slot of a number in use holds an entry")

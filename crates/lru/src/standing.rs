@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+use crate::Lane;
+
 /// What an entry carries for its [`Segment`](crate::Segment): where it stands with the policy, and a small count of its uses, which readers
 /// raise side by side.
 ///
@@ -10,12 +12,19 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 #[derive(Debug, Default)]
 pub struct Standing {
     uses: AtomicU8,
-    /// The list that the entry is on, as the order numbers them.
+    /// The list that the entry is on, as the order numbers them; those of guests from [`GUESTS`] on.
     pub(crate) list: u8,
 }
 
-/// The highest count of uses.
-const USES_MAX: u8 = 3;
+/// The first list of guests.
+pub(crate) const GUESTS: u8 = 4;
+
+/// A count up to 15 in the lower bits, and in the highest whether there was a use since the entry was last passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uses(u8);
+
+const COUNT: u8 = 0x0f;
+const RECENT: u8 = 0x80;
 
 impl Standing {
     /// Of an entry that is new.
@@ -28,16 +37,40 @@ impl Standing {
     #[inline]
     pub fn count_use(&self) {
         let uses = self.uses.load(Relaxed);
-        if uses < USES_MAX {
-            self.uses.store(uses + 1, Relaxed);
+        if uses != RECENT | COUNT {
+            self.uses.store((uses & COUNT).saturating_add(1).min(COUNT) | RECENT, Relaxed);
         }
     }
 
-    pub(crate) fn uses(&self) -> u8 {
-        self.uses.load(Relaxed)
+    /// Whose the entry is.
+    #[inline]
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        if self.list < GUESTS { Lane::Own } else { Lane::Guest }
     }
 
-    pub(crate) fn set_uses(&mut self, uses: u8) {
-        *self.uses.get_mut() = uses;
+    pub(crate) fn uses(&self) -> Uses {
+        Uses(self.uses.load(Relaxed))
+    }
+
+    pub(crate) fn set_uses(&mut self, uses: Uses) {
+        *self.uses.get_mut() = uses.0;
+    }
+}
+
+impl Uses {
+    pub(crate) const NONE: Uses = Uses(0);
+
+    /// So many, none of them recent.
+    pub(crate) fn idle(count: u8) -> Self {
+        Uses(count.min(COUNT))
+    }
+
+    pub(crate) fn count(self) -> u8 {
+        self.0 & COUNT
+    }
+
+    pub(crate) fn is_recent(self) -> bool {
+        self.0 & RECENT != 0
     }
 }

@@ -37,10 +37,21 @@ impl<const N: usize> Tally<N> {
     ///
     /// # Panics
     /// If there is no such counter.
+    #[inline]
     pub fn count(&self, which: usize) {
-        let counter = &self.0.get_or_default().0[which];
+        let counter = &self.own().0[which];
         // Nobody else writes it, so nothing is lost between the two.
         counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    #[inline]
+    fn own(&self) -> &Own<N> {
+        #[cold]
+        #[inline(never)]
+        fn new<const N: usize>(tally: &Tally<N>) -> &Own<N> {
+            tally.0.get_or_default()
+        }
+        self.0.get().unwrap_or_else(|| new(self))
     }
 
     /// What all threads have counted. The counts of threads that are at it are of slightly different moments.

@@ -111,7 +111,7 @@ impl Place {
 
 impl Look {
     /// The last stage that will do.
-    fn last(self) -> Stage {
+    pub(super) fn last(self) -> Stage {
         match self {
             Look::Any => Stage::Stale,
             Look::Renewed => Stage::Fresh,
@@ -140,31 +140,9 @@ pub(super) fn end_bytes(life: Life) -> usize {
     if life.ends_ms().is_some() { END_BYTES } else { 0 }
 }
 
-impl<V: Value> Held<V> {
+impl<V> Held<V> {
     pub(super) fn is_for(&self, reader: Reader) -> bool {
         reader == Reader::Caller || self.origin != Origin::Fetched
-    }
-
-    /// In which stage it is, if that will do.
-    #[inline]
-    pub(super) fn meets(&self, life: Life, reader: Reader, look: Look, now_ms: u64) -> Option<Stage> {
-        let stage = life.stage(now_ms);
-        (self.is_for(reader) && stage <= look.last()).then_some(stage)
-    }
-
-    #[inline]
-    pub(super) fn hit(&self, life: Life, place: Place, stage: Stage, now_ms: u64) -> Hit<V> {
-        let source = if stage >= Stage::Stale { Source::Stale } else { place.source() };
-        Hit { found: self.found(life, source, now_ms), renew: stage >= Stage::Late }
-    }
-
-    pub(super) fn found(&self, life: Life, source: Source, now_ms: u64) -> Found<V> {
-        Found {
-            value: self.stored.value(),
-            source,
-            age_ms: life.age_ms(now_ms),
-            remaining_ms: life.remaining_ms(now_ms),
-        }
     }
 
     pub(super) fn was_set_within(&self, age_ms: u64, now_ms: u64) -> bool {

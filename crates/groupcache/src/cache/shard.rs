@@ -1,16 +1,16 @@
 //! One shard of the cache: what is done under its lock, by readers side by side and by writers alone.
 
 use ahash::RandomState;
-use peercache_lru::{Lane, Policy, Resident, Segment, Standing};
+use peercache_lru::{Lane, Resident, Segment, Standing};
 
 use super::{
-    Budget, Evicted,
+    Budget, Evicted, Shape,
     ends::Ends,
     entry::{Entry, Found, Held, Hit, Look, Place, Reader, end_bytes},
     rate::Rate,
 };
 use crate::{
-    CacheStats, Key, Value,
+    CacheStats, Key, Source, Value,
     life::{Life, Stage},
 };
 
@@ -24,11 +24,21 @@ pub(super) struct Shard<V> {
 }
 
 /// What a look found.
-pub(super) enum Looked<V> {
-    Hit(Place, Hit<V>),
+pub(super) enum Looked<R> {
+    Hit(Place, R),
     Nothing,
     /// An entry that is to leave.
     Ended,
+}
+
+/// An entry as a look sees it, under the shard's lock.
+pub(crate) struct Seen<'a, V> {
+    shard: &'a Shard<V>,
+    slot: u32,
+    held: &'a Held<V>,
+    place: Place,
+    stage: Stage,
+    now_ms: u64,
 }
 
 /// Why an entry leaves.
@@ -58,27 +68,34 @@ fn lane(place: Place) -> Lane {
 const PLACES: [Place; 2] = [Place::Main, Place::Hot];
 
 impl<V: Value> Shard<V> {
-    pub(super) fn new(policy: Policy, hot_share: f64, hasher: RandomState) -> Self {
-        let segment = Segment::new(policy, hot_share);
+    pub(super) fn new(shape: Shape, hasher: RandomState) -> Self {
+        let capacity = shape.max_bytes / shape.shards.next_power_of_two();
+        let segment = Segment::new(shape.policy, capacity, shape.hot_share);
         Shard { segment, ends: Ends::default(), hasher, counts: [CacheStats::default(); 2] }
     }
 
     /// Looks as a get does: what will do counts as used.
     #[inline]
-    pub(super) fn get(&self, hash: u64, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Looked<V> {
-        let Some(slot) = self.find(hash, key) else { return Looked::Nothing };
-        let (held, life) = self.held(slot);
-        match held.meets(life, reader, look, now_ms) {
-            Some(stage) => {
-                held.standing().count_use();
+    pub(super) fn get<R>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        reader: Reader,
+        look: Look,
+        now_ms: u64,
+        read: impl FnOnce(Seen<'_, V>) -> R,
+    ) -> Looked<R> {
+        let Some(seen) = self.see(hash, key, now_ms) else { return Looked::Nothing };
+        match seen.stage {
+            Stage::Ended => Looked::Ended,
+            _ if !seen.will_do(reader, look) => Looked::Nothing,
+            _ => {
+                seen.held.standing().count_use();
                 if reader == Reader::Peer {
-                    held.rate.count(now_ms);
+                    seen.held.rate.count(now_ms);
                 }
-                let place = place(self.segment.lane(slot));
-                Looked::Hit(place, held.hit(life, place, stage, now_ms))
+                Looked::Hit(seen.place, read(seen))
             }
-            None if life.stage(now_ms) == Stage::Ended => Looked::Ended,
-            None => Looked::Nothing,
         }
     }
 
@@ -90,19 +107,23 @@ impl<V: Value> Shard<V> {
     }
 
     pub(super) fn peek(&self, hash: u64, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Hit<V>> {
-        let slot = self.find(hash, key)?;
-        let (held, life) = self.held(slot);
-        let stage = held.meets(life, reader, look, now_ms)?;
-        Some(held.hit(life, place(self.segment.lane(slot)), stage, now_ms))
+        let seen = self.see(hash, key, now_ms)?;
+        seen.will_do(reader, look).then(|| seen.hit())
     }
 
     /// The value for a caller who cannot have a new one.
-    pub(super) fn spare(&self, hash: u64, key: &[u8], reader: Reader, now_ms: u64) -> Option<Hit<V>> {
-        let slot = self.find(hash, key)?;
-        let (held, life) = self.held(slot);
-        let stage = life.stage(now_ms);
-        let usable = held.is_for(reader) && held.stored.is_found() && stage < Stage::Ended;
-        usable.then(|| held.hit(life, place(self.segment.lane(slot)), stage, now_ms))
+    pub(super) fn spare(&self, hash: u64, key: &[u8], reader: Reader, now_ms: u64) -> Option<Found<V>> {
+        let seen = self.see(hash, key, now_ms)?;
+        let usable = seen.held.is_for(reader) && seen.held.stored.is_found() && seen.stage < Stage::Ended;
+        usable.then(|| seen.found())
+    }
+
+    #[inline]
+    fn see(&self, hash: u64, key: &[u8], now_ms: u64) -> Option<Seen<'_, V>> {
+        let (slot, held) = self.segment.get(hash, |held| held.stored.is_of(key))?;
+        let stage = if held.ends { self.life(slot).stage(now_ms) } else { Stage::Fresh };
+        let place = place(held.standing().lane());
+        Some(Seen { shard: self, slot, held, place, stage, now_ms })
     }
 
     pub(super) fn holds(&self, hash: u64, key: &[u8]) -> bool {
@@ -160,7 +181,7 @@ impl<V: Value> Shard<V> {
     /// Takes out what is under the key, if it has ended.
     pub(super) fn remove_ended(&mut self, hash: u64, key: &[u8], now_ms: u64, budget: &Budget, out: &mut Evicted<V>) {
         if let Some(slot) = self.find(hash, key)
-            && self.held(slot).1.stage(now_ms) == Stage::Ended
+            && self.life(slot).stage(now_ms) == Stage::Ended
         {
             self.leave(slot, Leaving::Expired, budget, out);
         }
@@ -175,7 +196,7 @@ impl<V: Value> Shard<V> {
     pub(super) fn clear_but(&mut self, age_ms: u64, now_ms: u64, budget: &Budget, out: &mut Evicted<V>) {
         let older = self.segment.iter().filter(|(_, held)| !held.was_set_within(age_ms, now_ms));
         for key in older.map(|(_, held)| Key::copy_from(held.stored.key())).collect::<Vec<_>>() {
-            self.remove(self.hasher.hash_one(key.as_bytes()), key.as_bytes(), budget, out);
+            self.remove(super::hash_of(&self.hasher, key.as_bytes()), key.as_bytes(), budget, out);
         }
     }
 
@@ -224,20 +245,20 @@ impl<V: Value> Shard<V> {
         lost.reverse();
         let mut gone = Vec::new();
         for slot in lost {
-            match copied(self.held(slot).1) {
+            match copied(self.life(slot)) {
                 Some(life) => self.move_to_hot(slot, life, budget),
                 None => gone.push(Key::copy_from(self.key(slot))),
             }
         }
         // By key: when one leaves, others may move to other slots.
         for key in gone {
-            self.remove(self.hasher.hash_one(key.as_bytes()), key.as_bytes(), budget, out);
+            self.remove(super::hash_of(&self.hasher, key.as_bytes()), key.as_bytes(), budget, out);
         }
         self.make_room(0, budget, out);
     }
 
     fn move_to_hot(&mut self, slot: u32, life: Life, budget: &Budget) {
-        let before = self.held(slot).1;
+        let before = self.life(slot);
         self.ends.remove(slot, before);
         let weight = self.segment.weight(slot);
         let new_weight = weight - end_bytes(before) + end_bytes(life);
@@ -253,8 +274,9 @@ impl<V: Value> Shard<V> {
     pub(super) fn for_each(&self, now_ms: u64, look: &mut impl FnMut(Place, &[u8], Found<V>)) {
         for place in PLACES {
             for slot in self.segment.slots(lane(place)) {
-                let (held, life) = self.held(slot);
-                look(place, held.stored.key(), held.found(life, place.source(), now_ms));
+                let (held, stage) = (self.segment.entry(slot), self.life(slot).stage(now_ms));
+                let seen = Seen { shard: self, slot, held, place, stage, now_ms };
+                look(place, held.stored.key(), Found { source: place.source(), ..seen.found() });
             }
         }
     }
@@ -269,19 +291,17 @@ impl<V: Value> Shard<V> {
 
     #[inline]
     fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.segment.find(hash, |held| held.stored.key() == key)
+        self.segment.find(hash, |held| held.stored.is_of(key))
     }
 
     fn key(&self, slot: u32) -> &[u8] {
         self.segment.entry(slot).stored.key()
     }
 
-    #[inline]
-    fn held(&self, slot: u32) -> (&Held<V>, Life) {
+    fn life(&self, slot: u32) -> Life {
         let held = self.segment.entry(slot);
-        let endless = || Life::endless(held.born_ms);
-        let life = if held.ends { self.ends.life(slot).unwrap_or_else(endless) } else { endless() };
-        (held, life)
+        let ending = if held.ends { self.ends.life(slot) } else { None };
+        ending.unwrap_or_else(|| Life::endless(held.born_ms))
     }
 
     fn leave(&mut self, slot: u32, why: Leaving, budget: &Budget, out: &mut Evicted<V>) {
@@ -291,7 +311,7 @@ impl<V: Value> Shard<V> {
 
     /// The one way out.
     fn take(&mut self, slot: u32, why: Leaving, budget: &Budget) -> Held<V> {
-        let life = self.held(slot).1;
+        let life = self.life(slot);
         self.ends.remove(slot, life);
         budget.subtract(self.segment.weight(slot));
         let counts = &mut self.counts[place(self.segment.lane(slot)) as usize];
@@ -304,6 +324,40 @@ impl<V: Value> Shard<V> {
         *count += 1;
         let Shard { segment, ends, hasher, .. } = self;
         segment.remove(slot, hash_of(hasher), |from, to| ends.moved(from, to))
+    }
+}
+
+impl<V: Value> Seen<'_, V> {
+    #[inline]
+    fn will_do(&self, reader: Reader, look: Look) -> bool {
+        self.held.is_for(reader) && self.stage <= look.last()
+    }
+
+    /// The value; `None` is a "not found".
+    #[inline]
+    pub(crate) fn value(&self) -> Option<V> {
+        self.held.stored.value()
+    }
+
+    /// Whether it is time to bring a new one.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        self.stage >= Stage::Late
+    }
+
+    /// With all that is to be told of it.
+    pub(crate) fn found(&self) -> Found<V> {
+        let life = self.shard.life(self.slot);
+        Found {
+            value: self.value(),
+            source: if self.stage >= Stage::Stale { Source::Stale } else { self.place.source() },
+            age_ms: life.age_ms(self.now_ms),
+            remaining_ms: life.remaining_ms(self.now_ms),
+        }
+    }
+
+    pub(crate) fn hit(&self) -> Hit<V> {
+        Hit { found: self.found(), renew: self.is_due() }
     }
 }
 
@@ -322,5 +376,5 @@ impl<V> Held<V> {
 }
 
 fn hash_of<V: Value>(hasher: &RandomState) -> impl Fn(&Held<V>) -> u64 {
-    |held| hasher.hash_one(held.stored.key())
+    |held| super::hash_of(hasher, held.stored.key())
 }

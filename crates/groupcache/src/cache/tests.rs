@@ -35,7 +35,7 @@ fn put_until(cache: &Cache<Bytes>, key: &str, ends_ms: u32) {
 }
 
 fn get(cache: &Cache<Bytes>, key: &str, now_ms: u64) -> Option<Source> {
-    cache.get(key.as_bytes(), Reader::Caller, Look::Any, now_ms).map(|hit| hit.found.source)
+    cache.get(key.as_bytes(), Reader::Caller, Look::Any, now_ms, |seen| seen.found().source)
 }
 
 /// Items in main and in hot.
@@ -110,13 +110,13 @@ fn a_stale_entry_is_answered_as_such_or_kept_for_the_worst() {
     let life = Life::staged(0, [10, 20, 30, 40]);
     drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, life))));
     let seen = [9, 10, 19, 20, 29].map(|now_ms| {
-        let hit = cache.get(b"key", Reader::Caller, Look::Any, now_ms).expect("it may be answered");
+        let hit = cache.get(b"key", Reader::Caller, Look::Any, now_ms, |seen| seen.hit()).expect("it may be answered");
         (hit.found.source, hit.renew)
     });
     let (main, stale) = (Source::Main, Source::Stale);
     assert_eq!(seen, [(main, false), (main, true), (main, true), (stale, true), (stale, true)]);
     assert!(get(&cache, "key", 30).is_none());
-    assert_eq!(cache.spare(b"key", Reader::Caller, 39).map(|hit| hit.found.source), Some(stale));
+    assert_eq!(cache.spare(b"key", Reader::Caller, 39).map(|found| found.source), Some(stale));
     assert!(cache.spare(b"key", Reader::Caller, 40).is_none());
 }
 
@@ -316,7 +316,7 @@ proptest! {
             match step {
                 Step::Get { key, reader, look } => {
                     let peeked = cache.peek(&[key], reader, look, now_ms).map(|hit| hit.found.source);
-                    let found = cache.get(&[key], reader, look, now_ms).map(|hit| hit.found.source);
+                    let found = cache.get(&[key], reader, look, now_ms, |seen| seen.found().source);
                     prop_assert_eq!(peeked, found);
                     prop_assert_eq!(found, model.get(key, reader, look, now_ms));
                 }
