@@ -200,6 +200,20 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
+    /// Who leaves first when the budget is used up. Defaults to [`Policy::Adaptive`], which resists scans; [`Policy::Lru`] is exactly the
+    /// least recently used, as golang/groupcache has it, and has threads wait for each other.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The share of what is cached that hot copies may have, from 0 to 1, before they give way to entries that this node owns. 0 keeps no copies
+    /// once the budget is used up; to keep none at all, say [`hot_admission`](Self::hot_admission) [`Never`](crate::Never). Defaults to 0.125.
+    pub fn hot_share(mut self, share: f64) -> Self {
+        self.hot_share = share;
+        self
+    }
+
     /// Which fetched values are kept as hot copies. Defaults to one fetch in ten, [`OneIn`].
     pub fn hot_admission(mut self, admission: impl HotAdmission) -> Self {
         self.settings.hot_admission = Box::new(admission);
@@ -272,6 +286,7 @@ impl<V: Value> GroupBuilder<V> {
             ("a time", times.iter().all(|time| *time <= TIME_MAX), "at most 100 years"),
             ("expiry_jitter", (0.0..=1.0).contains(&lives.jitter), "from 0 to 1"),
             ("refresh_ahead", lives.refresh_ahead > 0.0 && lives.refresh_ahead <= 1.0, "more than 0 and at most 1"),
+            ("hot_share", (0.0..=1.0).contains(&self.hot_share), "from 0 to 1"),
             ("max_concurrent_loads", counts.contains(&settings.loads_max), "from 1 to what a semaphore counts"),
             ("max_concurrent_fetches", settings.fetches_max > 0, "at least 1"),
         ];

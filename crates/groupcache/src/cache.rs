@@ -20,7 +20,7 @@ mod rate;
 mod shard;
 mod stored;
 
-pub(crate) use entry::{Entry, Found, Hit, Look, Origin, Place, Reader};
+pub(crate) use entry::{Entry, Found, Look, Origin, Place, Reader};
 pub(crate) use evicted::Evicted;
 pub(crate) use shard::Seen;
 use shard::{Looked, Shard};
@@ -144,7 +144,7 @@ impl<V: Value> Cache<V> {
     }
 
     /// Looks once more, as the leader of a flight does: not counted, nothing moves.
-    pub(crate) fn peek(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Hit<V>> {
+    pub(crate) fn peek(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Found<V>> {
         let (hash, shard) = self.hashed(key);
         read(shard).peek(hash, key, reader, look, now_ms)
     }
@@ -159,12 +159,6 @@ impl<V: Value> Cache<V> {
     pub(crate) fn holds(&self, key: &[u8]) -> bool {
         let (hash, shard) = self.hashed(key);
         read(shard).holds(hash, key)
-    }
-
-    /// How often peers have asked for what is under this key, per second over about the last minute.
-    pub(crate) fn qps(&self, key: &[u8], now_ms: u64) -> Option<f64> {
-        let (hash, shard) = self.hashed(key);
-        read(shard).qps(hash, key, now_ms)
     }
 
     /// Takes an entry in, where and with what life `place` says under the lock, or not at all. An entry heavier than the

@@ -216,9 +216,9 @@ impl<V: Value> Core<V> {
         match self.store.board(key.clone(), trip.reader, trip.look, now_ms) {
             Boarding::Lead(pilot) => Ok(pilot),
             Boarding::Wait(passenger) => Err(Departure::Waiting(passenger)),
-            Boarding::Hit(hit) => {
+            Boarding::Hit(found) => {
                 self.counters.late_hits.count();
-                Err(Departure::done(Ok(hit.found)))
+                Err(Departure::done(Ok(found)))
             }
             Boarding::BackedOff(error) => {
                 self.counters.backed_off.count();

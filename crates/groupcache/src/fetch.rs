@@ -193,7 +193,7 @@ impl<V: Value> Fetch<V> {
         let agreed = ring.is_none_or(|ring| ring == self.digest);
         let source = if stale { Source::Stale } else { Source::Peer };
         let remaining_ms = if stale { Some(0) } else { remaining.map(millis) };
-        let found = Found { value, source, age_ms: millis(age), remaining_ms };
+        let found = Found { value, source, age_ms: millis(age), remaining_ms, qps: None };
         Ok(Fetched { found, life: life.filter(|_| agreed), weight, now_ms })
     }
 

@@ -42,6 +42,7 @@ mod update;
 mod value;
 
 pub use bytes::Bytes;
+pub use peercache_lru::Policy;
 
 pub use crate::{
     answer::{Answer, Cached, Source},

@@ -167,7 +167,7 @@ impl<V: Value> Core<V> {
         let remaining_ms = life.map_or(Some(0), |life| life.remaining_ms(now_ms));
         let outcome = match (value, life) {
             (None, None) => Err(Error::new(ErrorKind::NotFound)),
-            (value, _) => Ok(Found { value, source: Source::Origin, age_ms: 0, remaining_ms }),
+            (value, _) => Ok(Found { value, source: Source::Origin, age_ms: 0, remaining_ms, qps: None }),
         };
         match life.zip(entry) {
             None => self.store.publish(pilot, key, outcome, Write::Nothing, || None),

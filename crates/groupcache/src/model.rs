@@ -75,7 +75,7 @@ impl Shelf {
         match self.store.board(flight, Reader::Caller, Look::Any, NOW_MS) {
             Boarding::Lead(pilot) => Asked::Lead(Lead { shelf: self.clone(), pilot }),
             Boarding::Wait(passenger) => Asked::Wait(Wait(passenger)),
-            Boarding::Hit(hit) => Asked::Found(hit.found.value.expect("only values are put here").0),
+            Boarding::Hit(found) => Asked::Found(found.value.expect("only values are put here").0),
             Boarding::BackedOff(_) => Asked::BackedOff,
         }
     }
@@ -103,7 +103,8 @@ impl Lead {
     }
 
     pub fn publish(self, number: u32) {
-        let found = Found { value: Some(Number(number)), source: Source::Origin, age_ms: 0, remaining_ms: None };
+        let found =
+            Found { value: Some(Number(number)), source: Source::Origin, age_ms: 0, remaining_ms: None, qps: None };
         let place = || Some((Place::Main, Life::endless(NOW_MS)));
         self.shelf.store.publish(self.pilot, key(), Ok(found), Write::Entry(WEIGHT, entry(number)), place);
     }

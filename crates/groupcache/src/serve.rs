@@ -20,7 +20,7 @@ impl<V: Value> ServedGroup for Core<V> {
     fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served {
         self.counters.server_requests.count();
         let trip = Trip::of_peer(terms);
-        if let Some(found) = self.look_up(key, trip.reader, trip.look, |seen| seen.found()) {
+        if let Some(found) = self.look_up(key, trip.reader, trip.look, |seen| seen.served()) {
             return Served::Ready(self.encode(Ok(found)));
         }
         let departure = self.depart(key, trip);
@@ -34,7 +34,7 @@ impl<V: Value> ServedGroup for Core<V> {
         let mut ready_bytes = 0;
         for key in keys {
             self.counters.server_requests.count();
-            match self.look_up(key.as_bytes(), trip.reader, trip.look, |seen| seen.found()) {
+            match self.look_up(key.as_bytes(), trip.reader, trip.look, |seen| seen.served()) {
                 Some(found) => {
                     ready_bytes += found.value.as_ref().map_or(0, V::weight);
                     served.push(Some(self.clone().serve_found(found, ready_bytes)));
@@ -117,7 +117,7 @@ impl<V: Value> Core<V> {
     }
 
     fn encode(&self, outcome: Outcome<V>) -> Result<PeerReply, Error> {
-        let Found { value, source, age_ms, remaining_ms } = outcome?;
+        let Found { value, source, age_ms, remaining_ms, qps } = outcome?;
         let encoded = value.map(|value| caught("the encoder", || value.encode())).transpose()?;
         Ok(PeerReply {
             value: encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?,
@@ -125,7 +125,7 @@ impl<V: Value> Core<V> {
             age: Duration::from_millis(age_ms),
             stale: source == Source::Stale,
             ring: Some(self.members.view().digest()),
-            minute_qps: None,
+            minute_qps: qps,
         })
     }
 }

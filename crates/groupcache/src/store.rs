@@ -12,7 +12,7 @@ use {crate::cache::Shape, ahash::RandomState, peercache_lru::Policy};
 use crate::{
     Error, Key, Value,
     backoff::Backoff,
-    cache::{Cache, Entry, Evicted, Found, Hit, Look, Place, Reader},
+    cache::{Cache, Entry, Evicted, Found, Look, Place, Reader},
     flight::{FlightKey, Landing, Outcome, Passenger, Pilot, Table},
     life::Life,
 };
@@ -30,7 +30,7 @@ pub(crate) enum Boarding<V> {
     /// Another brings it.
     Wait(Passenger<V>),
     /// It is there by now.
-    Hit(Hit<V>),
+    Hit(Found<V>),
     /// It failed a moment ago.
     BackedOff(Error),
 }
@@ -70,8 +70,8 @@ impl<V: Value> Store<V> {
         let mut shard = self.flights.lock(&key);
         // Look again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
         // Both happen under the shard's lock, so there is no moment between them.
-        if let Some(hit) = self.cache.peek(key.key.as_bytes(), reader, look, now_ms) {
-            return Boarding::Hit(hit);
+        if let Some(found) = self.cache.peek(key.key.as_bytes(), reader, look, now_ms) {
+            return Boarding::Hit(found);
         }
         if key.is_load()
             && !shard.contains(&key)
@@ -204,7 +204,7 @@ impl<V: Value> Store<V> {
     }
 
     pub(crate) fn found(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Found<V>> {
-        self.cache.peek(key, reader, look, now_ms).map(|hit| hit.found)
+        self.cache.peek(key, reader, look, now_ms)
     }
 }
 

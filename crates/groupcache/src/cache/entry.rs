@@ -71,13 +71,8 @@ pub(crate) struct Found<V> {
     pub(crate) age_ms: u64,
     /// `None` is for ever.
     pub(crate) remaining_ms: Option<u64>,
-}
-
-/// What was found in the cache.
-pub(crate) struct Hit<V> {
-    pub(crate) found: Found<V>,
-    /// Whether it is time to bring a new one.
-    pub(crate) renew: bool,
+    /// How often peers ask for it, per second, if that is to be told.
+    pub(crate) qps: Option<f64>,
 }
 
 impl<V> Held<V> {

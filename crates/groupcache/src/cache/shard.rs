@@ -6,7 +6,7 @@ use peercache_lru::{Lane, Resident, Segment, Standing};
 use super::{
     Budget, Evicted, Shape,
     ends::Ends,
-    entry::{Entry, Found, Held, Hit, Look, Place, Reader, end_bytes},
+    entry::{Entry, Found, Held, Look, Place, Reader, end_bytes},
     rate::Rate,
 };
 use crate::{
@@ -106,9 +106,9 @@ impl<V: Value> Shard<V> {
         }
     }
 
-    pub(super) fn peek(&self, hash: u64, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Hit<V>> {
+    pub(super) fn peek(&self, hash: u64, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Found<V>> {
         let seen = self.see(hash, key, now_ms)?;
-        seen.will_do(reader, look).then(|| seen.hit())
+        seen.will_do(reader, look).then(|| seen.found())
     }
 
     /// The value for a caller who cannot have a new one.
@@ -128,11 +128,6 @@ impl<V: Value> Shard<V> {
 
     pub(super) fn holds(&self, hash: u64, key: &[u8]) -> bool {
         self.find(hash, key).is_some()
-    }
-
-    /// How often peers ask for what is under the key, per second.
-    pub(super) fn qps(&self, hash: u64, key: &[u8], now_ms: u64) -> Option<f64> {
-        self.find(hash, key).map(|slot| self.segment.entry(slot).rate.qps(now_ms))
     }
 
     /// Takes an entry in, after as many others have left as must.
@@ -353,11 +348,13 @@ impl<V: Value> Seen<'_, V> {
             source: if self.stage >= Stage::Stale { Source::Stale } else { self.place.source() },
             age_ms: life.age_ms(self.now_ms),
             remaining_ms: life.remaining_ms(self.now_ms),
+            qps: None,
         }
     }
 
-    pub(crate) fn hit(&self) -> Hit<V> {
-        Hit { found: self.found(), renew: self.is_due() }
+    /// The same for a peer, which is told how much in demand it is.
+    pub(crate) fn served(&self) -> Found<V> {
+        Found { qps: Some(self.held.rate.qps(self.now_ms)), ..self.found() }
     }
 }
 

@@ -110,8 +110,10 @@ fn a_stale_entry_is_answered_as_such_or_kept_for_the_worst() {
     let life = Life::staged(0, [10, 20, 30, 40]);
     drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, life))));
     let seen = [9, 10, 19, 20, 29].map(|now_ms| {
-        let hit = cache.get(b"key", Reader::Caller, Look::Any, now_ms, |seen| seen.hit()).expect("it may be answered");
-        (hit.found.source, hit.renew)
+        let hit = cache
+            .get(b"key", Reader::Caller, Look::Any, now_ms, |seen| (seen.found().source, seen.is_due()))
+            .expect("it may be answered");
+        hit
     });
     let (main, stale) = (Source::Main, Source::Stale);
     assert_eq!(seen, [(main, false), (main, true), (main, true), (stale, true), (stale, true)]);
@@ -315,7 +317,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Get { key, reader, look } => {
-                    let peeked = cache.peek(&[key], reader, look, now_ms).map(|hit| hit.found.source);
+                    let peeked = cache.peek(&[key], reader, look, now_ms).map(|found| found.source);
                     let found = cache.get(&[key], reader, look, now_ms, |seen| seen.found().source);
                     prop_assert_eq!(peeked, found);
                     prop_assert_eq!(found, model.get(key, reader, look, now_ms));
