@@ -1,6 +1,6 @@
 use std::hash::{BuildHasher, Hasher};
 
-use ahash::RandomState;
+use foldhash::fast::SeedableRandomState as RandomState;
 use peercache_lru::{Policy, Tally, shard_of};
 
 use crate::{
@@ -80,7 +80,7 @@ struct Padded<V>(RwLock<Shard<V>>);
 
 impl<V: Value> Cache<V> {
     pub(crate) fn new(shape: Shape) -> Self {
-        Cache::with_hasher(shape, RandomState::new())
+        Cache::with_hasher(shape, RandomState::random())
     }
 
     /// With a hasher that need not differ from run to run.

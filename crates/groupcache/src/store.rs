@@ -58,7 +58,7 @@ impl<V: Value> Store<V> {
         Store {
             cache: Cache::with_hasher(
                 Shape { max_bytes, shards: 1, policy: Policy::default(), hot_share: 0.125 },
-                hasher(),
+                foldhash::fast::SeedableRandomState::fixed(),
             ),
             flights: Table::with_shards(1, hasher()),
             backoff: Backoff::new(second, second, second, max_bytes, hasher()),

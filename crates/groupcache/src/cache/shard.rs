@@ -1,6 +1,6 @@
 //! One shard of the cache: what is done under its lock, by readers side by side and by writers alone.
 
-use ahash::RandomState;
+use foldhash::fast::SeedableRandomState as RandomState;
 use peercache_lru::{Lane, Resident, Segment, Standing};
 
 use super::{
