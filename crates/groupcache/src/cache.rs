@@ -259,6 +259,13 @@ impl<V: Value> Cache<V> {
         }
     }
 
+    /// Whether an entry of so many bytes is taken in of its own accord. One that fits but takes up more than half the budget would have most
+    /// others leave for it, which is worth it only if somebody wants it held; to exact LRU all that fits is equal.
+    pub(crate) fn admits(&self, weight: usize) -> bool {
+        let admitted_max = if self.policy == Policy::Lru { self.budget.max_bytes } else { self.budget.max_bytes / 2 };
+        weight <= admitted_max && self.fits(weight)
+    }
+
     /// Whether an entry of so many bytes can be held at all.
     pub(crate) fn fits(&self, weight: usize) -> bool {
         self.charge(weight).is_some()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    BoxError, Error, ErrorKind, Key, PeerError, PeerReply, PeerRequest, Reply, Source, Terms, Value,
+    BoxError, Error, ErrorKind, HotCandidate, Key, PeerError, PeerReply, PeerRequest, Reply, Source, Terms, Value,
     cache::{Entry, Found, Look, Origin, Place},
     core::{Core, Departure, Trip},
     flight::{FlightKey, Landing, Pilot},
@@ -174,7 +174,7 @@ impl<V: Value> Fetch<V> {
     }
 
     fn decode(&self, reply: PeerReply) -> Result<Fetched<V>, PeerError> {
-        let PeerReply { value, remaining, age, stale, ring, minute_qps: _ } = reply;
+        let PeerReply { value, remaining, age, stale, ring, minute_qps } = reply;
         let now_ms = self.core.clock.exact_ms();
         let lives = &self.core.settings.lives;
         let life = match value {
@@ -193,7 +193,7 @@ impl<V: Value> Fetch<V> {
         let agreed = ring.is_none_or(|ring| ring == self.digest);
         let source = if stale { Source::Stale } else { Source::Peer };
         let remaining_ms = if stale { Some(0) } else { remaining.map(millis) };
-        let found = Found { value, source, age_ms: millis(age), remaining_ms, qps: None };
+        let found = Found { value, source, age_ms: millis(age), remaining_ms, qps: minute_qps };
         Ok(Fetched { found, life: life.filter(|_| agreed), weight, now_ms })
     }
 
@@ -205,14 +205,16 @@ impl<V: Value> Fetch<V> {
             life.and_then(|life| life.ending_within(core.settings.hot_ttl, now_ms, core.settings.lives.refresh_ahead));
         // A copy that is there already was worth it once.
         let mirrored = life.filter(|_| {
-            let admitted = core.settings.hot_admission.admit(&key, weight);
-            (admitted || core.store.cache.holds(key.as_bytes())) && core.store.cache.fits(weight)
+            let admitted =
+                core.settings.hot_admission.admit(&HotCandidate { key: &key, weight, minute_qps: found.qps });
+            (admitted || core.store.cache.holds(key.as_bytes())) && core.store.cache.admits(weight)
         });
         let Some(life) = mirrored else {
             let write = if found.source == Source::Stale { Write::Keep } else { Write::Nothing };
             return core.store.publish(pilot, key, Ok(found), write, || None);
         };
-        let entry = Entry::new(&key, found.value.take(), Origin::Fetched, life);
+        let mut entry = Entry::new(&key, found.value.take(), Origin::Fetched, life);
+        entry.in_demand = found.qps.is_some_and(|qps| qps >= core.members.view().names().len() as f64);
         found.value = entry.stored.value();
         let place = || core.place_of_fetched(digest, life);
         core.store.publish(pilot, key, Ok(found), Write::Entry(weight, entry), place);

@@ -8,10 +8,23 @@ use crate::Key;
 
 /// Decides which fetched values are mirrored: kept as hot copies at a node that does not own them.
 ///
-/// A copy saves fetches while its key is popular and wastes budget when it is not.
+/// A copy saves fetches while its key is popular and wastes budget when it is not. Which of the copies stay is then measured: by how often they
+/// are asked for, as with the entries that the node owns.
 pub trait HotAdmission: Send + Sync + 'static {
-    /// Whether to keep the value of `key`, of `weight` bytes, just fetched from its owner. Called once for each fetch.
-    fn admit(&self, key: &Key, weight: usize) -> bool;
+    /// Whether to keep this value, just fetched from its owner. Called once for each fetch.
+    fn admit(&self, copy: &HotCandidate<'_>) -> bool;
+}
+
+/// A fetched value that may be mirrored.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct HotCandidate<'a> {
+    /// Its key.
+    pub key: &'a Key,
+    /// What the copy would be charged, in bytes.
+    pub weight: usize,
+    /// How often peers ask the owner for the key, per second over about the last minute, if the owner says so.
+    pub minute_qps: Option<f64>,
 }
 
 /// golang/groupcache's rule: one fetch in `n` at random is mirrored, so that a key comes in about as often as it is
@@ -22,11 +35,12 @@ pub struct OneIn {
     state: AtomicU64,
 }
 
-/// Every fetched value is mirrored.
+/// Every fetched value is mirrored, which is the default: it waits in the window of the hot copies and leaves soon, unless it is asked for again
+/// there or its owner says that it is in demand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Always;
 
-/// No fetched value is mirrored.
+/// No fetched value is mirrored: a group whose values must come from their owners, or that has no memory to spare for copies.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 
@@ -38,7 +52,7 @@ impl OneIn {
 }
 
 impl HotAdmission for OneIn {
-    fn admit(&self, _: &Key, _: usize) -> bool {
+    fn admit(&self, _: &HotCandidate<'_>) -> bool {
         /// 2^64 divided by the golden ratio, as SplitMix64 steps (Steele, Lea and Flood, 2014).
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let step = self.state.fetch_add(STEP, Relaxed);
@@ -47,13 +61,13 @@ impl HotAdmission for OneIn {
 }
 
 impl HotAdmission for Always {
-    fn admit(&self, _: &Key, _: usize) -> bool {
+    fn admit(&self, _: &HotCandidate<'_>) -> bool {
         true
     }
 }
 
 impl HotAdmission for Never {
-    fn admit(&self, _: &Key, _: usize) -> bool {
+    fn admit(&self, _: &HotCandidate<'_>) -> bool {
         false
     }
 }
@@ -76,8 +90,8 @@ mod tests {
     use super::*;
 
     fn admitted(admission: &OneIn) -> usize {
-        let key = Key::from("k");
-        (0..10_000).filter(|_| admission.admit(&key, 100)).count()
+        let copy = HotCandidate { key: &Key::from("k"), weight: 100, minute_qps: None };
+        (0..10_000).filter(|_| admission.admit(&copy)).count()
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub use crate::{
     error::{BoxError, ConfigError, Error, ErrorKind},
     get::{Detailed, Get},
     group::Group,
-    hot::{Always, HotAdmission, Never, OneIn},
+    hot::{Always, HotAdmission, HotCandidate, Never, OneIn},
     key::Key,
     loader::{FromFn, IntoLoaded, LoadError, Loaded, Loader, With, from_fn, with},
     many::{GetMany, GetStream},

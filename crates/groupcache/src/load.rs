@@ -147,7 +147,7 @@ impl<V: Value> Core<V> {
     fn keep_loaded(&self, key: &Key, Loaded { value, ttl }: Loaded<V>, now_ms: u64) -> Result<(V, Kept<V>), Error> {
         let weight = self.weigh(key, &value)?;
         let life = self.settings.lives.of_loaded(key, ttl, now_ms);
-        if life.is_none() || !self.store.cache.fits(weight) {
+        if life.is_none() || !self.store.cache.admits(weight) {
             return Ok((value, Kept { life, entry: None }));
         }
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
@@ -172,7 +172,7 @@ impl<V: Value> Core<V> {
         match life.zip(entry) {
             None => self.store.publish(pilot, key, outcome, Write::Nothing, || None),
             Some((life, (weight, stored))) => {
-                let entry = Entry { stored, origin: Origin::Loaded, life };
+                let entry = Entry { stored, origin: Origin::Loaded, life, in_demand: false };
                 let place = || self.place_of_loaded(&key, life, now_ms);
                 self.store.publish(pilot, key.clone(), outcome, Write::Entry(weight, entry), place);
             }

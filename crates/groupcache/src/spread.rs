@@ -281,7 +281,7 @@ impl<V: Value> Core<V> {
         match self.settings.lives.of_loaded(key, ttl, now_ms) {
             None => self.store.remove(key),
             Some(life) => {
-                let entry = Entry { stored, origin: Origin::Set, life };
+                let entry = Entry { stored, origin: Origin::Set, life, in_demand: false };
                 self.store.set(key, weight, entry, || self.place_of_loaded(key, life, now_ms));
             }
         }

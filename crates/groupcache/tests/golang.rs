@@ -2,7 +2,7 @@
 
 mod support;
 
-use peercache_groupcache::{Always, Groups, HotAdmission, Members, Never, Placement, Ring};
+use peercache_groupcache::{Always, Groups, HotAdmission, Members, Never, Placement, Policy, Ring};
 use support::{Net, Origin, alone, group_of};
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn ten_gets_cost_one_load() {
 #[tokio::test]
 async fn an_entry_leaves_when_the_budget_is_full_and_is_loaded_again() {
     let origin = Origin::echo();
-    let group = alone(&origin).max_bytes(64 << 10).build().unwrap();
+    let group = alone(&origin).max_bytes(64 << 10).policy(Policy::Lru).build().unwrap();
     group.get("first").await.unwrap();
     for filler in 0..2_000 {
         group.get(&format!("filler-{filler}")).await.unwrap();

@@ -4,6 +4,9 @@ mod adaptive;
 mod exact;
 mod ghosts;
 
+use adaptive::Adaptive;
+use exact::Lru;
+
 use crate::{
     Held, Lane, Resident,
     list::List,
@@ -25,41 +28,51 @@ pub enum Policy {
 /// What a policy remembers of entries that have left, for each entry that is there.
 pub(crate) const HISTORY_BYTES: usize = ghosts::ENTRY_BYTES;
 
-pub(crate) enum Order {
-    Adaptive(adaptive::Adaptive),
-    Lru(exact::Lru),
+/// The order of own entries and that of guests, and which of the two has to give way.
+pub(crate) struct Order {
+    own: LaneOrder,
+    guests: LaneOrder,
+    /// The share of all bytes that guests may have.
+    guest_share: f64,
+}
+
+enum LaneOrder {
+    Adaptive(Adaptive),
+    Lru(Lru),
 }
 
 impl Order {
     pub(crate) fn new(policy: Policy, capacity: usize, guest_share: f64) -> Self {
-        match policy {
-            Policy::Adaptive => Order::Adaptive(adaptive::Adaptive::new(capacity, guest_share)),
-            Policy::Lru => Order::Lru(exact::Lru::new(guest_share)),
-        }
+        let guests = (capacity as f64 * guest_share) as usize;
+        let (own, guests) = match policy {
+            Policy::Adaptive => {
+                let own = Adaptive::own(capacity - guests);
+                (LaneOrder::Adaptive(own), LaneOrder::Adaptive(Adaptive::guests(guests)))
+            }
+            Policy::Lru => (LaneOrder::Lru(Lru::new(0)), LaneOrder::Lru(Lru::new(GUESTS))),
+        };
+        Order { own, guests, guest_share }
     }
 
     /// The same policy, with nothing in it and nothing remembered.
     pub(crate) fn emptied(&self) -> Self {
-        match self {
-            Order::Adaptive(order) => Order::Adaptive(order.emptied()),
-            Order::Lru(order) => Order::Lru(order.emptied()),
-        }
+        Order { own: self.own.emptied(), guests: self.guests.emptied(), guest_share: self.guest_share }
     }
 
     pub(crate) fn needs_touch(&self) -> bool {
-        matches!(self, Order::Lru(_))
+        matches!(self.own, LaneOrder::Lru(_))
     }
 
     pub(crate) fn touch<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        if let Order::Lru(order) = self {
+        if let LaneOrder::Lru(order) = self.lane(slab.entry(slot).standing().lane()) {
             order.touch(slab, slot);
         }
     }
 
     pub(crate) fn inserted<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32, hash: u64, lane: Lane) {
-        match self {
-            Order::Adaptive(order) => order.inserted(slab, slot, hash, lane),
-            Order::Lru(order) => order.inserted(slab, slot, lane),
+        match self.lane(lane) {
+            LaneOrder::Adaptive(order) => order.inserted(slab, slot, hash),
+            LaneOrder::Lru(order) => order.inserted(slab, slot),
         }
     }
 
@@ -70,10 +83,10 @@ impl Order {
     }
 
     pub(crate) fn victim<E: Resident>(&mut self, slab: &mut Slab<E>, hash_of: &impl Fn(&E) -> u64) -> Option<u32> {
-        match self {
-            Order::Adaptive(order) => order.victim(slab, hash_of),
-            Order::Lru(order) => order.victim(),
-        }
+        let (own, guests) = (self.held(Lane::Own).bytes, self.held(Lane::Guest).bytes);
+        let guests_first = guests as f64 > (own + guests) as f64 * self.guest_share;
+        let first = if guests_first { [Lane::Guest, Lane::Own] } else { [Lane::Own, Lane::Guest] };
+        first.into_iter().find_map(|lane| self.lane(lane).victim(slab, hash_of))
     }
 
     pub(crate) fn unlink<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {
@@ -94,27 +107,46 @@ impl Order {
         })
     }
 
-    /// The slots of a lane, from who stays longest.
+    /// The slots of a lane, roughly from who stays longest.
     pub(crate) fn slots<E>(&self, lane: Lane, slab: &Slab<E>) -> impl Iterator<Item = u32> {
-        self.lists(lane).iter().flat_map(|list| list.iter(slab))
+        self.lists(lane).iter().rev().flat_map(|list| list.iter(slab))
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut LaneOrder {
+        match lane {
+            Lane::Own => &mut self.own,
+            Lane::Guest => &mut self.guests,
+        }
     }
 
     fn list(&mut self, list: u8) -> &mut List {
-        let (own, guests) = match self {
-            Order::Adaptive(order) => (&mut order.own[..], &mut order.guests),
-            Order::Lru(order) => (&mut order.own[..], &mut order.guests),
-        };
-        if list < GUESTS { &mut own[usize::from(list)] } else { guests }
+        let (order, number) = if list < GUESTS { (&mut self.own, list) } else { (&mut self.guests, list - GUESTS) };
+        match order {
+            LaneOrder::Adaptive(order) => &mut order.lists[usize::from(number)],
+            LaneOrder::Lru(order) => &mut order.lists[usize::from(number)],
+        }
     }
 
     fn lists(&self, lane: Lane) -> &[List] {
-        let (own, guests) = match self {
-            Order::Adaptive(order) => (&order.own[..], &order.guests),
-            Order::Lru(order) => (&order.own[..], &order.guests),
-        };
-        match lane {
-            Lane::Own => own,
-            Lane::Guest => std::slice::from_ref(guests),
+        match if lane == Lane::Own { &self.own } else { &self.guests } {
+            LaneOrder::Adaptive(order) => &order.lists,
+            LaneOrder::Lru(order) => &order.lists,
+        }
+    }
+}
+
+impl LaneOrder {
+    fn emptied(&self) -> Self {
+        match self {
+            LaneOrder::Adaptive(order) => LaneOrder::Adaptive(order.emptied()),
+            LaneOrder::Lru(order) => LaneOrder::Lru(order.emptied()),
+        }
+    }
+
+    fn victim<E: Resident>(&mut self, slab: &mut Slab<E>, hash_of: &impl Fn(&E) -> u64) -> Option<u32> {
+        match self {
+            LaneOrder::Adaptive(order) => order.victim(slab, hash_of),
+            LaneOrder::Lru(order) => order.victim(),
         }
     }
 }

@@ -16,9 +16,10 @@ pub use crate::{
 pub use peercache_groupcache::{
     Ack, Always, Answer, Batch, BatchLoader, BoxError, Bytes, CacheStats, Cached, Change, Clock, ConfigError, Connect,
     Detailed, Error, ErrorKind, FromFn, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups,
-    HotAdmission, IntoLoaded, Key, LoadError, Loaded, Loader, MEMBERS_MAX, Members, MembersBuilder, Missed,
-    NativePlacement, Never, OneIn, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Placement, Policy, Reply, Ring,
-    Served, ServedGroup, SetValue, Source, Stamp, Stats, Terms, UpdateError, Value, View, With, from_fn, with,
+    HotAdmission, HotCandidate, IntoLoaded, Key, LoadError, Loaded, Loader, MEMBERS_MAX, Members, MembersBuilder,
+    Missed, NativePlacement, Never, OneIn, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Placement, Policy,
+    Reply, Ring, Served, ServedGroup, SetValue, Source, Stamp, Stats, Terms, UpdateError, Value, View, With, from_fn,
+    with,
 };
 
 #[cfg(feature = "http")]

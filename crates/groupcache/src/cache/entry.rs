@@ -14,6 +14,8 @@ pub(crate) struct Entry<V> {
     pub(crate) stored: Stored<V>,
     pub(crate) origin: Origin,
     pub(crate) life: Life,
+    /// Whether it is known to be in demand before anybody here has asked for it again.
+    pub(crate) in_demand: bool,
 }
 
 /// The same in its slot. For values that are bytes it fills a cache line.
@@ -76,7 +78,11 @@ pub(crate) struct Found<V> {
 }
 
 impl<V> Held<V> {
-    pub(super) fn new(Entry { stored, origin, life }: Entry<V>, standing: Standing, rate: Rate) -> Self {
+    pub(super) fn new(entry: Entry<V>, standing: Standing, rate: Rate) -> Self {
+        let Entry { stored, origin, life, in_demand } = entry;
+        if in_demand {
+            standing.count_use();
+        }
         Held { stored, born_ms: life.born_ms(), rate, standing, origin, ends: life.ends_ms().is_some() }
     }
 
@@ -117,7 +123,7 @@ impl Look {
 impl<V: Value> Entry<V> {
     /// In memory of its own. May run a user's code.
     pub(crate) fn new(key: &Key, value: Option<V>, origin: Origin, life: Life) -> Self {
-        Entry { stored: Stored::new(key.as_bytes(), value), origin, life }
+        Entry { stored: Stored::new(key.as_bytes(), value), origin, life, in_demand: false }
     }
 
     /// What an entry is charged beyond what its key and its value weigh, in bytes, if it does not end.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{Clock, Group, GroupBuilder, Groups, HotAdmission, Key, Members, with};
+use peercache_groupcache::{Clock, Group, GroupBuilder, Groups, HotAdmission, HotCandidate, Members, with};
 use tokio::{
     runtime::{Builder, Handle},
     sync::Semaphore,
@@ -316,7 +316,7 @@ impl Sometimes {
 }
 
 impl HotAdmission for Sometimes {
-    fn admit(&self, _: &Key, _: usize) -> bool {
+    fn admit(&self, _: &HotCandidate<'_>) -> bool {
         self.rng.lock().unwrap().percent(self.percent)
     }
 }
