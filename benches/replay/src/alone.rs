@@ -40,7 +40,7 @@ impl Alone {
         let runtime = runtime();
         let size = CurrentSize::default();
         let groups = Groups::with_clock(Members::alone(), Clock::tokio());
-        let charge = Charge::of_group(&runtime, capacity.unit);
+        let charge = Charge::of_group(&runtime, trace, capacity);
         let builder = groups.group("replay", size.clone());
         let group = charge.set(builder, trace, capacity).build().expect("the settings are good");
         Alone { runtime, group, size, keys: keys(trace) }
@@ -99,8 +99,8 @@ impl Value for Blank {
 pub(crate) enum Charge {
     /// So many bytes for each entry, the size of its value being [`SMALL_BYTES`].
     Entry { bytes: usize },
-    /// For each byte of key and value so many, and nothing else. The overhead cannot be taken off a charge, but it can be made part of
-    /// one: everything is counted in a smaller unit, large enough that the smallest entry is charged more than its overhead.
+    /// So many for each byte of key and value, and no overhead. That cannot be taken off a charge, but it can be made part of one: all is
+    /// counted in a unit so small that the smallest entry is charged more than its overhead.
     Bytes { scale: usize, overhead: usize },
 }
 
@@ -109,38 +109,68 @@ const SMALL_BYTES: usize = 100;
 
 impl Charge {
     /// Found by asking a group that holds one entry.
-    pub(crate) fn of_group(runtime: &Runtime, unit: Unit) -> Self {
-        let weigher = move |_: &Key, _: &Blank| match unit {
-            Unit::Entries => SMALL_BYTES,
-            Unit::Bytes => 0,
-        };
-        let groups = Groups::with_clock(Members::alone(), Clock::tokio());
-        let group = groups.group("probe", CurrentSize::default()).weigher(weigher).build();
-        let group = group.expect("the settings are good");
-        runtime.block_on(group.get(&[0; 8])).expect("the loader always has a value");
-        let held = group.stats().main;
-        assert_eq!(held.items, 1, "an entry of {SMALL_BYTES} bytes fits the default budget");
-        let bytes = held.bytes as usize;
-        match unit {
-            Unit::Entries => Charge::Entry { bytes },
-            Unit::Bytes => Charge::Bytes { scale: bytes.next_power_of_two(), overhead: bytes },
+    pub(crate) fn of_group(runtime: &Runtime, trace: &Trace, capacity: Capacity) -> Self {
+        match capacity.unit {
+            Unit::Entries => Charge::Entry { bytes: charged(runtime, SMALL_BYTES) },
+            Unit::Bytes => {
+                let overhead = charged(runtime, 0);
+                Charge::Bytes { scale: scale(trace, capacity, overhead as u64), overhead }
+            }
         }
     }
 
-    /// Gives a group room for exactly so much. A capacity far beyond what the trace has is cut to some times as much, since both hold all.
+    /// Gives a group room for exactly so much.
     pub(crate) fn set(self, builder: GroupBuilder<Blank>, trace: &Trace, capacity: Capacity) -> GroupBuilder<Blank> {
+        let (max_bytes, shards) = self.budget(trace, capacity);
+        let builder = builder.max_bytes(max_bytes);
+        match self {
+            Charge::Entry { .. } => builder.weigher(|_, _| SMALL_BYTES),
+            Charge::Bytes { scale, overhead } => builder
+                .shards(shards)
+                .max_value_bytes(usize::MAX)
+                .weigher(move |_, value| (value.bytes as usize * scale).saturating_sub(overhead)),
+        }
+    }
+
+    /// The budget in bytes, and into how many shards it is cut: by default, or as many as for a budget in bytes of key and value. A capacity
+    /// far beyond what the trace has is cut to some times as much, since both hold all.
+    pub(crate) fn budget(self, trace: &Trace, capacity: Capacity) -> (usize, usize) {
         const BEYOND: u64 = 16;
         let amount = capacity.amount.min(BEYOND * trace.weight(capacity.unit)) as usize;
         match self {
-            Charge::Entry { bytes } => builder.max_bytes(amount * bytes).weigher(|_, _| SMALL_BYTES),
-            Charge::Bytes { scale, overhead } => builder
-                .max_bytes(amount * scale)
-                // As many as for a budget of so many bytes, not of the smaller unit.
-                .shards(default_shards(amount))
-                .max_value_bytes(usize::MAX)
-                .weigher(move |_, value| value.bytes as usize * scale - overhead),
+            Charge::Entry { bytes } => (amount * bytes, default_shards(amount * bytes)),
+            Charge::Bytes { scale, .. } => (amount * scale, default_shards(amount)),
         }
     }
+
+    /// What the group charges for the entry of a request.
+    pub(crate) fn of(self, request: Request) -> usize {
+        match self {
+            Charge::Entry { bytes } => bytes,
+            Charge::Bytes { scale, overhead } => (request.weight as usize * scale).max(overhead),
+        }
+    }
+}
+
+/// What a group charges for a key of 8 bytes and a value that weighs so much.
+fn charged(runtime: &Runtime, weight: usize) -> usize {
+    let groups = Groups::with_clock(Members::alone(), Clock::tokio());
+    let group = groups.group("probe", CurrentSize::default()).weigher(move |_, _| weight).build();
+    let group = group.expect("the settings are good");
+    runtime.block_on(group.get(&[0; 8])).expect("the loader always has a value");
+    let held = group.stats().main;
+    assert_eq!(held.items, 1, "a small entry fits the default budget");
+    held.bytes as usize
+}
+
+/// The least power of two by which the smallest entry outgrows the overhead. The largest that fits the capacity may not outgrow 32 bits by it,
+/// where groups cache no more; in a trace that has entries of less than 200 bytes and of more than 16 MiB, the smallest are charged the overhead.
+fn scale(trace: &Trace, capacity: Capacity, overhead: u64) -> usize {
+    let weights = || (0..trace.len()).map(|position| trace.request(position, Unit::Bytes).weight);
+    let least = weights().min().unwrap_or(1);
+    let most = weights().filter(|weight| *weight <= capacity.amount).max().unwrap_or(1);
+    let wanted = overhead.div_ceil(least).next_power_of_two();
+    wanted.min((u64::from(u32::MAX) / most).max(1)) as usize
 }
 
 /// What the builder would choose: see `GroupBuilder::shards`.
@@ -169,12 +199,15 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_key_and_value() {
-        let trace = Trace::sized("t", [(1, 40), (2, 60), (1, 40), (2, 60), (3, 101)]);
-        let hits = |bytes| {
-            let mut alone = Alone::new(&trace, Capacity::bytes(bytes));
-            replay(&trace, Unit::Bytes, &mut alone, &mut |_| {}).hits
-        };
-        assert!(hits(100) == 2 && hits(99) < 2);
+        for unit in [1, 10_000, 40_000_000] {
+            let trace = Trace::sized("t", [(1, 40), (2, 60), (1, 40), (2, 60)].map(|(key, size)| (key, size * unit)));
+            let hits = |bytes| {
+                let mut alone = Alone::new(&trace, Capacity::bytes(bytes));
+                replay(&trace, Unit::Bytes, &mut alone, &mut |_| {}).hits
+            };
+            let room = 100 * u64::from(unit);
+            assert!(hits(room) == 2 && hits(room - 1) < 2, "sizes times {unit}");
+        }
     }
 
     #[test]

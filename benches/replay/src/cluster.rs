@@ -47,7 +47,7 @@ impl Cluster {
     /// Empty groups of this capacity each, at `nodes` nodes that get `requests_per_second` together.
     pub fn new(trace: &Trace, capacity: Capacity, nodes: usize, requests_per_second: u32) -> Self {
         let runtime = runtime();
-        let charge = Charge::of_group(&runtime, capacity.unit);
+        let charge = Charge::of_group(&runtime, trace, capacity);
         let (net, size) = (Net::default(), CurrentSize::default());
         let names = names(nodes);
         let group = |name: &String| {

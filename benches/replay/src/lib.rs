@@ -10,6 +10,8 @@ mod belady;
 mod capacity;
 #[cfg(feature = "groups")]
 mod cluster;
+#[cfg(feature = "groups")]
+mod direct;
 mod golang;
 mod lru;
 mod order;
@@ -34,4 +36,5 @@ pub use workload::Workload;
 pub use {
     alone::Alone,
     cluster::{Cluster, owners},
+    direct::Direct,
 };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use peercache_replay::{Belady, Capacity, Lru, Policy, S3Fifo, Trace, Unit, replay};
+use peercache_replay::{Alone, Belady, Capacity, Direct, Lru, Policy, S3Fifo, Trace, Unit, replay};
 
 /// Beside the repository, if at all.
 fn trace(name: &str) -> Option<Trace> {
@@ -29,4 +29,18 @@ fn references_hit_as_often_as_others_found() {
         percent(&trace, &mut Belady::new(&trace, capacity)),
     ];
     assert_eq!(percents, ["66.9", "70.9", "79.1"]);
+}
+
+/// What holds a group's entries, without the group around it. Both hash with random seeds, and what has left is remembered by its hash:
+/// so the same but for a two-hundredth, less than the policies are apart.
+#[test]
+fn a_group_hits_as_often_as_its_cache_alone() {
+    let Some(trace) = trace("web12.bin.zst") else { return };
+    for entries in [80, 687, 1_200] {
+        let capacity = Capacity::entries(entries);
+        let group = replay(&trace, Unit::Entries, &mut Alone::new(&trace, capacity), &mut |_| {});
+        let cache = replay(&trace, Unit::Entries, &mut Direct::new(&trace, capacity), &mut |_| {});
+        let apart = group.hits.abs_diff(cache.hits);
+        assert!(apart <= group.hits / 200, "{capacity}: {} and {}", group.hits, cache.hits);
+    }
 }
