@@ -10,8 +10,10 @@ mod demo;
 mod hit_ratio;
 mod http;
 mod measure;
+mod memory;
 mod node;
 mod ports;
+mod row;
 mod tether;
 
 use std::ffi::OsString;
@@ -55,6 +57,7 @@ enum Command {
         list: bool,
     },
     HitRatio(hit_ratio::Args),
+    Memory(memory::Args),
     /// Run a program that ends, with all it started, when our standard input does (used by the other commands).
     #[command(hide = true)]
     Tether {
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
             Ok(()) => hit_ratio::run(measure::flags_after_command()),
             Err(sentence) => Cli::command().error(ErrorKind::ArgumentConflict, sentence).exit(),
         },
+        Command::Memory(args) => memory::run(&args),
         Command::Tether { program } => tether::hold(&program),
     };
     result.unwrap_or_else(|error| {
