@@ -89,6 +89,15 @@ impl Workspace {
             Some(name) => bail!("cargo built no program named {name}"),
         }
     }
+
+    /// Builds a bench target as `cargo bench -p` does, whose other builds it reuses. Returns its path.
+    pub fn build_bench(&self, package: &str, name: &str) -> Result<PathBuf> {
+        let mut command = tether::command(program())?;
+        command.current_dir(&self.root).args(["bench", "--no-run", "--message-format=json-render-diagnostics"]);
+        command.args(["-p", package, "--bench", name]);
+        let built = run_build(&mut command)?.remove(name);
+        built.with_context(|| format!("cargo built no bench named {name}"))
+    }
 }
 
 /// Runs a build to its end. Returns the programs it made, by name.

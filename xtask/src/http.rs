@@ -10,7 +10,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest answer that is read: nothing we ask for comes near.
 const BODY_BYTES_MAX: u64 = 1 << 20;
 
-/// One request, one connection: an answer never depends on what happened to an earlier connection.
+/// One request, one connection, unless it is told otherwise: an answer never depends on what happened to an earlier connection.
 #[derive(Clone)]
 pub struct Client {
     agent: Agent,
@@ -28,12 +28,21 @@ pub struct Answer {
 impl Client {
     /// A client that takes no proxy from the environment and follows no redirects.
     pub fn new() -> Self {
+        Self::with_idle_connections(0)
+    }
+
+    /// The same for those who ask often: a connection is used again.
+    pub fn keeping_connections() -> Self {
+        Self::with_idle_connections(1)
+    }
+
+    fn with_idle_connections(idle_max: usize) -> Self {
         let config = Agent::config_builder()
             .proxy(None)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
-            .max_idle_connections(0)
+            .max_idle_connections(idle_max)
             .timeout_global(Some(ANSWER_TIMEOUT));
         Self { agent: config.build().into() }
     }

@@ -7,9 +7,13 @@ mod child;
 mod ci;
 mod cluster;
 mod demo;
+mod hit_ratio;
 mod http;
+mod measure;
+mod memory;
 mod node;
 mod ports;
+mod row;
 mod tether;
 
 use std::ffi::OsString;
@@ -52,6 +56,8 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    HitRatio(hit_ratio::Args),
+    Memory(memory::Args),
     /// Run a program that ends, with all it started, when our standard input does (used by the other commands).
     #[command(hide = true)]
     Tether {
@@ -73,6 +79,11 @@ fn main() -> ExitCode {
         Command::Cluster { demo: true, sabotage, .. } => demo::run(sabotage),
         Command::Cluster { nodes, base_port, .. } => cluster::run(plan_or_exit(base_port, nodes)),
         Command::Ci { only, list } => ci::run(only.as_deref(), list),
+        Command::HitRatio(args) => match args.check() {
+            Ok(()) => hit_ratio::run(measure::flags_after_command()),
+            Err(sentence) => Cli::command().error(ErrorKind::ArgumentConflict, sentence).exit(),
+        },
+        Command::Memory(args) => memory::run(&args),
         Command::Tether { program } => tether::hold(&program),
     };
     result.unwrap_or_else(|error| {

@@ -16,7 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("peercache-discovery", &["peercache-groupcache"]),
     ("peercache", LOWER),
     ("peercache-examples", ALL),
-    ("peercache-benches", ALL),
+    ("peercache-replay", REPLAYED),
+    ("peercache-benches", BENCHED),
     ("xtask", &[]),
 ];
 const LEAVES: &[&str] = &["peercache-lru", "peercache-consistenthash", "peercache-singleflight"];
@@ -28,6 +29,8 @@ const LOWER: &[&str] = &[
     "peercache-transport-http",
     "peercache-discovery",
 ];
+/// What traces are replayed through.
+const REPLAYED: &[&str] = &["peercache-lru", "peercache-groupcache"];
 const ALL: &[&str] = &[
     "peercache-lru",
     "peercache-consistenthash",
@@ -36,6 +39,18 @@ const ALL: &[&str] = &[
     "peercache-transport-http",
     "peercache-discovery",
     "peercache",
+];
+
+/// All, and what benches have for themselves.
+const BENCHED: &[&str] = &[
+    "peercache-lru",
+    "peercache-consistenthash",
+    "peercache-singleflight",
+    "peercache-groupcache",
+    "peercache-transport-http",
+    "peercache-discovery",
+    "peercache",
+    "peercache-replay",
 ];
 
 /// Crates that know nothing of HTTP or protobuf, not even through what they import.

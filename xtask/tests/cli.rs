@@ -46,6 +46,42 @@ fn sabotage_without_a_tour_is_a_wrong_flag() {
 }
 
 #[test]
+fn no_room_is_a_wrong_flag() {
+    let sentence = refusal(&["hit-ratio", "--entries", "0"]);
+    assert!(sentence.contains("write numbers from 1 to"), "{sentence}");
+}
+
+#[test]
+fn more_room_than_there_can_be_is_a_wrong_flag() {
+    let sentence = refusal(&["hit-ratio", "--entries", "5,99999999999999999999"]);
+    assert!(sentence.contains("write numbers from 1 to"), "{sentence}");
+}
+
+#[test]
+fn an_unknown_policy_is_a_wrong_flag_and_the_known_are_named() {
+    let sentence = refusal(&["hit-ratio", "--policy", "fifo"]);
+    assert!(sentence.contains("belady") && sentence.contains("golang"), "{sentence}");
+}
+
+#[test]
+fn a_policy_that_is_not_for_nodes_is_a_wrong_flag() {
+    let sentence = refusal(&["hit-ratio", "--nodes", "3", "--policy", "default,belady"]);
+    assert!(sentence.contains("with --nodes write default, golang or lru"), "{sentence}");
+}
+
+#[test]
+fn a_trace_that_is_not_there_is_a_wrong_flag() {
+    let sentence = refusal(&["hit-ratio", "--trace", "/nonexistent", "--entries", "5"]);
+    assert!(sentence.contains("there is no file /nonexistent"), "{sentence}");
+}
+
+#[test]
+fn a_plot_that_is_no_svg_is_a_wrong_flag() {
+    let sentence = refusal(&["hit-ratio", "--plot", "plot.png"]);
+    assert!(sentence.contains("ends with .svg"), "{sentence}");
+}
+
+#[test]
 fn a_port_in_use_is_told_before_anything_is_built() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -1,0 +1,116 @@
+//! What is printed: JSON for programs, tables for people.
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use peercache_replay::{Capacity, Tally, Unit};
+use serde_json::json;
+
+use crate::args::{HitRatio, PolicyName};
+
+/// One policy at one size.
+pub struct Run {
+    pub trace: String,
+    pub policy: PolicyName,
+    /// Of each node.
+    pub capacity: Capacity,
+    pub tally: Tally,
+}
+
+pub fn name(policy: PolicyName) -> String {
+    policy.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+pub fn print_json(args: &HitRatio, run: &Run) -> Result<()> {
+    let tally = &run.tally;
+    let mut object = json!({
+        "trace": run.trace,
+        "policy": name(run.policy),
+        "capacity": run.capacity.amount,
+        "unit": match run.capacity.unit { Unit::Entries => "entries", Unit::Bytes => "bytes" },
+        "requests": tally.requests,
+        "hits": tally.hits,
+        "hit_ratio": tally.hit_ratio(),
+        "bytes": tally.bytes,
+        "bytes_hit": tally.bytes_hit,
+    });
+    if let Some(nodes) = args.nodes {
+        object["nodes"] = nodes.into();
+        object["requests_per_second"] = args.rate.into();
+        object["seed"] = args.seed.into();
+        object["peer_fetches"] = tally.peer_fetches.into();
+        object["origin_loads"] = tally.origin_loads.into();
+    }
+    writeln!(stdout(), "{object}")?;
+    Ok(())
+}
+
+pub fn print_tables(args: &HitRatio, runs: &[Run]) -> Result<()> {
+    for of_trace in runs.chunk_by(|one, other| one.trace == other.trace) {
+        let Run { trace, capacity, tally, .. } = &of_trace[0];
+        writeln!(stdout(), "\n{trace}: {} requests", tally.requests)?;
+        if args.nodes.is_some() {
+            print_nodes(args, of_trace)?;
+            continue;
+        }
+        print_ratios("hit ratio, %", of_trace, Tally::hit_ratio)?;
+        if capacity.unit == Unit::Bytes {
+            print_ratios("byte hit ratio, %", of_trace, Tally::byte_hit_ratio)?;
+        }
+    }
+    Ok(())
+}
+
+/// A line for each size, a column for each policy.
+fn print_ratios(title: &str, runs: &[Run], ratio: fn(&Tally) -> f64) -> Result<()> {
+    let sizes: Vec<&[Run]> = runs.chunk_by(|one, other| one.capacity == other.capacity).collect();
+    let mut header = vec![title.to_owned()];
+    header.extend(sizes[0].iter().map(|run| name(run.policy)));
+    let mut table = table(header);
+    for size in sizes {
+        let mut row = vec![size[0].capacity.to_string()];
+        row.extend(size.iter().map(|run| format!("{:.2}", 100.0 * ratio(&run.tally))));
+        table.add_row(row);
+    }
+    print(table)
+}
+
+/// A line for each size and policy, and how it compares with golang's rule.
+fn print_nodes(args: &HitRatio, runs: &[Run]) -> Result<()> {
+    let title = format!("{} nodes, each", args.nodes.unwrap_or_default());
+    let header = [&title, "policy", "hits here, %", "peer fetches", "of golang's", "origin loads", "of golang's"];
+    let mut table = table(header.map(str::to_owned).to_vec());
+    for size in runs.chunk_by(|one, other| one.capacity == other.capacity) {
+        let golang = size.iter().find(|run| run.policy == PolicyName::Golang).map(|run| run.tally);
+        let share = |part: u64, whole: Option<u64>| match whole {
+            None | Some(0) => "-".to_owned(),
+            Some(whole) => format!("{:.3}", part as f64 / whole as f64),
+        };
+        for Run { policy, capacity, tally, .. } in size {
+            table.add_row([
+                capacity.to_string(),
+                name(*policy),
+                format!("{:.2}", 100.0 * tally.hit_ratio()),
+                tally.peer_fetches.to_string(),
+                share(tally.peer_fetches, golang.map(|golang| golang.peer_fetches)),
+                tally.origin_loads.to_string(),
+                share(tally.origin_loads, golang.map(|golang| golang.origin_loads)),
+            ]);
+        }
+    }
+    print(table)
+}
+
+fn table(header: Vec<String>) -> Table {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN).set_header(header);
+    table
+}
+
+fn print(mut table: Table) -> Result<()> {
+    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    writeln!(stdout(), "{table}")?;
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! One cache, filled and measured.
+
+use std::{fs, sync::Arc};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+
+use crate::{
+    args::{SystemName, ValueName},
+    report::Gained,
+    support::workload::{Key, key},
+    systems::{Foyer, LockedLru, Moka, Ours, QuickCache, System},
+    values::{Made, Person},
+};
+
+/// How often the budget is filled.
+const ROUNDS: usize = 2;
+
+pub fn measured(system: SystemName, value: ValueName, budget_mib: u64) -> Result<Gained> {
+    match value {
+        ValueName::Hundred => of_values::<Bytes>(system, value, budget_mib, 100),
+        ValueName::Thousand => of_values::<Bytes>(system, value, budget_mib, 1_000),
+        ValueName::TenThousand => of_values::<Bytes>(system, value, budget_mib, 10_000),
+        ValueName::Typed => of_values::<Arc<Person>>(system, value, budget_mib, 0),
+    }
+}
+
+fn of_values<V: Made>(system: SystemName, value: ValueName, budget_mib: u64, size: usize) -> Result<Gained> {
+    let budget = usize::try_from(budget_mib << 20)?;
+    let filled = match system {
+        SystemName::Ours => filled::<V, Ours<V>>(budget, size),
+        SystemName::Moka => filled::<V, Moka<V>>(budget, size),
+        SystemName::QuickCache => filled::<V, QuickCache<V>>(budget, size),
+        SystemName::Foyer => filled::<V, Foyer<V>>(budget, size),
+        SystemName::Lru => filled::<V, LockedLru<V>>(budget, size),
+    }?;
+    let (gained, entries, entry_bytes) = filled;
+    Ok(Gained { system, value, budget: budget as u64, gained, entries, payload: entries * entry_bytes })
+}
+
+/// Resident bytes gained, entries held, and what key and value of one weigh in the mean.
+fn filled<V: Made, S: System<V>>(budget: usize, size: usize) -> Result<(u64, u64, u64)> {
+    let entry_bytes = mean_weight::<V>(size);
+    let entries = budget / entry_bytes;
+    let before = resident()?;
+    let mut system = S::new(budget, entries, size);
+    let mut read = 0;
+    for number in 0..ROUNDS * entries {
+        let key: Key = key(number);
+        system.insert(key, number);
+        read += usize::from(system.read(&key));
+    }
+    system.settle();
+    let gained = resident()?.saturating_sub(before);
+    // One that keeps little of what comes in would look thrifty.
+    anyhow::ensure!(
+        read > entries / 10,
+        "of {} entries only {read} could be read after they came in",
+        ROUNDS * entries
+    );
+    let held = system.len() as u64;
+    // Alive until it has been measured.
+    drop(system);
+    Ok((gained, held, entry_bytes as u64))
+}
+
+fn mean_weight<V: Made>(size: usize) -> usize {
+    const SAMPLE: usize = 100;
+    let weight = |number| size_of::<Key>() + V::made(size, number).weighed();
+    (0..SAMPLE).map(weight).sum::<usize>() / SAMPLE
+}
+
+/// VmRSS of this process, in bytes.
+fn resident() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status").context("resident memory is read from /proc")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc says no VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;
+    Ok(kib << 10)
+}

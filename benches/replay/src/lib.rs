@@ -1,0 +1,40 @@
+//! Request traces, and what caches make of them.
+//!
+//! [`Trace`] reads a file or makes a [`Workload`] up, [`Policy`] is anything that answers hit or miss, [`replay`] puts the two
+//! together. The policies here are references, written to be read: exact LRU, S3-FIFO, SIEVE, Belady's optimum. With the feature
+//! `groups`, [`Alone`] replays through a real group, and [`Cluster`] through several that are each other's peers.
+
+#[cfg(feature = "groups")]
+mod alone;
+mod belady;
+mod capacity;
+#[cfg(feature = "groups")]
+mod cluster;
+#[cfg(feature = "groups")]
+mod direct;
+mod golang;
+mod lru;
+mod order;
+mod rng;
+mod s3_fifo;
+mod sieve;
+mod tally;
+mod trace;
+mod workload;
+
+pub use belady::Belady;
+pub use capacity::{Capacity, Unit};
+pub use golang::Golang;
+pub use lru::Lru;
+pub use rng::Rng;
+pub use s3_fifo::S3Fifo;
+pub use sieve::Sieve;
+pub use tally::{Policy, Shared, SharedPolicy, Tally, replay, replay_shared};
+pub use trace::{Records, Request, Trace, TraceError};
+pub use workload::Workload;
+#[cfg(feature = "groups")]
+pub use {
+    alone::Alone,
+    cluster::{Cluster, owners},
+    direct::Direct,
+};

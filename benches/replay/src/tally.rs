@@ -1,0 +1,113 @@
+use crate::{Capacity, Request, Rng, Trace, Unit};
+
+/// A cache, as far as its hit ratio goes.
+pub trait Policy {
+    /// Asks for a key, and takes it in if it is not there and the policy wants it. Says whether it was there.
+    fn request(&mut self, request: Request) -> bool;
+}
+
+/// What came of a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests made.
+    pub requests: u64,
+    /// Requests that found their key. Of several nodes: in the cache of the node that was asked.
+    pub hits: u64,
+    /// What was asked for: bytes of key and value, or entries where those are counted.
+    pub bytes: u64,
+    /// What of it was found.
+    pub bytes_hit: u64,
+    /// Keys asked of another node.
+    pub peer_fetches: u64,
+    /// Keys loaded at the origin, by any node.
+    pub origin_loads: u64,
+}
+
+impl Tally {
+    /// Hits per request, from 0 to 1; 0 of no requests.
+    pub fn hit_ratio(&self) -> f64 {
+        ratio(self.hits, self.requests)
+    }
+
+    /// The same by bytes.
+    pub fn byte_hit_ratio(&self) -> f64 {
+        ratio(self.bytes_hit, self.bytes)
+    }
+
+    fn count(&mut self, request: Request, hit: bool) {
+        self.requests += 1;
+        self.bytes += request.weight;
+        if hit {
+            self.hits += 1;
+            self.bytes_hit += request.weight;
+        }
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// How often a replay tells how far it is.
+const TOLD_EACH: usize = 4_096;
+
+/// Puts every request of the trace to the policy. `advance` hears now and then of so many more that are done.
+pub fn replay(trace: &Trace, unit: Unit, policy: &mut dyn Policy, advance: &mut dyn FnMut(u64)) -> Tally {
+    let mut tally = Tally::default();
+    for_each(trace, unit, advance, |request| tally.count(request, policy.request(request)));
+    tally.origin_loads = tally.requests - tally.hits;
+    tally
+}
+
+/// Several nodes, each with a cache, as far as hits, fetches and loads go.
+pub trait SharedPolicy {
+    /// Asks for a key at one of the nodes.
+    fn request(&mut self, node: usize, request: Request) -> Shared;
+}
+
+/// What a request to one of several nodes came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// Whether the node that was asked had it.
+    pub hit: bool,
+    /// How many keys it asked another node for.
+    pub peer_fetches: u64,
+    /// How many loads that caused, anywhere.
+    pub origin_loads: u64,
+}
+
+/// Puts every request of the trace to one of the nodes, which one follows from the seed.
+pub fn replay_shared(
+    trace: &Trace,
+    unit: Unit,
+    nodes: usize,
+    seed: u64,
+    policy: &mut dyn SharedPolicy,
+    advance: &mut dyn FnMut(u64),
+) -> Tally {
+    let mut tally = Tally::default();
+    let mut rng = Rng::new(seed);
+    for_each(trace, unit, advance, |request| {
+        let node = rng.below(nodes as u64) as usize;
+        let shared = policy.request(node, request);
+        tally.count(request, shared.hit);
+        tally.peer_fetches += shared.peer_fetches;
+        tally.origin_loads += shared.origin_loads;
+    });
+    tally
+}
+
+fn for_each(trace: &Trace, unit: Unit, advance: &mut dyn FnMut(u64), mut each: impl FnMut(Request)) {
+    for start in (0..trace.len()).step_by(TOLD_EACH) {
+        let end = trace.len().min(start + TOLD_EACH);
+        (start..end).for_each(|position| each(trace.request(position, unit)));
+        advance((end - start) as u64);
+    }
+}
+
+impl Capacity {
+    /// Whether something of this weight can be held at all.
+    pub(crate) fn fits(&self, request: Request) -> bool {
+        request.weight <= self.amount
+    }
+}
