@@ -10,6 +10,7 @@ use crate::{
     core::{Core, Departure, Trip},
     flight::{Landing, Outcome},
     panic::caught,
+    served::READY_BYTES_MAX,
 };
 
 impl<V: Value> ServedGroup for Core<V> {
@@ -68,10 +69,6 @@ impl Trip {
         }
     }
 }
-
-/// How many bytes of values are encoded before anybody has room for them. What is beyond is encoded when it is asked for: a thousand
-/// values may be a thousand times as much as one.
-const READY_BYTES_MAX: usize = 32 << 10;
 
 impl<V: Value> Core<V> {
     fn serve_found(self: Arc<Self>, found: Found<V>, ready_bytes: usize) -> Served {
