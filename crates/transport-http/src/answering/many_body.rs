@@ -49,11 +49,11 @@ pub(super) struct ManyBody {
 pub(super) struct Answers {
     room: Arc<Room>,
     group: Arc<dyn ServedGroup>,
-    terms: Terms,
     since: Instant,
     ready: VecDeque<(u16, Result<PeerReply, Error>)>,
     /// What was there and is too much to hold.
-    again: VecDeque<(u16, Key)>,
+    again: VecDeque<(u16, Key, Terms)>,
+    held_bytes: usize,
     loading: FuturesUnordered<Loading>,
     _places: OwnedSemaphorePermit,
 }
@@ -75,41 +75,40 @@ impl Future for Loading {
 }
 
 impl Answers {
-    /// What the group has answered for these keys, on these terms. The places are kept until all is sent.
-    pub(super) fn new(
-        room: Arc<Room>,
-        group: Arc<dyn ServedGroup>,
-        terms: Terms,
-        served: Vec<(Key, Served)>,
-        places: OwnedSemaphorePermit,
-    ) -> Self {
-        let mut answers = Answers {
+    /// Answers of this group. The places are kept until all is sent.
+    pub(super) fn new(room: Arc<Room>, group: Arc<dyn ServedGroup>, places: OwnedSemaphorePermit) -> Self {
+        Answers {
             room,
             group,
-            terms,
             since: Instant::now(),
             ready: VecDeque::new(),
             again: VecDeque::new(),
+            held_bytes: 0,
             loading: FuturesUnordered::new(),
             _places: places,
-        };
-        let mut held_bytes = 0;
-        for (index, (key, served)) in (0..).zip(served) {
+        }
+    }
+
+    /// Asks the group for these keys, all on the same terms.
+    pub(super) fn ask(&mut self, keys: Vec<(u16, Bytes)>, terms: Terms) {
+        let (indices, keys): (Vec<u16>, Vec<Key>) =
+            keys.into_iter().map(|(index, key)| (index, Key::copy_from(&key))).unzip();
+        let served = self.group.clone().answer_many(keys.clone(), terms);
+        for ((index, key), served) in indices.into_iter().zip(keys).zip(served) {
             match served {
                 Served::Ready(outcome) => {
-                    held_bytes += outcome.as_ref().map_or(0, value_bytes);
-                    match held_bytes <= HELD_BYTES_MAX {
-                        true => answers.ready.push_back((index, outcome)),
-                        false => answers.again.push_back((index, key)),
+                    self.held_bytes += outcome.as_ref().map_or(0, value_bytes);
+                    match self.held_bytes <= HELD_BYTES_MAX {
+                        true => self.ready.push_back((index, outcome)),
+                        false => self.again.push_back((index, key, terms)),
                     }
                 }
-                loading => match answers.room.hold(loading, answers.group.clone(), key.into_bytes(), terms) {
-                    Served::Ready(outcome) => answers.ready.push_back((index, outcome)),
-                    Served::Loading(answer) => answers.loading.push(Loading { index, answer }),
+                loading => match self.room.hold(loading, self.group.clone(), key.into_bytes(), terms) {
+                    Served::Ready(outcome) => self.ready.push_back((index, outcome)),
+                    Served::Loading(answer) => self.loading.push(Loading { index, answer }),
                 },
             }
         }
-        answers
     }
 
     /// The next answer; `None` when all are given.
@@ -117,8 +116,8 @@ impl Answers {
         if let Some(ready) = self.ready.pop_front() {
             return Poll::Ready(Some(ready));
         }
-        while let Some((index, key)) = self.again.pop_front() {
-            match self.room.answer(self.group.clone(), key.into_bytes(), later(self.terms, self.since)) {
+        while let Some((index, key, terms)) = self.again.pop_front() {
+            match self.room.answer(self.group.clone(), key.into_bytes(), later(terms, self.since)) {
                 Served::Ready(outcome) => return Poll::Ready(Some((index, outcome))),
                 // The room holds the answer from here on.
                 Served::Loading(answer) => self.loading.push(Loading { index, answer }),

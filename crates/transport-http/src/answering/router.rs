@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use peercache_groupcache::{Groups, Key};
+use peercache_groupcache::Groups;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{answer_get, answer_native, answer_update, room::Room, server::TIMEOUT_MAX};
@@ -228,9 +228,9 @@ impl Desk {
         self.arriving.acquire_many(bytes).await.expect("the semaphore is never closed")
     }
 
-    /// Places for the keys of a request, to be held until they are answered; `None` when too many are asked for.
-    pub(super) fn places_for_keys(&self, keys: &[Key]) -> Option<OwnedSemaphorePermit> {
-        let places: usize = keys.iter().map(|key| 1 + key.len() / ASKED_KEY_BYTES).sum();
+    /// Places for the keys of a request, given by their lengths, to be held until they are answered; `None` when too many are asked for.
+    pub(super) fn places_for_keys(&self, lengths: impl Iterator<Item = usize>) -> Option<OwnedSemaphorePermit> {
+        let places: usize = lengths.map(|length| 1 + length / ASKED_KEY_BYTES).sum();
         self.asked.clone().try_acquire_many_owned(u32::try_from(places).ok()?).ok()
     }
 

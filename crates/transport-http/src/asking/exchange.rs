@@ -1,146 +1,191 @@
-//! Many keys, asked in few exchanges.
+//! Keys that are asked for together.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
-use http::StatusCode;
-use peercache_groupcache::{PeerError, PeerRequest, Reply};
-use tokio::time::{Instant, timeout};
+use peercache_groupcache::{PeerError, PeerRequest, Reply, Terms};
+use tokio::time::Instant;
 
 use super::{
-    chunks::Chunks,
-    failure::Failure,
-    native::{self, Outcome},
-    peer::{self, NoAnswer, Shared, left},
-    plain,
+    native::Outcome,
+    peer::{NoAnswer, Shared},
 };
-use crate::frame;
+use crate::frame::{self, Ask};
 
-/// Keys of one group that are asked for together, and where their answers go.
+/// A key that is asked for, and where its answer goes.
+pub(super) struct Asked {
+    pub(super) request: PeerRequest,
+    pub(super) reply: Reply,
+    pub(super) since: Instant,
+    /// Whether it is asked for by itself, since a request for several was not understood.
+    pub(super) alone: bool,
+}
+
+/// Keys of one group that are asked for together.
 pub(super) struct Exchange {
-    requests: Vec<PeerRequest>,
-    /// Of those that have no answer yet.
-    replies: Vec<Option<Reply>>,
+    peer: Arc<Shared>,
+    /// What has an answer is gone.
+    asked: Vec<Option<Asked>>,
     unanswered: usize,
-    since: Instant,
+    value_bytes: usize,
 }
 
-/// The requests, split into as many exchanges as it takes.
-pub(super) fn exchanges(requests: Vec<(PeerRequest, Reply)>) -> impl Iterator<Item = Exchange> {
-    let mut counts = Vec::new();
-    let mut rest = &requests[..];
-    while let Some((first, _)) = rest.first() {
-        let alike = rest.iter().map(|(request, _)| request).take_while(|request| go_together(first, request));
-        let count = frame::keys_of_one_exchange(alike.map(|request| request.key.len()));
-        counts.push(count);
-        rest = &rest[count..];
+/// How many bits of a timeout are told of keys that are asked for together. They are loaded together if they are on the
+/// same terms, and callers who were told the same timeout seldom have the same number of milliseconds left.
+const TIMEOUT_BITS: u32 = 4;
+
+impl Asked {
+    pub(super) fn new(request: PeerRequest, reply: Reply, since: Instant) -> Self {
+        Asked { request, reply, since, alone: false }
     }
-    let since = Instant::now();
-    let mut requests = requests.into_iter();
-    counts.into_iter().map(move |count| Exchange::new(requests.by_ref().take(count), since))
-}
 
-fn go_together(one: &PeerRequest, other: &PeerRequest) -> bool {
-    let terms = |request: &PeerRequest| (request.terms, request.load_timeout, request.value_bytes_max);
-    one.group == other.group && terms(one) == terms(other)
-}
-
-/// Fetches what an exchange asks for, from beginning to end.
-pub(super) async fn fetch(peer: &Shared, mut exchange: Exchange) {
-    if !peer.is_asked_natively() {
-        return fetch_one_by_one(peer, exchange).await;
+    /// Whether both can be asked for in one exchange.
+    pub(super) fn goes_with(&self, other: &Asked) -> bool {
+        let bounds = |asked: &Asked| (asked.request.load_timeout, asked.request.value_bytes_max);
+        !self.alone && !other.alone && bounds(self) == bounds(other)
     }
-    let bound = peer.fetch_bound(&exchange.requests[0]);
-    let failure = match fetch_together(peer, &mut exchange, bound).await {
-        Ok(rest) => return rest.finish().await,
-        Err(NoAnswer::Failed(failure)) => failure,
-        Err(no_answer) => return exchange.fail(peer, no_answer),
-    };
-    match failure {
-        Failure::PathUnknown(status) => {
-            tracing::debug!(peer = peer.name, %status, "no native exchange there; asking plainly for a while");
-            peer.ask_plainly_for_a_while();
-        }
-        // The server may have given up on the path, as golang's does when it is mounted at the root.
-        Failure::Closed(_) => match timeout(bound, plain::find_out(peer)).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => peer.ask_plainly_for_a_while(),
-            Ok(Err(failure)) => return exchange.fail(peer, failure.into()),
-            Err(_) => return exchange.fail(peer, Failure::TooLate(bound).into()),
-        },
-        // One of ours from when there was one key to an exchange.
-        Failure::Status(StatusCode::BAD_REQUEST) => {}
-        failure => return exchange.fail(peer, failure.into()),
+
+    /// What it is asked for on, of those who have waited since it was.
+    pub(super) fn terms(&self) -> Terms {
+        let mut terms = self.request.terms;
+        terms.timeout = terms.timeout.map(|timeout| timeout.saturating_sub(self.since.elapsed()));
+        terms
     }
-    fetch_one_by_one(peer, exchange).await;
-}
-
-async fn fetch_together(peer: &Shared, exchange: &mut Exchange, bound: Duration) -> Result<Chunks, NoAnswer> {
-    let _connection = peer.connection(bound).await?;
-    let asked = timeout(bound, async {
-        match native::ask_many(peer, exchange).await {
-            // A stale connection: no answer had begun.
-            Err(NoAnswer::Failed(Failure::Closed(_))) if peer.is_ours() => native::ask_many(peer, exchange).await,
-            asked => asked,
-        }
-    });
-    asked.await.unwrap_or_else(|_| Err(Failure::TooLate(bound).into()))
-}
-
-/// Fetches each key that has no answer yet by itself, as many at once as there are connections.
-async fn fetch_one_by_one(peer: &Shared, exchange: Exchange) {
-    let since = exchange.since;
-    let asked = exchange.requests.into_iter().zip(exchange.replies);
-    let unanswered = asked.filter_map(|(request, reply)| Some((request, reply?)));
-    let fetch = |(request, reply)| peer::fetch(peer, request, since, reply);
-    stream::iter(unanswered).for_each_concurrent(peer.site.connections_max, fetch).await;
 }
 
 impl Exchange {
-    fn new(asked: impl Iterator<Item = (PeerRequest, Reply)>, since: Instant) -> Self {
-        let (requests, replies): (Vec<_>, Vec<_>) = asked.map(|(request, reply)| (request, Some(reply))).unzip();
-        Exchange { unanswered: requests.len(), requests, replies, since }
+    /// Of at least one key.
+    pub(super) fn new(peer: Arc<Shared>, asked: impl Iterator<Item = Asked>) -> Self {
+        let asked: Vec<_> = asked.map(Some).collect();
+        Exchange { peer, unanswered: asked.len(), asked, value_bytes: 0 }
     }
 
-    /// What all of its requests have in common, now.
-    pub(super) fn request(&self) -> PeerRequest {
-        let mut request = self.requests[0].clone();
-        request.terms.timeout = left(request.terms.timeout, self.since);
-        request
+    pub(super) fn len(&self) -> usize {
+        self.asked.len()
     }
 
-    pub(super) fn keys(&self) -> Vec<&[u8]> {
-        self.requests.iter().map(|request| request.key.as_bytes()).collect()
+    /// How many bytes of values came for how many keys.
+    pub(super) fn brought(&self) -> (usize, usize) {
+        (self.value_bytes, self.len() - self.unanswered)
     }
 
     pub(super) fn is_answered(&self) -> bool {
         self.unanswered == 0
     }
 
+    /// The request of a key that has no answer yet.
+    pub(super) fn first(&self) -> Option<&PeerRequest> {
+        self.asked.iter().flatten().next().map(|asked| &asked.request)
+    }
+
+    /// The only key of the exchange, unless it has several.
+    pub(super) fn only(&self) -> Option<&PeerRequest> {
+        if self.len() == 1 { self.first() } else { None }
+    }
+
+    /// The body of a request for its keys, none of which is answered yet, and the longest value that is taken.
+    pub(super) fn body(&self, silence_max: Duration) -> (bytes::Bytes, usize) {
+        let asked = || self.asked.iter().flatten();
+        let first = self.first().expect("what is sent is not answered");
+        let (group, value_bytes_max) = (&first.group, first.value_bytes_max);
+        let alike = asked().all(|asked| asked.request.terms == Terms::new());
+        let terms: Vec<Terms> = match (alike, self.len()) {
+            (true, count) => vec![Terms::new(); count],
+            (false, 1) => asked().map(Asked::terms).collect(),
+            (false, _) => asked().map(|asked| rounded(asked.terms())).collect(),
+        };
+        // The bound is checked when the pool is built to fit in 32 bits.
+        let ask = Ask { silence_ms: silence_max.as_millis() as u32, terms: loosest(&terms) };
+        let keys: Vec<(&[u8], Terms)> = asked().map(|asked| asked.request.key.as_bytes()).zip(terms).collect();
+        (frame::request(ask, value_bytes_max as u64, group, keys.into_iter()), value_bytes_max)
+    }
+
     /// Gives the answer to a key. `false` when it was not asked for or has its answer.
-    pub(super) fn answer(&mut self, peer: &Shared, index: usize, outcome: Outcome) -> bool {
-        let Some(reply) = self.replies.get_mut(index).and_then(Option::take) else {
+    pub(super) fn answer(&mut self, index: usize, outcome: Outcome) -> bool {
+        let Some(asked) = self.asked.get_mut(index).and_then(Option::take) else {
             return false;
         };
         self.unanswered -= 1;
-        reply.send(match outcome {
-            Ok(answer) => answer.map_err(PeerError::Answered),
-            Err(failure) => Err(peer.failed(failure)),
+        self.peer.dispatcher.answered(1);
+        asked.reply.send(match outcome {
+            Ok(Ok(reply)) => {
+                self.value_bytes += reply.value.as_ref().map_or(0, bytes::Bytes::len);
+                Ok(reply)
+            }
+            Ok(Err(error)) => Err(PeerError::Answered(error)),
+            Err(failure) => Err(self.peer.failed(failure)),
         });
         true
     }
 
     /// Tells all who have no answer yet that there will be none.
-    pub(super) fn fail(&mut self, peer: &Shared, no_answer: NoAnswer) {
+    pub(super) fn fail(&mut self, no_answer: NoAnswer) {
+        let asked = self.take_unanswered();
+        self.peer.dispatcher.answered(asked.len());
+        refuse(&self.peer, asked, no_answer);
+    }
+
+    /// Those that have no answer yet, to be asked for otherwise. They still count as asked for.
+    pub(super) fn take_unanswered(&mut self) -> Vec<Asked> {
         self.unanswered = 0;
-        let replies = self.replies.iter_mut().filter_map(Option::take);
-        match no_answer {
-            NoAnswer::NotCarried => replies.for_each(|reply| reply.send(Err(PeerError::NotCarried))),
-            NoAnswer::Answered(error) => replies.for_each(|reply| reply.send(Err(PeerError::Answered(error.clone())))),
-            NoAnswer::Failed(failure) => {
-                let failure = Arc::new(peer.blame(failure));
-                replies.for_each(|reply| reply.send(Err(PeerError::failed(failure.clone()))));
-            }
+        mem::take(&mut self.asked).into_iter().flatten().collect()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.peer.dispatcher.answered(self.unanswered);
+    }
+}
+
+/// Tells them that there will be no answer.
+pub(super) fn refuse(peer: &Shared, asked: Vec<Asked>, no_answer: NoAnswer) {
+    let replies = asked.into_iter().map(|asked| asked.reply);
+    match no_answer {
+        NoAnswer::NotCarried => replies.for_each(|reply| reply.send(Err(PeerError::NotCarried))),
+        NoAnswer::Answered(error) => replies.for_each(|reply| reply.send(Err(PeerError::Answered(error.clone())))),
+        NoAnswer::Failed(failure) => {
+            let failure = Arc::new(peer.blame(failure));
+            replies.for_each(|reply| reply.send(Err(PeerError::failed(failure.clone()))));
         }
+    }
+}
+
+/// The terms that no key has looser ones than: a peer that does not know terms of keys makes all of these.
+fn loosest(terms: &[Terms]) -> Terms {
+    let timeout = terms.iter().map(|terms| terms.timeout).reduce(|one, other| Some(one?.max(other?))).flatten();
+    Terms::new().timeout(timeout).fresh(terms.iter().all(|terms| terms.fresh))
+}
+
+/// With less precision, and never more time.
+fn rounded(mut terms: Terms) -> Terms {
+    terms.timeout = terms.timeout.map(|timeout| {
+        let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let dropped = (u64::BITS - ms.leading_zeros()).saturating_sub(TIMEOUT_BITS);
+        Duration::from_millis(ms >> dropped << dropped)
+    });
+    terms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn within(ms: u64) -> Terms {
+        Terms::new().timeout(Some(Duration::from_millis(ms)))
+    }
+
+    #[test]
+    fn a_timeout_is_rounded_down_to_a_few_bits() {
+        let rounded = |ms| rounded(within(ms)).timeout.unwrap().as_millis();
+        assert_eq!(
+            [rounded(0), rounded(15), rounded(16), rounded(17), rounded(199), rounded(200)],
+            [0, 15, 16, 16, 192, 192]
+        );
+    }
+
+    #[test]
+    fn the_loosest_terms_are_nobodys_loss() {
+        assert_eq!(loosest(&[within(7), within(9).fresh(true)]), within(9));
+        assert_eq!(loosest(&[within(7).fresh(true), Terms::new().fresh(true)]), Terms::new().fresh(true));
     }
 }

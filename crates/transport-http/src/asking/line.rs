@@ -1,43 +1,47 @@
-use std::{error::Error as StdError, future::Future, io, pin::Pin};
+use std::{
+    error::Error as StdError,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use peercache_groupcache::BoxError;
 
 use super::failure::Failure;
 
-/// One HTTP request and its answer: all that a peer needs of an HTTP client. Redirects, proxies and cookies are none
-/// of its business, and neither is time, which the peer keeps itself.
-pub(super) trait Exchange: Send + Sync + 'static {
-    /// Resolves when the answer's head is there. The body comes in pieces.
-    fn send(&self, request: http::Request<Bytes>) -> Sent;
+/// A way to one peer that carries one HTTP exchange after another: all that we need of an HTTP client. Redirects, proxies
+/// and cookies are none of its business, and neither is time, which whoever holds it keeps.
+pub(super) trait Line: Send {
+    /// Opens a connection if none is open, so that a request need not wait for one.
+    fn warm(&mut self) -> Step<'_, ()>;
+
+    /// Sends a request, whose URI is a path, and resolves when the answer's head is there. What has not been read of the
+    /// answer before is given up.
+    fn send(&mut self, request: http::Request<Bytes>) -> Step<'_, http::response::Parts>;
+
+    /// The next piece of the answer; `None` at its end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>>;
+
+    /// How many bytes of the answer are to come, where its head says so.
+    fn bytes_left(&self) -> Option<u64>;
+
+    /// Ready when the other side has closed the connection. A line that does not know is never ready.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-pub(super) type Sent = Pin<Box<dyn Future<Output = Result<http::Response<AnswerBody>, Failure>> + Send>>;
-pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
+pub(super) type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
-impl Exchange for reqwest::Client {
-    fn send(&self, request: http::Request<Bytes>) -> Sent {
-        let client = self.clone();
-        Box::pin(async move {
-            let request = reqwest::Request::try_from(request).map_err(failure)?;
-            let answer: http::Response<reqwest::Body> = client.execute(request).await.map_err(failure)?.into();
-            Ok(answer.map(|body| body.map_err(|error| error.without_url().into()).boxed_unsync()))
-        })
-    }
-}
-
-/// The URL is left out: it holds the key, which can be long and is nobody's business in a log.
-fn failure(error: reqwest::Error) -> Failure {
-    let error = error.without_url();
-    match !error.is_connect() && was_closed(&error) {
-        true => Failure::Closed(chained(&error)),
-        false => Failure::Send(chained(&error)),
-    }
+/// Makes lines to the members of one pool.
+pub(super) trait Lines: Send + Sync + 'static {
+    /// A line to the member of this name, not connected yet.
+    fn line(&self, name: &Arc<str>) -> Box<dyn Line>;
 }
 
 /// Whether the connection ended before an answer began.
-fn was_closed(error: &(dyn StdError + 'static)) -> bool {
+pub(super) fn was_closed(error: &(dyn StdError + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         let hyper = error.downcast_ref::<hyper::Error>();
@@ -54,7 +58,7 @@ fn was_closed(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// The error's causes in one line: "error sending request" alone tells nothing.
-fn chained(error: &dyn StdError) -> BoxError {
+pub(super) fn chained(error: &dyn StdError) -> BoxError {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(deeper) = cause {

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue};
 use peercache_groupcache::{BoxError, Connect, Peer};
 
-use super::{exchange::Exchange, names, peer::HttpPeer};
+use super::{line::Lines, names, peer::HttpPeer};
 use crate::{Dialect, HttpPoolBuilder, NodeId};
 
 /// Reaches members over HTTP: the transport that a node's member list is built with. A cheap handle; clones share
@@ -27,7 +27,7 @@ pub(super) struct Site {
     pub(super) key_bytes_max: usize,
     pub(super) node_id: NodeId,
     pub(super) greeting: (HeaderName, HeaderValue),
-    pub(super) exchange: Box<dyn Exchange>,
+    pub(super) lines: Box<dyn Lines>,
 }
 
 impl HttpPool {
