@@ -61,8 +61,9 @@ pub enum Served {
     Loading(Pin<Box<dyn Future<Output = Result<PeerReply, Error>> + Send>>),
 }
 
-/// Answers when it is wanted.
+/// Answers when it is wanted. The key that came may be a part of a request, which need not be kept until then.
 fn later<G: ServedGroup + ?Sized>(group: Arc<G>, key: Key, terms: Terms) -> Served {
+    let key = Key::copy_from(key.as_bytes());
     Served::Loading(Box::pin(async move { group.answer(key.as_bytes(), terms).finish().await }))
 }
 

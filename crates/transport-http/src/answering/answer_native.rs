@@ -58,9 +58,8 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
         }
         Err(keys) => {
             let count = keys.len();
-            let has_deadline = keys.iter().any(|(_, terms)| terms.timeout.is_some());
             match answer_many(desk, group, keys) {
-                Some(answers) => frames(ManyBody::new(answers, silence_max, Asker { value_bytes_max, has_deadline })),
+                Some(answers) => frames(ManyBody::new(answers, silence_max, value_bytes_max)),
                 None => frames(Full::new(overload(count))),
             }
         }
@@ -71,7 +70,7 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
 /// many are asked for.
 fn answer_many(desk: &Desk, group: Arc<dyn ServedGroup>, keys: Vec<(Bytes, Terms)>) -> Option<Answers> {
     let places = desk.places_for_keys(keys.iter().map(|(key, _)| key.len()))?;
-    let mut answers = Answers::new(desk.room.clone(), group, places);
+    let mut answers = Answers::new(desk.room.clone(), group, keys.len(), places);
     let mut rest: Vec<(u16, Bytes, Terms)> = (0..).zip(keys).map(|(index, (key, terms))| (index, key, terms)).collect();
     while let Some(&(.., terms)) = rest.first() {
         let (alike, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(.., other)| *other == terms);

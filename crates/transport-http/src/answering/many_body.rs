@@ -19,14 +19,16 @@ use tokio::{
 
 use super::{
     pieces::COPIED_BYTES_MAX,
-    reply::{Asker, frames_of},
+    reply::{Asker, write_head},
     reply_body::beat,
-    room::{Room, later, value_bytes},
+    room::{Room, in_room, later, value_bytes},
 };
 use crate::frame;
 
-/// Small answers that are there together go as one piece of about so many bytes.
+/// Small answers that are there together go as one piece of about so many bytes: each piece is a call of the system. A
+/// piece up to the first needs no room, as a value up to there needs none.
 const PIECE_BYTES: usize = 16 * 1024;
+const PIECE_BYTES_MAX: usize = 128 * 1024;
 
 /// How many bytes of values one exchange holds for its turn to send them. What goes beyond is asked for again then.
 const HELD_BYTES_MAX: usize = 32 * 1024;
@@ -34,7 +36,7 @@ const HELD_BYTES_MAX: usize = 32 * 1024;
 /// The body of a native answer to many keys: each answer as soon as it is there, in no order.
 pub(super) struct ManyBody {
     answers: Answers,
-    asker: Asker,
+    value_bytes_max: u64,
     /// A value that is sent behind what came before it.
     value: Bytes,
     beat: Duration,
@@ -55,6 +57,8 @@ pub(super) struct Answers {
     again: VecDeque<(u16, Key, Terms)>,
     held_bytes: usize,
     loading: FuturesUnordered<Loading>,
+    /// Whether the callers of each key said how long they wait, by its index.
+    have_deadlines: Vec<bool>,
     _places: OwnedSemaphorePermit,
 }
 
@@ -75,8 +79,8 @@ impl Future for Loading {
 }
 
 impl Answers {
-    /// Answers of this group. The places are kept until all is sent.
-    pub(super) fn new(room: Arc<Room>, group: Arc<dyn ServedGroup>, places: OwnedSemaphorePermit) -> Self {
+    /// Answers of this group to so many keys. The places are kept until all is sent.
+    pub(super) fn new(room: Arc<Room>, group: Arc<dyn ServedGroup>, keys: usize, places: OwnedSemaphorePermit) -> Self {
         Answers {
             room,
             group,
@@ -85,25 +89,28 @@ impl Answers {
             again: VecDeque::new(),
             held_bytes: 0,
             loading: FuturesUnordered::new(),
+            have_deadlines: vec![false; keys],
             _places: places,
         }
     }
 
     /// Asks the group for these keys, all on the same terms.
     pub(super) fn ask(&mut self, keys: Vec<(u16, Bytes)>, terms: Terms) {
-        let (indices, keys): (Vec<u16>, Vec<Key>) =
-            keys.into_iter().map(|(index, key)| (index, Key::copy_from(&key))).unzip();
+        let (indices, keys): (Vec<u16>, Vec<Key>) = keys.into_iter().map(|(index, key)| (index, key.into())).unzip();
         let served = self.group.clone().answer_many(keys.clone(), terms);
+        if terms.timeout.is_some() {
+            indices.iter().for_each(|index| self.have_deadlines[usize::from(*index)] = true);
+        }
         for ((index, key), served) in indices.into_iter().zip(keys).zip(served) {
             match served {
                 Served::Ready(outcome) => {
                     self.held_bytes += outcome.as_ref().map_or(0, value_bytes);
                     match self.held_bytes <= HELD_BYTES_MAX {
                         true => self.ready.push_back((index, outcome)),
-                        false => self.again.push_back((index, key, terms)),
+                        false => self.again.push_back((index, kept(&key), terms)),
                     }
                 }
-                loading => match self.room.hold(loading, self.group.clone(), key.into_bytes(), terms) {
+                loading => match self.room.hold(loading, self.group.clone(), kept(&key).into_bytes(), terms) {
                     Served::Ready(outcome) => self.ready.push_back((index, outcome)),
                     Served::Loading(answer) => self.loading.push(Loading { index, answer }),
                 },
@@ -127,33 +134,50 @@ impl Answers {
     }
 }
 
+/// A key of its own, which keeps no request alive.
+fn kept(key: &Key) -> Key {
+    Key::copy_from(key.as_bytes())
+}
+
 impl ManyBody {
-    /// For an asker that bears this much silence.
-    pub(super) fn new(answers: Answers, silence_max: Duration, asker: Asker) -> Self {
+    /// For an asker that bears this much silence and takes values of so many bytes.
+    pub(super) fn new(answers: Answers, silence_max: Duration, value_bytes_max: u64) -> Self {
         let beat = beat(silence_max);
         let next_beat = Box::pin(sleep_until(Instant::now() + beat));
-        ManyBody { answers, asker, value: Bytes::new(), beat, next_beat }
+        ManyBody { answers, value_bytes_max, value: Bytes::new(), beat, next_beat }
     }
 
     /// The frames of the answers that are there, up to a large value; and whether those were all.
-    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> (Vec<u8>, bool) {
+    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> (Bytes, bool) {
         let mut piece = Vec::new();
-        while piece.len() < PIECE_BYTES {
+        let mut room = None;
+        let ended = loop {
+            if piece.len() >= PIECE_BYTES && room.is_none() {
+                room = self.answers.room.try_hold(PIECE_BYTES_MAX);
+            }
+            if piece.len() >= if room.is_some() { PIECE_BYTES_MAX } else { PIECE_BYTES } {
+                break false;
+            }
             match self.answers.poll_next(cx) {
-                Poll::Pending => return (piece, false),
-                Poll::Ready(None) => return (piece, true),
+                Poll::Pending => break false,
+                Poll::Ready(None) => break true,
                 Poll::Ready(Some((index, outcome))) => {
-                    let (head, value) = frames_of(index, outcome, self.asker);
-                    piece.extend(head);
+                    let has_deadline = self.answers.have_deadlines[usize::from(index)];
+                    let asker = Asker { value_bytes_max: self.value_bytes_max, has_deadline };
+                    let value = write_head(&mut piece, index, outcome, asker);
                     if value.len() > COPIED_BYTES_MAX {
                         self.value = value;
-                        return (piece, false);
+                        break false;
                     }
                     piece.extend_from_slice(&value);
                 }
             }
-        }
-        (piece, false)
+        };
+        let piece = match room {
+            Some(room) => in_room(piece.into(), room),
+            None => piece.into(),
+        };
+        (piece, ended)
     }
 }
 
@@ -169,7 +193,7 @@ impl Body for ManyBody {
         if !piece.is_empty() {
             let next_beat = Instant::now() + self.beat;
             self.next_beat.as_mut().reset(next_beat);
-            return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if ended {
             return Poll::Ready(None);

@@ -105,6 +105,7 @@ impl Answers<'_> {
                 false => "a frame that is cut short",
             }));
         };
+        let now = Instant::now();
         while let Some(frame) = self.decoder.next(&mut piece).map_err(Failure::garbage)? {
             let (index, outcome) = match frame {
                 Frame::Working => continue,
@@ -112,31 +113,31 @@ impl Answers<'_> {
                     self.life = Some((index.into(), life, self.waiting_since));
                     continue;
                 }
-                Frame::Value { index, value } => (index, Ok(Ok(self.reply(index, Some(value))))),
-                Frame::Error { index, code, text } => (index, self.refusal(index, code, &text)?),
+                Frame::Value { index, value } => (index, Ok(Ok(self.reply(index, Some(value), now)))),
+                Frame::Error { index, code, text } => (index, self.refusal(index, code, &text, now)?),
                 _ => return Err(answers_nothing()),
             };
             if !answer(index.into(), outcome) {
                 return Err(answers_nothing());
             }
         }
-        self.waiting_since = Instant::now();
+        self.waiting_since = now;
         Ok(())
     }
 
     /// The reply of a key. It has become older on its way, by what we may have been held up at most.
-    fn reply(&mut self, index: u16, value: Option<Bytes>) -> PeerReply {
+    fn reply(&mut self, index: u16, value: Option<Bytes>, now: Instant) -> PeerReply {
         match self.life.take() {
-            Some((of, life, since)) if of == usize::from(index) => life.after(since.elapsed()).reply(value),
+            Some((of, life, since)) if of == usize::from(index) => life.after(now.duration_since(since)).reply(value),
             _ => Life::default().reply(value),
         }
     }
 
     /// What an error says of its key. What it says of the peer is an error here, too.
-    fn refusal(&mut self, index: u16, code: u8, text: &[u8]) -> Result<Outcome, Failure> {
+    fn refusal(&mut self, index: u16, code: u8, text: &[u8], now: Instant) -> Result<Outcome, Failure> {
         let has_life = self.life.is_some_and(|(of, ..)| of == usize::from(index));
         match answer::kind_of_code(code) {
-            Some(ErrorKind::NotFound) if has_life => Ok(Ok(Ok(self.reply(index, None)))),
+            Some(ErrorKind::NotFound) if has_life => Ok(Ok(Ok(self.reply(index, None, now)))),
             Some(kind) => Ok(Ok(Err(answer::error_of(kind, text)))),
             None if code == answer::UNKNOWN_GROUP => Err(Failure::UnknownGroup(answer::text_from(text))),
             None if code == answer::MYSELF => Err(Failure::Myself),
