@@ -38,6 +38,7 @@ const PEER_TIMEOUT_MIN: Duration = Duration::from_millis(30);
 pub struct HttpPoolBuilder {
     base_path: String,
     dialect: Dialect,
+    plain_gets: bool,
     client: Option<reqwest::Client>,
     connect_timeout: Option<Duration>,
     peer_timeout: Duration,
@@ -52,6 +53,7 @@ impl HttpPoolBuilder {
         HttpPoolBuilder {
             base_path: DEFAULT_BASE_PATH.to_owned(),
             dialect: Dialect::default(),
+            plain_gets: false,
             client: None,
             connect_timeout: None,
             peer_timeout: PEER_TIMEOUT,
@@ -72,6 +74,13 @@ impl HttpPoolBuilder {
     /// How peers are asked. Defaults to [`Dialect::Native`].
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
+        self
+    }
+
+    /// Whether peers are asked with plain GETs and nothing else, as by a node that does not know the native exchange: to be
+    /// turned off node by node, in any order. Changes are told to nobody then, and reported so. Defaults to false.
+    pub fn plain_gets(mut self, plain_gets: bool) -> Self {
+        self.plain_gets = plain_gets;
         self
     }
 
@@ -165,6 +174,7 @@ impl HttpPoolBuilder {
         Ok(HttpPool::new(Arc::new(Site {
             base_path: base_path::check(self.base_path)?,
             dialect: self.dialect,
+            plain_gets: self.plain_gets,
             peer_timeout: self.peer_timeout,
             connections_max: self.connections_max,
             fetches_max: self.fetches_max,

@@ -164,8 +164,13 @@ async fn ask_plainly(peer: &Arc<Shared>, line: &mut dyn Line, exchange: &mut Exc
         ask_one_by_one(peer, exchange);
         return Ok(());
     };
-    let outcome = plain::ask(peer, line, request).await?;
-    exchange.answer(0, Ok(outcome));
+    let mut asked = plain::ask(peer, line, request).await;
+    if let Err(NoAnswer::Failed(Failure::Closed(_))) = asked
+        && line.was_kept()
+    {
+        asked = plain::ask(peer, line, request).await;
+    }
+    exchange.answer(0, Ok(asked?));
     Ok(())
 }
 

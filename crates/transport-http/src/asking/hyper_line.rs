@@ -52,6 +52,8 @@ struct Open {
     prefix: String,
     body: Option<Incoming>,
     has_ended: bool,
+    /// How many were begun.
+    exchanges: u64,
 }
 
 impl HyperLine {
@@ -87,6 +89,10 @@ impl Line for HyperLine {
         self.open.as_ref()?.body.as_ref()?.size_hint().exact()
     }
 
+    fn was_kept(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.exchanges > 1)
+    }
+
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.open {
             None => Poll::Pending,
@@ -111,7 +117,7 @@ impl Open {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let host = HeaderValue::try_from(authority.as_str())?;
-        Ok(Open { sender, connection, host, prefix, body: None, has_ended: false })
+        Ok(Open { sender, connection, host, prefix, body: None, has_ended: false, exchanges: 0 })
     }
 
     /// Whether it can carry one more exchange.
@@ -122,6 +128,7 @@ impl Open {
 
     async fn send(&mut self, mut request: http::Request<Bytes>) -> Result<http::response::Parts, Failure> {
         self.body = None;
+        self.exchanges += 1;
         if !self.prefix.is_empty() {
             let uri = format!("{}{}", self.prefix, request.uri());
             *request.uri_mut() = Uri::try_from(uri).map_err(|error| Failure::Send(error.into()))?;

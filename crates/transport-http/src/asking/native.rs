@@ -185,6 +185,10 @@ mod tests {
             None
         }
 
+        fn was_kept(&self) -> bool {
+            false
+        }
+
         fn poll_closed(&mut self, _: &mut Context<'_>) -> Poll<()> {
             Poll::Pending
         }

@@ -129,6 +129,7 @@ impl Shared {
 
     pub(super) fn is_asked_natively(&self) -> bool {
         match *self.manner() {
+            _ if self.site.plain_gets => false,
             Manner::Natively => true,
             Manner::PlainlyUntil(end) if Instant::now() < end => false,
             Manner::PlainlyUntil(_) | Manner::Unknown => self.site.dialect == Dialect::Native,

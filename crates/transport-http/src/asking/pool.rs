@@ -21,6 +21,7 @@ pub struct HttpPool {
 pub(super) struct Site {
     pub(super) base_path: String,
     pub(super) dialect: Dialect,
+    pub(super) plain_gets: bool,
     pub(super) peer_timeout: Duration,
     pub(super) connections_max: usize,
     pub(super) fetches_max: usize,
@@ -48,6 +49,11 @@ impl HttpPool {
     /// The id that this pool's requests carry. Give it to the node's own [`PeerServer`](crate::PeerServer).
     pub fn node_id(&self) -> NodeId {
         self.site.node_id
+    }
+
+    /// Whether it is kept to plain GETs. Tell the node's own [`PeerServer`](crate::PeerServer).
+    pub fn is_kept_to_plain_gets(&self) -> bool {
+        self.site.plain_gets
     }
 }
 

@@ -66,6 +66,11 @@ impl Line for ReqwestLine {
         self.body.as_ref().and_then(|body| body.size_hint().exact())
     }
 
+    /// The client asks once more by itself then.
+    fn was_kept(&self) -> bool {
+        false
+    }
+
     fn poll_closed(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }

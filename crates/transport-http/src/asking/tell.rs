@@ -31,6 +31,9 @@ pub(super) async fn tell(
 ) -> Result<Ack, NoAnswer> {
     let ring = update.ring;
     let parts = update::parts(update, peer.site.key_bytes_max).ok_or(NoAnswer::NotCarried)?;
+    if peer.site.plain_gets {
+        return Err(NoAnswer::NotCarried);
+    }
     if peer.may_be_foreign() && !plain::find_out(peer, line).await? {
         return Err(NoAnswer::NotCarried);
     }
