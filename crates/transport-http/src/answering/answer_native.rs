@@ -15,19 +15,7 @@ use super::{
     request_body::{self, Bounds},
     router::{Desk, text},
 };
-use crate::{
-    answer,
-    decoder::Decoder,
-    frame::{self, Ask, Frame, KEYS_MAX},
-};
-
-/// What is asked for.
-struct Asked {
-    ask: Ask,
-    value_bytes_max: u64,
-    group: Bytes,
-    keys: Vec<(Bytes, Terms)>,
-}
+use crate::{answer, frame, request};
 
 pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     if desk.is_from_self(request.headers()) {
@@ -35,7 +23,7 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     }
     let bounds = Bounds { bytes_max: frame::request_bytes_max(desk.key_bytes_max), value_bytes_max: 0 };
     let asked = match request_body::read(desk, request.into_body(), bounds).await {
-        Ok(body) => parse(desk, body.bytes),
+        Ok(body) => request::read(body.bytes, desk.key_bytes_max),
         Err(refusal) => return refusal,
     };
     let Some(asked) = asked else {
@@ -84,28 +72,6 @@ fn answer_many(desk: &Desk, group: Arc<dyn ServedGroup>, keys: Vec<(Bytes, Terms
 fn overload(keys: usize) -> Bytes {
     let (code, _) = answer::code_and_word(ErrorKind::Overloaded);
     (0..).take(keys).map(|index| frame::error(index, &answer::payload(code, ""))).collect::<Vec<_>>().concat().into()
-}
-
-/// `ASK`, `GROUP`, then `KEY`s counted from 0, at least one, each perhaps after its own `TERMS`.
-fn parse(desk: &Desk, mut body: Bytes) -> Option<Asked> {
-    let mut decoder = Decoder::of_requests(desk.key_bytes_max);
-    let mut next = || decoder.next(&mut body).ok();
-    let (Frame::Ask(ask), Frame::Group { value_bytes_max, name: group }) = (next()??, next()??) else {
-        return None;
-    };
-    let mut keys = Vec::new();
-    let mut own_terms = None;
-    while let Some(frame) = next()? {
-        match frame {
-            Frame::Key { index, key } if usize::from(index) == keys.len() && keys.len() < KEYS_MAX => {
-                keys.push((key, own_terms.take().unwrap_or(ask.terms)));
-            }
-            Frame::Terms { index, terms } if usize::from(index) == keys.len() => own_terms = Some(terms),
-            _ => return None,
-        }
-    }
-    let ended = !keys.is_empty() && own_terms.is_none() && decoder.is_between_frames() && body.is_empty();
-    ended.then_some(Asked { ask, value_bytes_max, group, keys })
 }
 
 pub(super) fn frames<B>(body: B) -> Response
