@@ -10,7 +10,7 @@ use crate::{
     core::{Core, Departure, Trip},
     flight::{Landing, Outcome},
     panic::caught,
-    served::READY_BYTES_MAX,
+    served::is_held,
 };
 
 impl<V: Value> ServedGroup for Core<V> {
@@ -37,8 +37,9 @@ impl<V: Value> ServedGroup for Core<V> {
             self.counters.server_requests.count();
             match self.look_up(key.as_bytes(), trip.reader, trip.look) {
                 Some(found) => {
-                    ready_bytes += found.value.as_ref().map_or(0, V::weight);
-                    served.push(Some(self.clone().serve_found(found, ready_bytes)));
+                    let value_bytes = found.value.as_ref().map_or(0, V::weight);
+                    ready_bytes += value_bytes;
+                    served.push(Some(self.clone().serve_found(found, is_held(value_bytes, ready_bytes))));
                 }
                 None => {
                     missing.push((served.len(), key));
@@ -71,8 +72,8 @@ impl Trip {
 }
 
 impl<V: Value> Core<V> {
-    fn serve_found(self: Arc<Self>, found: Found<V>, ready_bytes: usize) -> Served {
-        match ready_bytes <= READY_BYTES_MAX {
+    fn serve_found(self: Arc<Self>, found: Found<V>, is_held: bool) -> Served {
+        match is_held {
             true => Served::Ready(self.encode(Ok(found))),
             false => Served::Loading(Box::pin(async move { self.encode(Ok(found)) })),
         }

@@ -25,8 +25,9 @@ pub trait ServedGroup: Send + Sync + 'static {
         let mut ready_bytes = 0;
         let answer = |key: Key| match self.clone().answer(key.as_bytes(), terms) {
             Served::Ready(Ok(reply)) => {
-                ready_bytes += reply.value.as_ref().map_or(0, bytes::Bytes::len);
-                match ready_bytes <= READY_BYTES_MAX {
+                let value_bytes = reply.value.as_ref().map_or(0, bytes::Bytes::len);
+                ready_bytes += value_bytes;
+                match is_held(value_bytes, ready_bytes) {
                     true => Served::Ready(Ok(reply)),
                     false => later(self.clone(), key, terms),
                 }
@@ -51,7 +52,17 @@ pub trait ServedGroup: Send + Sync + 'static {
 
 /// How many bytes of values are held before anybody has room for them. What is beyond is brought when it is asked for: a
 /// thousand values may be a thousand times as much as one.
-pub(crate) const READY_BYTES_MAX: usize = 32 << 10;
+const READY_BYTES_MAX: usize = 32 << 10;
+
+/// The same where values are small, which is to say that it takes many keys to fill it: bringing one twice costs more than
+/// holding it.
+const SMALL_BYTES_MAX: usize = 2 << 10;
+const SMALL_READY_BYTES_MAX: usize = 128 << 10;
+
+/// Whether one more value is held of those that together have so many bytes.
+pub(crate) fn is_held(value_bytes: usize, ready_bytes: usize) -> bool {
+    ready_bytes <= if value_bytes <= SMALL_BYTES_MAX { SMALL_READY_BYTES_MAX } else { READY_BYTES_MAX }
+}
 
 /// What a group answers a peer with.
 pub enum Served {
