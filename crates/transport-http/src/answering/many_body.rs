@@ -30,8 +30,11 @@ use crate::frame;
 const PIECE_BYTES: usize = 16 * 1024;
 const PIECE_BYTES_MAX: usize = 128 * 1024;
 
-/// How many bytes of values one exchange holds for its turn to send them. What goes beyond is asked for again then.
+/// How many bytes of values one exchange holds for its turn to send them. What goes beyond is asked for again then. Of
+/// small values it may be more: it takes many keys to fill that, and there are only so many of them at once.
 const HELD_BYTES_MAX: usize = 32 * 1024;
+const SMALL_BYTES_MAX: usize = 2 * 1024;
+const SMALL_HELD_BYTES_MAX: usize = 128 * 1024;
 
 /// The body of a native answer to many keys: each answer as soon as it is there, in no order.
 pub(super) struct ManyBody {
@@ -104,8 +107,10 @@ impl Answers {
         for ((index, key), served) in indices.into_iter().zip(keys).zip(served) {
             match served {
                 Served::Ready(outcome) => {
-                    self.held_bytes += outcome.as_ref().map_or(0, value_bytes);
-                    match self.held_bytes <= HELD_BYTES_MAX {
+                    let bytes = outcome.as_ref().map_or(0, value_bytes);
+                    self.held_bytes += bytes;
+                    let held_max = if bytes <= SMALL_BYTES_MAX { SMALL_HELD_BYTES_MAX } else { HELD_BYTES_MAX };
+                    match self.held_bytes <= held_max {
                         true => self.ready.push_back((index, outcome)),
                         false => self.again.push_back((index, kept(&key), terms)),
                     }
@@ -116,6 +121,14 @@ impl Answers {
                 },
             }
         }
+    }
+
+    /// About how many bytes the answers have that were there from the beginning and are not given yet.
+    fn ready_bytes(&self) -> usize {
+        /// What usually comes before a value.
+        const HEADS_BYTES: usize = 40;
+        let bytes = |(_, outcome): &Outcome| HEADS_BYTES + outcome.as_ref().map_or(0, value_bytes);
+        self.ready.iter().map(bytes).sum()
     }
 
     /// The next answer; `None` when all are given.
@@ -149,13 +162,15 @@ impl ManyBody {
 
     /// The frames of the answers that are there, up to a large value; and whether those were all.
     fn poll_pieces(&mut self, cx: &mut Context<'_>) -> (Bytes, bool) {
-        let mut piece = Vec::new();
+        let expected = self.answers.ready_bytes().min(PIECE_BYTES_MAX);
         let mut room = None;
+        if expected > PIECE_BYTES {
+            room = self.answers.room.try_hold(PIECE_BYTES_MAX);
+        }
+        let piece_bytes = if room.is_some() { PIECE_BYTES_MAX } else { PIECE_BYTES };
+        let mut piece = Vec::with_capacity(expected.min(piece_bytes));
         let ended = loop {
-            if piece.len() >= PIECE_BYTES && room.is_none() {
-                room = self.answers.room.try_hold(PIECE_BYTES_MAX);
-            }
-            if piece.len() >= if room.is_some() { PIECE_BYTES_MAX } else { PIECE_BYTES } {
+            if piece.len() >= piece_bytes {
                 break false;
             }
             match self.answers.poll_next(cx) {
