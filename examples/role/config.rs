@@ -67,6 +67,10 @@ pub struct Config {
     #[arg(long, env = "ROLE_DIALECT", value_name = "DIALECT", default_value = "native", value_parser = dialect)]
     pub dialect: Dialect,
 
+    /// Ask peers with plain GETs and answer nothing else, as a node that does not know the native exchange
+    #[arg(long, env = "ROLE_PLAIN_GETS", value_parser = FalseyValueParser::new())]
+    pub plain_gets: bool,
+
     /// What is written to standard error: a level, or levels by module such as info,peercache=debug
     #[arg(long, env = "ROLE_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
     pub log: Targets,

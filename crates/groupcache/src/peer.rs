@@ -21,6 +21,12 @@ pub trait Peer: Send + Sync + 'static {
         requests.into_iter().for_each(|(request, reply)| self.get(request, reply));
     }
 
+    /// The member has come into force as one of a new list, and will be asked soon: a transport may open a connection now.
+    /// Called within a tokio runtime or without; returns at once.
+    ///
+    /// Defaults to nothing.
+    fn warm(&self) {}
+
     /// Tells the member of a change and returns at once; its acknowledgement goes to `reply`. After `timeout` there is no use
     /// in one any more.
     ///

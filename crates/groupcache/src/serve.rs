@@ -10,6 +10,7 @@ use crate::{
     core::{Core, Departure, Trip},
     flight::{Landing, Outcome},
     panic::caught,
+    served::is_held,
 };
 
 impl<V: Value> ServedGroup for Core<V> {
@@ -36,8 +37,9 @@ impl<V: Value> ServedGroup for Core<V> {
             self.counters.server_requests.count();
             match self.look_up(key.as_bytes(), trip.reader, trip.look, |seen| seen.served()) {
                 Some(found) => {
-                    ready_bytes += found.value.as_ref().map_or(0, V::weight);
-                    served.push(Some(self.clone().serve_found(found, ready_bytes)));
+                    let value_bytes = found.value.as_ref().map_or(0, V::weight);
+                    ready_bytes += value_bytes;
+                    served.push(Some(self.clone().serve_found(found, is_held(value_bytes, ready_bytes))));
                 }
                 None => {
                     missing.push((served.len(), key));
@@ -69,13 +71,9 @@ impl Trip {
     }
 }
 
-/// How many bytes of values are encoded before anybody has room for them. What is beyond is encoded when it is asked for: a thousand
-/// values may be a thousand times as much as one.
-const READY_BYTES_MAX: usize = 32 << 10;
-
 impl<V: Value> Core<V> {
-    fn serve_found(self: Arc<Self>, found: Found<V>, ready_bytes: usize) -> Served {
-        match ready_bytes <= READY_BYTES_MAX {
+    fn serve_found(self: Arc<Self>, found: Found<V>, is_held: bool) -> Served {
+        match is_held {
             true => Served::Ready(self.encode(Ok(found))),
             false => Served::Loading(Box::pin(async move { self.encode(Ok(found)) })),
         }

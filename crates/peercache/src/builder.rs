@@ -83,6 +83,7 @@ impl NodeBuilder {
             None => HttpPool::builder().build()?,
         };
         let (node_id, base_path) = (pool.node_id(), pool.base_path().to_owned());
+        let plain_gets = pool.is_kept_to_plain_gets();
         // The list would never connect to this node itself, so its own name is checked here.
         pool.connect(&self.self_name)
             .map_err(|why| ConfigError::MemberName { name: self.self_name.clone(), why: why.to_string() })?;
@@ -94,7 +95,7 @@ impl NodeBuilder {
             members = place(members);
         }
         let groups = Groups::with_clock(members.build()?, self.clock);
-        let peer_server = PeerServer::new(groups.clone()).node_id(node_id).base_path(base_path)?;
+        let peer_server = PeerServer::new(groups.clone()).node_id(node_id).base_path(base_path)?.plain_gets(plain_gets);
         Ok(Node::new(groups, peer_server))
     }
 }

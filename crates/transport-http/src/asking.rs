@@ -6,14 +6,20 @@ mod pool;
 
 mod peer;
 
-mod many;
+mod dispatcher;
+mod exchange;
+
+mod courier;
 mod native;
 mod plain;
 mod tell;
 
 mod chunks;
-mod exchange;
 mod failure;
+mod line;
+
+mod hyper_line;
+mod reqwest_line;
 
 pub use builder::HttpPoolBuilder;
 pub use pool::HttpPool;

@@ -7,7 +7,7 @@ use peercache_groupcache::{Ack, Stamp};
 
 use crate::{
     answer::TEXT_BYTES_MAX,
-    frame::{Ask, Frame, HEADER_BYTES, kind},
+    frame::{Ask, Frame, HEADER_BYTES, kind, read_terms},
     gather::Gather,
     life::Life,
     millis, update,
@@ -129,7 +129,7 @@ impl Decoder {
     /// The most bytes of a frame that is known.
     fn payload_bytes_max(&self, kind: u8) -> Option<usize> {
         match kind {
-            kind::ASK | kind::UPDATE | kind::SET | kind::ACK | kind::LIFE => Some(FIELDS_BYTES_MAX),
+            kind::ASK | kind::UPDATE | kind::SET | kind::ACK | kind::LIFE | kind::TERMS => Some(FIELDS_BYTES_MAX),
             kind::MISSED => Some(update::NAME_BYTES_MAX),
             kind::GROUP => Some(GROUP_BYTES_MAX),
             kind::KEY => Some(self.key_bytes_max),
@@ -185,6 +185,7 @@ impl Decoder {
                 Frame::Ack(Ack::new(ring, stamp(&mut payload).map_err(too_short)?))
             }
             kind::LIFE => Frame::Life { index, life: Life::read(payload).ok_or(FrameError::TooShort(kind))? },
+            kind::TERMS => Frame::Terms { index, terms: read_terms(payload).ok_or(FrameError::TooShort(kind))? },
             _ => Frame::Working,
         })
     }
@@ -196,6 +197,7 @@ fn stamp(payload: &mut Bytes) -> Result<Stamp, TryGetError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use peercache_groupcache::Terms;
     use proptest::prelude::*;
 
     use super::*;
@@ -229,7 +231,7 @@ pub(crate) mod tests {
     #[test]
     fn what_a_later_version_adds_to_fields_is_passed_over() {
         let mut fields = vec![0; FIELDS_BYTES_MAX];
-        for kind in [kind::ASK, kind::UPDATE, kind::SET, kind::ACK, kind::LIFE] {
+        for kind in [kind::ASK, kind::UPDATE, kind::SET, kind::ACK, kind::LIFE, kind::TERMS] {
             let (frames, whole) = read(&[&header(kind, 0, FIELDS_BYTES_MAX as u32), &fields]).unwrap();
             assert_eq!((frames.len(), whole), (1, true), "{kind:#x}");
         }
@@ -254,6 +256,7 @@ pub(crate) mod tests {
             (kind::ERROR, 1),
             (kind::ACK, 24),
             (kind::LIFE, 17),
+            (kind::TERMS, 5),
         ] {
             let of = |bytes: usize| read(&[&header(kind, 0, bytes as u32), &vec![0; bytes]]);
             assert_eq!(of(bytes - 1), Err(FrameError::TooShort(kind)));
@@ -287,11 +290,12 @@ pub(crate) mod tests {
 
         #[test]
         fn any_split_gives_the_same_frames(cuts in prop::collection::vec(0_usize..180, 0..12)) {
-            let ask = Ask { silence_ms: 7, timeout: None, fresh: true };
+            let ask = Ask { silence_ms: 7, terms: Terms::new().fresh(true) };
+            let keys = [(&b"key"[..], ask.terms), (b"more", Terms::new())];
             let made = Ack::new(1, Stamp { incarnation: 2, ms: 3 });
             let mut life = Vec::new();
             write_life(&mut life, 3, &Life::default());
-            let wire = [&request(ask, 9, "grp", &[b"key", b"more"])[..], &working(), &header(0x90, 1, 2), b"xx", &life, &value(3, "val"), &error(0, b"\x01"), &ack(&made)].concat();
+            let wire = [&request(ask, 9, "grp", keys.into_iter())[..], &working(), &header(0x90, 1, 2), b"xx", &life, &value(3, "val"), &error(0, b"\x01"), &ack(&made)].concat();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(wire.len())).chain([0, wire.len()]).collect();
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect();

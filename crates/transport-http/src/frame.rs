@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use peercache_groupcache::{Ack, Stamp};
+use peercache_groupcache::{Ack, Stamp, Terms};
 
-use crate::{
-    life::{LIFE_BYTES, Life},
-    millis,
-};
+use crate::{life::Life, millis};
 
 pub(crate) const HEADER_BYTES: usize = 8;
 
@@ -24,10 +21,11 @@ pub(crate) mod kind {
     pub(crate) const ACK: u8 = 0x13;
     pub(crate) const WORKING: u8 = 0x80;
     pub(crate) const LIFE: u8 = 0x81;
+    pub(crate) const TERMS: u8 = 0x82;
 }
 
 /// One frame. `index` says which key of the exchange it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Frame {
     /// Opens a request for values.
     Ask(Ask),
@@ -51,6 +49,8 @@ pub(crate) enum Frame {
     Working,
     /// How long the answer holds that follows.
     Life { index: u16, life: Life },
+    /// What the key that follows is asked for on, where that is not what the request opened with.
+    Terms { index: u16, terms: Terms },
 }
 
 /// The header of a frame.
@@ -64,38 +64,48 @@ pub(crate) fn header(kind: u8, index: u16, payload_bytes: u32) -> [u8; HEADER_BY
     header
 }
 
-/// How an asker asks, whatever the keys.
+/// How an asker asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ask {
     /// How long it bears silence, in milliseconds.
     pub(crate) silence_ms: u32,
-    /// How long those wait whom the answer is for.
-    pub(crate) timeout: Option<Duration>,
-    /// Whether only a value within its time to live will do.
-    pub(crate) fresh: bool,
+    /// What keys are asked for on that have no terms of their own.
+    pub(crate) terms: Terms,
 }
 
 /// How many bytes an `ASK` has. One of the first release has the first four; a later one may have more.
-const ASK_BYTES: usize = 4 + 4 + 1;
+const ASK_BYTES: usize = 4 + TERMS_BYTES;
 
-/// The flag of an `ASK` for a fresh value.
+/// How many bytes a `TERMS` has. A later one may have more.
+const TERMS_BYTES: usize = 4 + 1;
+
+/// The flag for a fresh value.
 const FRESH: u8 = 1;
 
 impl Ask {
     fn write(self, out: &mut Vec<u8>) {
         out.extend(header(kind::ASK, 0, ASK_BYTES as u32));
         out.put_u32(self.silence_ms);
-        out.put_u32(millis::of_bound(self.timeout));
-        out.put_u8(if self.fresh { FRESH } else { 0 });
+        put_terms(out, self.terms);
     }
 
     /// `None` when even the oldest field is cut short. Younger ones that are not there say nothing.
     pub(crate) fn read(mut payload: impl Buf) -> Option<Self> {
         let silence_ms = payload.try_get_u32().ok()?;
-        let timeout = payload.try_get_u32().unwrap_or(millis::WITHOUT_END);
-        let flags = payload.try_get_u8().unwrap_or(0);
-        Some(Ask { silence_ms, timeout: millis::to_bound(timeout), fresh: flags & FRESH != 0 })
+        Some(Ask { silence_ms, terms: read_terms(payload).unwrap_or_default() })
     }
+}
+
+fn put_terms(out: &mut Vec<u8>, terms: Terms) {
+    out.put_u32(millis::of_bound(terms.timeout));
+    out.put_u8(if terms.fresh { FRESH } else { 0 });
+}
+
+/// `None` when a field is cut short.
+pub(crate) fn read_terms(mut payload: impl Buf) -> Option<Terms> {
+    let timeout = payload.try_get_u32().ok()?;
+    let flags = payload.try_get_u8().ok()?;
+    Some(Terms::new().timeout(millis::to_bound(timeout)).fresh(flags & FRESH != 0))
 }
 
 /// The most keys of one exchange. Their number fits an index with ease, and what one request makes a node hold at once
@@ -116,12 +126,24 @@ pub(crate) fn keys_of_one_exchange(lengths: impl IntoIterator<Item = usize>) -> 
 }
 
 /// The body of a request. The lengths were checked by whoever took the keys in.
-pub(crate) fn request(ask: Ask, value_bytes_max: u64, group: &str, keys: &[&[u8]]) -> Bytes {
-    let key_bytes: usize = keys.iter().map(|key| HEADER_BYTES + key.len()).sum();
-    let mut body = Vec::with_capacity(2 * HEADER_BYTES + ASK_BYTES + 8 + group.len() + key_bytes);
+pub(crate) fn request<'a>(
+    ask: Ask,
+    value_bytes_max: u64,
+    group: &str,
+    keys: impl ExactSizeIterator<Item = (&'a [u8], Terms)>,
+) -> Bytes {
+    /// Room for a short key, with the header before it.
+    const KEY_BYTES: usize = HEADER_BYTES + 40;
+    let mut body = Vec::with_capacity(2 * HEADER_BYTES + ASK_BYTES + 8 + group.len() + keys.len() * KEY_BYTES);
     ask.write(&mut body);
     write_group(&mut body, value_bytes_max, group);
-    write_keys(&mut body, keys.iter().copied());
+    for (index, (key, terms)) in (0..).zip(keys) {
+        if terms != ask.terms {
+            body.extend(header(kind::TERMS, index, TERMS_BYTES as u32));
+            put_terms(&mut body, terms);
+        }
+        write_key(&mut body, index, key);
+    }
     body.into()
 }
 
@@ -133,14 +155,18 @@ pub(crate) fn write_group(out: &mut Vec<u8>, value_bytes_max: u64, group: &str) 
 
 pub(crate) fn write_keys<'a>(out: &mut Vec<u8>, keys: impl IntoIterator<Item = &'a [u8]>) {
     for (index, key) in (0..).zip(keys) {
-        out.extend(header(kind::KEY, index, key.len() as u32));
-        out.extend(key);
+        write_key(out, index, key);
     }
+}
+
+fn write_key(out: &mut Vec<u8>, index: u16, key: &[u8]) {
+    out.extend(header(kind::KEY, index, key.len() as u32));
+    out.extend(key);
 }
 
 /// How many bytes a request may have: the keys, and ample room for what comes before them.
 pub(crate) fn request_bytes_max(key_bytes_max: usize) -> usize {
-    const OVERHEAD_BYTES_MAX: usize = 4 * 1024 + KEYS_MAX * HEADER_BYTES;
+    const OVERHEAD_BYTES_MAX: usize = 4 * 1024 + KEYS_MAX * (2 * HEADER_BYTES + 8);
     key_bytes_max.max(KEYS_BYTES_MAX).saturating_add(OVERHEAD_BYTES_MAX)
 }
 
@@ -153,7 +179,7 @@ pub(crate) fn error(index: u16, payload: &[u8]) -> Bytes {
 }
 
 pub(crate) fn write_life(out: &mut Vec<u8>, index: u16, life: &Life) {
-    out.extend(header(kind::LIFE, index, LIFE_BYTES as u32));
+    out.extend(header(kind::LIFE, index, life.bytes() as u32));
     life.write(out);
 }
 
@@ -175,11 +201,17 @@ mod tests {
     use super::*;
     use crate::decoder::tests::read;
 
-    const ASK: Ask = Ask { silence_ms: 1_000, timeout: None, fresh: false };
+    fn ask() -> Ask {
+        Ask { silence_ms: 1_000, terms: Terms::new() }
+    }
+
+    fn on<'a>(terms: Terms, keys: &'a [&'a [u8]]) -> impl ExactSizeIterator<Item = (&'a [u8], Terms)> {
+        keys.iter().map(move |key| (*key, terms))
+    }
 
     #[test]
     fn a_request_on_the_wire() {
-        let wire = request(ASK, 33_554_432, "g", &[b"k\xff"]);
+        let wire = request(ask(), 33_554_432, "g", on(Terms::new(), &[b"k\xff"]));
         let golden = [
             &[0x01, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0x03, 0xe8, 0xff, 0xff, 0xff, 0xff, 0][..],
             &[0x02, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0x02, 0, 0, 0, b'g'],
@@ -187,7 +219,7 @@ mod tests {
         ];
         assert_eq!(wire, golden.concat());
         let frames = [
-            Frame::Ask(ASK),
+            Frame::Ask(ask()),
             Frame::Group { value_bytes_max: 33_554_432, name: "g".into() },
             Frame::Key { index: 0, key: Bytes::from_static(b"k\xff") },
         ];
@@ -196,8 +228,9 @@ mod tests {
 
     #[test]
     fn a_request_for_many_keys_in_a_hurry_on_the_wire() {
-        let ask = Ask { timeout: Some(Duration::from_millis(250)), fresh: true, ..ASK };
-        let wire = request(ask, 1, "g", &[b"k", b"", b"l"]);
+        let terms = Terms::new().timeout(Some(Duration::from_millis(250))).fresh(true);
+        let ask = Ask { terms, ..ask() };
+        let wire = request(ask, 1, "g", on(terms, &[b"k", b"", b"l"]));
         let golden = [
             &[0x01, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0x03, 0xe8, 0, 0, 0, 0xfa, 1][..],
             &[0x02, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, b'g'],
@@ -210,9 +243,24 @@ mod tests {
     }
 
     #[test]
+    fn a_key_on_terms_of_its_own_on_the_wire() {
+        let hurried = Terms::new().timeout(Some(Duration::from_millis(250))).fresh(true);
+        let wire = request(ask(), 1, "g", [(&b"k"[..], Terms::new()), (b"l", hurried)].into_iter());
+        let golden = [
+            &[0x01, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0x03, 0xe8, 0xff, 0xff, 0xff, 0xff, 0][..],
+            &[0x02, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, b'g'],
+            &[0x03, 0, 0, 0, 0, 0, 0, 1, b'k'],
+            &[0x82, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 0xfa, 1],
+            &[0x03, 0, 0, 1, 0, 0, 0, 1, b'l'],
+        ];
+        assert_eq!(wire, golden.concat());
+        assert_eq!(read(&[&wire]).unwrap().0[3], Frame::Terms { index: 1, terms: hurried });
+    }
+
+    #[test]
     fn an_ask_of_the_first_release_says_nothing_of_deadlines() {
         let wire = [&header(kind::ASK, 0, 4)[..], &[0, 0, 0x03, 0xe8]].concat();
-        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Ask(ASK)]);
+        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Ask(ask())]);
     }
 
     #[test]
@@ -235,12 +283,27 @@ mod tests {
     #[test]
     fn a_life_on_the_wire() {
         let ms = Duration::from_millis;
-        let life = Life { stale: true, remaining: Some(ms(0)), age: ms(1_500), ring: Some(0x0123_4567_89ab_cdef) };
+        let life =
+            Life { stale: true, remaining: Some(ms(0)), age: ms(1_500), ring: Some(0x0123_4567_89ab_cdef), rate: None };
         let mut wire = Vec::new();
         write_life(&mut wire, 2, &life);
         let golden = [
             &[0x81, 0, 0, 2, 0, 0, 0, 17][..],
             &[3, 0, 0, 0, 0, 0, 0, 0x05, 0xdc, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef],
+        ];
+        assert_eq!(wire, golden.concat());
+        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, life }]);
+    }
+
+    #[test]
+    fn a_life_with_a_rate_on_the_wire() {
+        let life = Life { rate: Some(1.5), ..Life::default() };
+        let mut wire = Vec::new();
+        write_life(&mut wire, 2, &life);
+        let golden = [
+            &[0x81, 0, 0, 2, 0, 0, 0, 25][..],
+            &[4, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[0x3f, 0xf8, 0, 0, 0, 0, 0, 0],
         ];
         assert_eq!(wire, golden.concat());
         assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, life }]);

@@ -16,13 +16,20 @@ mod gather;
 mod greeting;
 mod life;
 mod millis;
+mod request;
 mod update;
 mod wire;
+
+#[cfg(any(fuzzing, test))]
+mod fuzzing;
 
 #[cfg(feature = "server")]
 mod answering;
 #[cfg(feature = "client")]
 mod asking;
+
+#[cfg(fuzzing)]
+pub use fuzzing::read_as_everybody_does;
 
 pub use dialect::Dialect;
 pub use error::BuildError;

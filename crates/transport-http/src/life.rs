@@ -10,26 +10,33 @@ use crate::millis;
 /// stale; ring=0123456789abcdef`.
 pub(crate) const LIFE: HeaderName = HeaderName::from_static("peercache-life");
 
-/// How many bytes a life has in a frame. A later version may have more behind them.
+/// How many bytes a life has in a frame, the rate not counted. A later version may have more behind them.
 pub(crate) const LIFE_BYTES: usize = 1 + 4 + 4 + 8;
 
-/// How long an answer holds: all of a [`PeerReply`] but the value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many bytes a rate has behind it, if it is known.
+pub(crate) const RATE_BYTES: usize = 8;
+
+/// How long an answer holds and how often it is asked for: all of a [`PeerReply`] but the value.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Life {
     pub(crate) stale: bool,
     pub(crate) remaining: Option<Duration>,
     pub(crate) age: Duration,
     pub(crate) ring: Option<u64>,
+    /// Queries for the key, per second.
+    pub(crate) rate: Option<f64>,
 }
 
 mod flag {
     pub(super) const STALE: u8 = 1;
     pub(super) const RING: u8 = 2;
+    pub(super) const RATE: u8 = 4;
 }
 
 impl Life {
     pub(crate) fn of(reply: &PeerReply) -> Self {
-        Life { stale: reply.stale, remaining: reply.remaining, age: reply.age, ring: reply.ring }
+        let rate = reply.minute_qps.filter(is_rate);
+        Life { stale: reply.stale, remaining: reply.remaining, age: reply.age, ring: reply.ring, rate }
     }
 
     /// Whether it says what is believed of a value anyway.
@@ -47,15 +54,25 @@ impl Life {
     pub(crate) fn reply(self, value: Option<Bytes>) -> PeerReply {
         let mut reply = value.map_or_else(PeerReply::not_found, PeerReply::new);
         (reply.stale, reply.remaining, reply.age, reply.ring) = (self.stale, self.remaining, self.age, self.ring);
+        reply.minute_qps = self.rate;
         reply
     }
 
     pub(crate) fn write(&self, mut out: impl BufMut) {
         let stale = if self.stale { flag::STALE } else { 0 };
-        out.put_u8(stale | if self.ring.is_some() { flag::RING } else { 0 });
+        let ring = if self.ring.is_some() { flag::RING } else { 0 };
+        out.put_u8(stale | ring | if self.rate.is_some() { flag::RATE } else { 0 });
         out.put_u32(millis::of_bound(self.remaining));
         out.put_u32(millis::of(self.age));
         out.put_u64(self.ring.unwrap_or(0));
+        if let Some(rate) = self.rate {
+            out.put_f64(rate);
+        }
+    }
+
+    /// How many bytes it has in a frame.
+    pub(crate) fn bytes(&self) -> usize {
+        LIFE_BYTES + if self.rate.is_some() { RATE_BYTES } else { 0 }
     }
 
     /// `None` when it is cut short.
@@ -63,8 +80,9 @@ impl Life {
         let flags = payload.try_get_u8().ok()?;
         let remaining = millis::to_bound(payload.try_get_u32().ok()?);
         let age = Duration::from_millis(payload.try_get_u32().ok()?.into());
-        let ring = payload.try_get_u64().ok()?;
-        Some(Life { stale: flags & flag::STALE != 0, remaining, age, ring: (flags & flag::RING != 0).then_some(ring) })
+        let ring = Some(payload.try_get_u64().ok()?).filter(|_| flags & flag::RING != 0);
+        let rate = payload.try_get_f64().ok().filter(|rate| flags & flag::RATE != 0 && is_rate(rate));
+        Some(Life { stale: flags & flag::STALE != 0, remaining, age, ring, rate })
     }
 
     pub(crate) fn to_header(self) -> HeaderValue {
@@ -79,6 +97,9 @@ impl Life {
         if let Some(ring) = self.ring {
             let _ = write!(text, "; ring={ring:016x}");
         }
+        if let Some(rate) = self.rate {
+            let _ = write!(text, "; qps={rate}");
+        }
         HeaderValue::try_from(text).expect("digits and letters make a header value")
     }
 
@@ -91,12 +112,18 @@ impl Life {
                 ("age", ms) => life.age = Duration::from_millis(ms.parse::<u32>().ok()?.into()),
                 ("remaining", ms) => life.remaining = Some(Duration::from_millis(ms.parse::<u32>().ok()?.into())),
                 ("stale", "") => life.stale = true,
+                ("qps", rate) => life.rate = Some(rate.parse().ok().filter(is_rate)?),
                 ("ring", digest) => life.ring = Some(u64::from_str_radix(digest, 16).ok()?),
                 _ => {}
             }
         }
         Some(life)
     }
+}
+
+/// What is no rate says nothing.
+fn is_rate(rate: &f64) -> bool {
+    rate.is_finite() && *rate >= 0.0
 }
 
 #[cfg(test)]
@@ -107,12 +134,14 @@ pub(crate) mod tests {
 
     /// A life as it arrives: in whole milliseconds, of at most 32 bits.
     pub(crate) fn any_life() -> impl Strategy<Value = Life> {
-        (any::<bool>(), any::<Option<u32>>(), any::<u32>(), any::<Option<u64>>()).prop_map(
-            |(stale, remaining, age, ring)| Life {
+        let rate = prop::option::of(0.0..f64::MAX);
+        (any::<bool>(), any::<Option<u32>>(), any::<u32>(), any::<Option<u64>>(), rate).prop_map(
+            |(stale, remaining, age, ring, rate)| Life {
                 stale,
                 remaining: remaining.map(|ms| Duration::from_millis(ms.min(u32::MAX - 1).into())),
                 age: Duration::from_millis(age.min(u32::MAX - 1).into()),
                 ring,
+                rate,
             },
         )
     }
@@ -124,8 +153,8 @@ pub(crate) mod tests {
     #[test]
     fn a_life_in_a_header() {
         let ms = Duration::from_millis;
-        let life = Life { stale: true, remaining: Some(ms(0)), age: ms(20), ring: Some(0xab) };
-        assert_eq!(life.to_header(), "age=20; remaining=0; stale; ring=00000000000000ab");
+        let life = Life { stale: true, remaining: Some(ms(0)), age: ms(20), ring: Some(0xab), rate: Some(1.5) };
+        assert_eq!(life.to_header(), "age=20; remaining=0; stale; ring=00000000000000ab; qps=1.5");
         assert_eq!(Life::default().to_header(), "age=0");
     }
 
@@ -137,7 +166,17 @@ pub(crate) mod tests {
 
     #[test]
     fn a_header_that_makes_no_sense_says_nothing() {
-        for text in ["remaining=", "remaining=-1", "remaining=4294967296", "age=x", "ring=", "ring=11223344556677889"] {
+        for text in [
+            "remaining=",
+            "remaining=-1",
+            "remaining=4294967296",
+            "age=x",
+            "ring=",
+            "ring=11223344556677889",
+            "qps=",
+            "qps=-1",
+            "qps=inf",
+        ] {
             assert_eq!(header(text), None, "{text}");
         }
     }
@@ -149,12 +188,21 @@ pub(crate) mod tests {
         assert_eq!((later.remaining, later.age), (Some(Duration::ZERO), Duration::MAX));
     }
 
+    #[test]
+    fn what_is_no_rate_says_nothing() {
+        for rate in [f64::NAN, f64::INFINITY, -1.0] {
+            let mut payload = Vec::new();
+            Life { rate: Some(rate), ..Life::default() }.write(&mut payload);
+            assert_eq!(Life::read(&payload[..]), Some(Life::default()), "{rate}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_life_comes_back(life in any_life()) {
             let mut payload = Vec::new();
             life.write(&mut payload);
-            prop_assert_eq!(payload.len(), LIFE_BYTES);
+            prop_assert_eq!(payload.len(), life.bytes());
             prop_assert_eq!(Life::read(&payload[..]), Some(life));
             prop_assert_eq!(Life::of_headers(&HeaderMap::from_iter([(LIFE, life.to_header())])), Some(life));
         }

@@ -379,9 +379,9 @@ async fn few_connections_are_kept_after_a_storm() {
     .await;
     let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
     for _ in 0..2 {
-        let fetches: Vec<_> = (0..64).map(|_| peer.clone()).collect();
-        let fetches =
-            fetches.into_iter().map(|peer| tokio::spawn(async move { ask(&peer, PeerRequest::new("g", "k")).await }));
+        // Of as many groups: keys of one would go together.
+        let fetches: Vec<_> = (0..64).map(|n| (peer.clone(), PeerRequest::new(format!("g{n}"), "k"))).collect();
+        let fetches = fetches.into_iter().map(|(peer, request)| tokio::spawn(async move { ask(&peer, request).await }));
         for fetch in fetches.collect::<Vec<_>>() {
             fetch.await.unwrap().unwrap();
         }

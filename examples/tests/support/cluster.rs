@@ -49,9 +49,15 @@ impl Cluster {
 
     /// Starts a node that has ended once more, on the same ports.
     pub async fn restart(&mut self, index: usize) {
+        self.restart_with(index, &[]).await;
+    }
+
+    /// As [`restart`](Self::restart), with more flags.
+    pub async fn restart_with(&mut self, index: usize, more: &[&str]) {
         let old = &self.nodes[index];
         let ports = [&old.front, &old.peer, &old.admin].map(|address| port(address));
-        let node = Node::start(ports, &self.flags);
+        let more = more.iter().map(ToString::to_string);
+        let node = Node::start(ports, &self.flags.iter().cloned().chain(more).collect::<Vec<_>>());
         node.ready().await;
         self.nodes[index] = node;
     }

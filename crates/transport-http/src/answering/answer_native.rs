@@ -6,7 +6,7 @@ use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
-use peercache_groupcache::{ErrorKind, Key, ServedGroup, Terms};
+use peercache_groupcache::{ErrorKind, ServedGroup, Terms};
 
 use super::{
     many_body::{Answers, ManyBody},
@@ -15,19 +15,7 @@ use super::{
     request_body::{self, Bounds},
     router::{Desk, text},
 };
-use crate::{
-    answer,
-    decoder::Decoder,
-    frame::{self, Ask, Frame, KEYS_MAX},
-};
-
-/// What is asked for.
-struct Asked {
-    ask: Ask,
-    value_bytes_max: u64,
-    group: Bytes,
-    keys: Vec<Bytes>,
-}
+use crate::{answer, frame, request};
 
 pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     if desk.is_from_self(request.headers()) {
@@ -35,7 +23,7 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     }
     let bounds = Bounds { bytes_max: frame::request_bytes_max(desk.key_bytes_max), value_bytes_max: 0 };
     let asked = match request_body::read(desk, request.into_body(), bounds).await {
-        Ok(body) => parse(desk, body.bytes),
+        Ok(body) => request::read(body.bytes, desk.key_bytes_max),
         Err(refusal) => return refusal,
     };
     let Some(asked) = asked else {
@@ -46,50 +34,44 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
         return frames(ReplyBody::failure(answer::UNKNOWN_GROUP, &name));
     };
     let silence_max = Duration::from_millis(asked.ask.silence_ms.into());
-    let terms = Terms::new().timeout(asked.ask.timeout).fresh(asked.ask.fresh);
-    let asker = Asker { value_bytes_max: asked.value_bytes_max, has_deadline: asked.ask.timeout.is_some() };
-    match <[Bytes; 1]>::try_from(asked.keys) {
-        Ok([key]) => {
+    let value_bytes_max = asked.value_bytes_max;
+    match <[(Bytes, Terms); 1]>::try_from(asked.keys) {
+        Ok([(key, terms)]) => {
             let served = desk.room.answer(group, key, terms);
-            frames(ReplyBody::new(served, silence_max, asker))
+            frames(ReplyBody::new(
+                served,
+                silence_max,
+                Asker { value_bytes_max, has_deadline: terms.timeout.is_some() },
+            ))
         }
-        Err(keys) => match answer_many(desk, group, &keys, terms) {
-            Some(answers) => frames(ManyBody::new(answers, silence_max, asker)),
-            None => frames(Full::new(overload(keys.len()))),
-        },
+        Err(keys) => {
+            let count = keys.len();
+            match answer_many(desk, group, keys) {
+                Some(answers) => frames(ManyBody::new(answers, silence_max, value_bytes_max)),
+                None => frames(Full::new(overload(count))),
+            }
+        }
     }
 }
 
-/// What the group answers for each of these keys; `None` when too many are asked for.
-fn answer_many(desk: &Desk, group: Arc<dyn ServedGroup>, keys: &[Bytes], terms: Terms) -> Option<Answers> {
-    let keys: Vec<Key> = keys.iter().map(|key| Key::copy_from(key)).collect();
-    let places = desk.places_for_keys(&keys)?;
-    let served = group.clone().answer_many(keys.clone(), terms);
-    Some(Answers::new(desk.room.clone(), group, terms, keys.into_iter().zip(served).collect(), places))
+/// What the group answers for each of these keys, of which those on the same terms are loaded together; `None` when too
+/// many are asked for.
+fn answer_many(desk: &Desk, group: Arc<dyn ServedGroup>, keys: Vec<(Bytes, Terms)>) -> Option<Answers> {
+    let places = desk.places_for_keys(keys.iter().map(|(key, _)| key.len()))?;
+    let mut answers = Answers::new(desk.room.clone(), group, keys.len(), places);
+    let mut rest: Vec<(u16, Bytes, Terms)> = (0..).zip(keys).map(|(index, (key, terms))| (index, key, terms)).collect();
+    while let Some(&(.., terms)) = rest.first() {
+        let (alike, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(.., other)| *other == terms);
+        answers.ask(alike.into_iter().map(|(index, key, _)| (index, key)).collect(), terms);
+        rest = others;
+    }
+    Some(answers)
 }
 
 /// The same answer for so many keys, without a text that would be as often there.
 fn overload(keys: usize) -> Bytes {
     let (code, _) = answer::code_and_word(ErrorKind::Overloaded);
     (0..).take(keys).map(|index| frame::error(index, &answer::payload(code, ""))).collect::<Vec<_>>().concat().into()
-}
-
-/// `ASK`, `GROUP`, then `KEY`s counted from 0, at least one.
-fn parse(desk: &Desk, mut body: Bytes) -> Option<Asked> {
-    let mut decoder = Decoder::of_requests(desk.key_bytes_max);
-    let mut next = || decoder.next(&mut body).ok();
-    let (Frame::Ask(ask), Frame::Group { value_bytes_max, name: group }) = (next()??, next()??) else {
-        return None;
-    };
-    let mut keys = Vec::new();
-    while let Some(frame) = next()? {
-        match frame {
-            Frame::Key { index, key } if usize::from(index) == keys.len() && keys.len() < KEYS_MAX => keys.push(key),
-            _ => return None,
-        }
-    }
-    let ended = !keys.is_empty() && decoder.is_between_frames() && body.is_empty();
-    ended.then_some(Asked { ask, value_bytes_max, group, keys })
 }
 
 pub(super) fn frames<B>(body: B) -> Response

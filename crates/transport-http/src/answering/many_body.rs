@@ -19,22 +19,27 @@ use tokio::{
 
 use super::{
     pieces::COPIED_BYTES_MAX,
-    reply::{Asker, frames_of},
+    reply::{Asker, write_head},
     reply_body::beat,
-    room::{Room, later, value_bytes},
+    room::{Room, in_room, later, value_bytes},
 };
 use crate::frame;
 
-/// Small answers that are there together go as one piece of about so many bytes.
+/// Small answers that are there together go as one piece of about so many bytes: each piece is a call of the system. A
+/// piece up to the first needs no room, as a value up to there needs none.
 const PIECE_BYTES: usize = 16 * 1024;
+const PIECE_BYTES_MAX: usize = 128 * 1024;
 
-/// How many bytes of values one exchange holds for its turn to send them. What goes beyond is asked for again then.
+/// How many bytes of values one exchange holds for its turn to send them. What goes beyond is asked for again then. Of
+/// small values it may be more: it takes many keys to fill that, and there are only so many of them at once.
 const HELD_BYTES_MAX: usize = 32 * 1024;
+const SMALL_BYTES_MAX: usize = 2 * 1024;
+const SMALL_HELD_BYTES_MAX: usize = 128 * 1024;
 
 /// The body of a native answer to many keys: each answer as soon as it is there, in no order.
 pub(super) struct ManyBody {
     answers: Answers,
-    asker: Asker,
+    value_bytes_max: u64,
     /// A value that is sent behind what came before it.
     value: Bytes,
     beat: Duration,
@@ -49,12 +54,14 @@ pub(super) struct ManyBody {
 pub(super) struct Answers {
     room: Arc<Room>,
     group: Arc<dyn ServedGroup>,
-    terms: Terms,
     since: Instant,
     ready: VecDeque<(u16, Result<PeerReply, Error>)>,
     /// What was there and is too much to hold.
-    again: VecDeque<(u16, Key)>,
+    again: VecDeque<(u16, Key, Terms)>,
+    held_bytes: usize,
     loading: FuturesUnordered<Loading>,
+    /// Whether the callers of each key said how long they wait, by its index.
+    have_deadlines: Vec<bool>,
     _places: OwnedSemaphorePermit,
 }
 
@@ -75,41 +82,53 @@ impl Future for Loading {
 }
 
 impl Answers {
-    /// What the group has answered for these keys, on these terms. The places are kept until all is sent.
-    pub(super) fn new(
-        room: Arc<Room>,
-        group: Arc<dyn ServedGroup>,
-        terms: Terms,
-        served: Vec<(Key, Served)>,
-        places: OwnedSemaphorePermit,
-    ) -> Self {
-        let mut answers = Answers {
+    /// Answers of this group to so many keys. The places are kept until all is sent.
+    pub(super) fn new(room: Arc<Room>, group: Arc<dyn ServedGroup>, keys: usize, places: OwnedSemaphorePermit) -> Self {
+        Answers {
             room,
             group,
-            terms,
             since: Instant::now(),
             ready: VecDeque::new(),
             again: VecDeque::new(),
+            held_bytes: 0,
             loading: FuturesUnordered::new(),
+            have_deadlines: vec![false; keys],
             _places: places,
-        };
-        let mut held_bytes = 0;
-        for (index, (key, served)) in (0..).zip(served) {
+        }
+    }
+
+    /// Asks the group for these keys, all on the same terms.
+    pub(super) fn ask(&mut self, keys: Vec<(u16, Bytes)>, terms: Terms) {
+        let (indices, keys): (Vec<u16>, Vec<Key>) = keys.into_iter().map(|(index, key)| (index, key.into())).unzip();
+        let served = self.group.clone().answer_many(keys.clone(), terms);
+        if terms.timeout.is_some() {
+            indices.iter().for_each(|index| self.have_deadlines[usize::from(*index)] = true);
+        }
+        for ((index, key), served) in indices.into_iter().zip(keys).zip(served) {
             match served {
                 Served::Ready(outcome) => {
-                    held_bytes += outcome.as_ref().map_or(0, value_bytes);
-                    match held_bytes <= HELD_BYTES_MAX {
-                        true => answers.ready.push_back((index, outcome)),
-                        false => answers.again.push_back((index, key)),
+                    let bytes = outcome.as_ref().map_or(0, value_bytes);
+                    self.held_bytes += bytes;
+                    let held_max = if bytes <= SMALL_BYTES_MAX { SMALL_HELD_BYTES_MAX } else { HELD_BYTES_MAX };
+                    match self.held_bytes <= held_max {
+                        true => self.ready.push_back((index, outcome)),
+                        false => self.again.push_back((index, kept(&key), terms)),
                     }
                 }
-                loading => match answers.room.hold(loading, answers.group.clone(), key.into_bytes(), terms) {
-                    Served::Ready(outcome) => answers.ready.push_back((index, outcome)),
-                    Served::Loading(answer) => answers.loading.push(Loading { index, answer }),
+                loading => match self.room.hold(loading, self.group.clone(), kept(&key).into_bytes(), terms) {
+                    Served::Ready(outcome) => self.ready.push_back((index, outcome)),
+                    Served::Loading(answer) => self.loading.push(Loading { index, answer }),
                 },
             }
         }
-        answers
+    }
+
+    /// About how many bytes the answers have that were there from the beginning and are not given yet.
+    fn ready_bytes(&self) -> usize {
+        /// What usually comes before a value.
+        const HEADS_BYTES: usize = 40;
+        let bytes = |(_, outcome): &Outcome| HEADS_BYTES + outcome.as_ref().map_or(0, value_bytes);
+        self.ready.iter().map(bytes).sum()
     }
 
     /// The next answer; `None` when all are given.
@@ -117,8 +136,8 @@ impl Answers {
         if let Some(ready) = self.ready.pop_front() {
             return Poll::Ready(Some(ready));
         }
-        while let Some((index, key)) = self.again.pop_front() {
-            match self.room.answer(self.group.clone(), key.into_bytes(), later(self.terms, self.since)) {
+        while let Some((index, key, terms)) = self.again.pop_front() {
+            match self.room.answer(self.group.clone(), key.into_bytes(), later(terms, self.since)) {
                 Served::Ready(outcome) => return Poll::Ready(Some((index, outcome))),
                 // The room holds the answer from here on.
                 Served::Loading(answer) => self.loading.push(Loading { index, answer }),
@@ -128,33 +147,52 @@ impl Answers {
     }
 }
 
+/// A key of its own, which keeps no request alive.
+fn kept(key: &Key) -> Key {
+    Key::copy_from(key.as_bytes())
+}
+
 impl ManyBody {
-    /// For an asker that bears this much silence.
-    pub(super) fn new(answers: Answers, silence_max: Duration, asker: Asker) -> Self {
+    /// For an asker that bears this much silence and takes values of so many bytes.
+    pub(super) fn new(answers: Answers, silence_max: Duration, value_bytes_max: u64) -> Self {
         let beat = beat(silence_max);
         let next_beat = Box::pin(sleep_until(Instant::now() + beat));
-        ManyBody { answers, asker, value: Bytes::new(), beat, next_beat }
+        ManyBody { answers, value_bytes_max, value: Bytes::new(), beat, next_beat }
     }
 
     /// The frames of the answers that are there, up to a large value; and whether those were all.
-    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> (Vec<u8>, bool) {
-        let mut piece = Vec::new();
-        while piece.len() < PIECE_BYTES {
+    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> (Bytes, bool) {
+        let expected = self.answers.ready_bytes().min(PIECE_BYTES_MAX);
+        let mut room = None;
+        if expected > PIECE_BYTES {
+            room = self.answers.room.try_hold(PIECE_BYTES_MAX);
+        }
+        let piece_bytes = if room.is_some() { PIECE_BYTES_MAX } else { PIECE_BYTES };
+        let mut piece = Vec::with_capacity(expected.min(piece_bytes));
+        let ended = loop {
+            if piece.len() >= piece_bytes {
+                break false;
+            }
             match self.answers.poll_next(cx) {
-                Poll::Pending => return (piece, false),
-                Poll::Ready(None) => return (piece, true),
+                Poll::Pending => break false,
+                Poll::Ready(None) => break true,
                 Poll::Ready(Some((index, outcome))) => {
-                    let (head, value) = frames_of(index, outcome, self.asker);
-                    piece.extend(head);
+                    let has_deadline = self.answers.have_deadlines[usize::from(index)];
+                    let asker = Asker { value_bytes_max: self.value_bytes_max, has_deadline };
+                    let value = write_head(&mut piece, index, outcome, asker);
                     if value.len() > COPIED_BYTES_MAX {
                         self.value = value;
-                        return (piece, false);
+                        break false;
                     }
                     piece.extend_from_slice(&value);
                 }
             }
-        }
-        (piece, false)
+        };
+        let piece = match room {
+            Some(room) => in_room(piece.into(), room),
+            None => piece.into(),
+        };
+        (piece, ended)
     }
 }
 
@@ -170,7 +208,7 @@ impl Body for ManyBody {
         if !piece.is_empty() {
             let next_beat = Instant::now() + self.beat;
             self.next_beat.as_mut().reset(next_beat);
-            return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if ended {
             return Poll::Ready(None);

@@ -3,11 +3,7 @@
 use bytes::Bytes;
 use peercache_groupcache::{Error, ErrorKind, PeerReply};
 
-use crate::{
-    answer,
-    frame::{self, HEADER_BYTES},
-    life::{LIFE_BYTES, Life},
-};
+use crate::{answer, frame, life::Life};
 
 /// What an asker can make use of.
 #[derive(Clone, Copy)]
@@ -18,33 +14,32 @@ pub(super) struct Asker {
     pub(super) has_deadline: bool,
 }
 
-/// What comes before the value of an answer, and the value. What is no value is all in the first.
-pub(super) fn frames_of(index: u16, outcome: Result<PeerReply, Error>, asker: Asker) -> (Vec<u8>, Bytes) {
+/// Writes what comes before the value of an answer, and gives the value. What is no value is all written.
+pub(super) fn write_head(out: &mut Vec<u8>, index: u16, outcome: Result<PeerReply, Error>, asker: Asker) -> Bytes {
     let reply = match outcome {
         Ok(reply) => reply,
-        Err(error) => return (refusal(index, &error, asker), Bytes::new()),
+        Err(error) => return refuse(out, index, &error, asker),
     };
-    let mut head = Vec::with_capacity(HEADER_BYTES + LIFE_BYTES + HEADER_BYTES);
     let life = Life::of(&reply);
     let Some(value) = reply.value else {
         // Without its life it would be one that may not be cached.
-        frame::write_life(&mut head, index, &life);
-        head.extend(refusal(index, &Error::new(ErrorKind::NotFound), asker));
-        return (head, Bytes::new());
+        frame::write_life(out, index, &life);
+        return refuse(out, index, &Error::new(ErrorKind::NotFound), asker);
     };
     if value.len() as u64 > asker.value_bytes_max.min(u32::MAX.into()) {
-        return (refusal(index, &Error::new(ErrorKind::ValueTooLarge), asker), Bytes::new());
+        return refuse(out, index, &Error::new(ErrorKind::ValueTooLarge), asker);
     }
     if !life.goes_without_saying() {
-        frame::write_life(&mut head, index, &life);
+        frame::write_life(out, index, &life);
     }
-    head.extend(frame::value_header(index, value.len() as u32));
-    (head, value)
+    out.extend(frame::value_header(index, value.len() as u32));
+    value
 }
 
-fn refusal(index: u16, error: &Error, asker: Asker) -> Vec<u8> {
+fn refuse(out: &mut Vec<u8>, index: u16, error: &Error, asker: Asker) -> Bytes {
     let (code, _) = answer::code_and_word(answer::said_to(asker.has_deadline, error.kind()));
-    frame::error(index, &answer::payload(code, &answer::text_of(error))).into()
+    out.extend(frame::error(index, &answer::payload(code, &answer::text_of(error))));
+    Bytes::new()
 }
 
 #[cfg(test)]
@@ -52,9 +47,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::{frame::HEADER_BYTES, life::LIFE_BYTES};
 
     fn sent(outcome: Result<PeerReply, Error>) -> Vec<u8> {
-        let (head, value) = frames_of(7, outcome, Asker { value_bytes_max: 4, has_deadline: false });
+        let mut head = Vec::new();
+        let value = write_head(&mut head, 7, outcome, Asker { value_bytes_max: 4, has_deadline: false });
         [&head[..], &value].concat()
     }
 

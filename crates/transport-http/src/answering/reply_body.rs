@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     pieces::Pieces,
-    reply::{Asker, frames_of},
+    reply::{Asker, write_head},
 };
 use crate::{answer, frame};
 
@@ -60,8 +60,12 @@ pub(super) fn beat(silence_max: Duration) -> Duration {
     (silence_max / 3).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
+/// Room for what usually comes before a value.
+const HEADS_BYTES: usize = 64;
+
 fn ready_state(outcome: Result<PeerReply, Error>, asker: Asker) -> State {
-    let (head, value) = frames_of(0, outcome, asker);
+    let mut head = Vec::with_capacity(HEADS_BYTES);
+    let value = write_head(&mut head, 0, outcome, asker);
     State::Ready(Pieces::new(&head, value))
 }
 

@@ -70,6 +70,11 @@ impl Room {
         }
     }
 
+    /// Bytes that are there anyway, if there is room for them right now: they are held until they are sent.
+    pub(super) fn try_hold(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.bytes.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
+
     fn admit(&self, outcome: Result<PeerReply, Error>) -> Result<Result<PeerReply, Error>, Full> {
         match outcome {
             Ok(reply) if value_bytes(&reply) > SMALL_BYTES => {
@@ -117,8 +122,13 @@ pub(super) fn value_bytes(reply: &PeerReply) -> usize {
 }
 
 fn hold(mut reply: PeerReply, room: OwnedSemaphorePermit) -> PeerReply {
-    reply.value = reply.value.map(|value| Bytes::from_owner(Held { value, _room: room }));
+    reply.value = reply.value.map(|value| in_room(value, room));
     reply
+}
+
+/// The same bytes, with their room.
+pub(super) fn in_room(value: Bytes, room: OwnedSemaphorePermit) -> Bytes {
+    Bytes::from_owner(Held { value, _room: room })
 }
 
 fn overloaded() -> Error {

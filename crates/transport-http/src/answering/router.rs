@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use peercache_groupcache::{Groups, Key};
+use peercache_groupcache::Groups;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{answer_get, answer_native, answer_update, room::Room, server::TIMEOUT_MAX};
@@ -60,13 +60,15 @@ pub struct PeerServer {
     body_read_timeout: Duration,
     held_bytes_max: usize,
     value_bytes_max: usize,
+    plain_gets: bool,
 }
 
 /// What every request needs.
 pub(super) struct Desk {
     pub(super) groups: Groups,
     node_id: NodeId,
-    greeting: (HeaderName, HeaderValue),
+    /// `None` is for a node that does not let others see that it is one of ours.
+    greeting: Option<(HeaderName, HeaderValue)>,
     pub(super) base_path: String,
     /// How the escapes of a plain path are meant.
     pub(super) path_dialect: Dialect,
@@ -93,6 +95,7 @@ impl PeerServer {
             body_read_timeout: BODY_READ_TIMEOUT,
             held_bytes_max: HELD_BYTES_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
+            plain_gets: false,
         }
     }
 
@@ -141,6 +144,13 @@ impl PeerServer {
         self
     }
 
+    /// Whether only plain GETs are answered, as by a node that does not know the native exchange. Its peers take it for one.
+    /// Defaults to false.
+    pub fn plain_gets(mut self, plain_gets: bool) -> Self {
+        self.plain_gets = plain_gets;
+        self
+    }
+
     /// The paths that peers ask for, to be served by a [`Server`](crate::Server) or merged into an application.
     /// Middleware is a tower layer on it.
     pub fn router(self) -> Router {
@@ -148,7 +158,7 @@ impl PeerServer {
         let desk = Arc::new(Desk {
             groups: self.groups,
             node_id: self.node_id,
-            greeting: Greeting::new(self.node_id).to_header(),
+            greeting: (!self.plain_gets).then(|| Greeting::new(self.node_id).to_header()),
             base_path: self.base_path,
             // The path is golang's own, whatever this node asks its peers with.
             path_dialect: Dialect::Golang,
@@ -160,9 +170,11 @@ impl PeerServer {
             value_bytes_max: self.value_bytes_max,
             arriving: Semaphore::new(ARRIVING_BYTES_MAX as usize),
         });
-        Router::new()
-            .route(GET_PATH, any(native))
-            .route(UPDATE_PATH, any(update))
+        let natively = match self.plain_gets {
+            false => Router::new().route(GET_PATH, any(native)).route(UPDATE_PATH, any(update)),
+            true => Router::new(),
+        };
+        natively
             // A catch-all does not match nothing at all.
             .route(&base_path, any(plain))
             .route(&format!("{base_path}{{*rest}}"), any(plain))
@@ -228,15 +240,16 @@ impl Desk {
         self.arriving.acquire_many(bytes).await.expect("the semaphore is never closed")
     }
 
-    /// Places for the keys of a request, to be held until they are answered; `None` when too many are asked for.
-    pub(super) fn places_for_keys(&self, keys: &[Key]) -> Option<OwnedSemaphorePermit> {
-        let places: usize = keys.iter().map(|key| 1 + key.len() / ASKED_KEY_BYTES).sum();
+    /// Places for the keys of a request, given by their lengths, to be held until they are answered; `None` when too many are asked for.
+    pub(super) fn places_for_keys(&self, lengths: impl Iterator<Item = usize>) -> Option<OwnedSemaphorePermit> {
+        let places: usize = lengths.map(|length| 1 + length / ASKED_KEY_BYTES).sum();
         self.asked.clone().try_acquire_many_owned(u32::try_from(places).ok()?).ok()
     }
 
     fn greet(&self, mut answer: Response) -> Response {
-        let (header, greeting) = self.greeting.clone();
-        answer.headers_mut().insert(header, greeting);
+        if let Some((header, greeting)) = self.greeting.clone() {
+            answer.headers_mut().insert(header, greeting);
+        }
         answer
     }
 }

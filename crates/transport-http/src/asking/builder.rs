@@ -1,6 +1,11 @@
 use std::{sync::Arc, time::Duration};
 
-use super::{exchange::Exchange, pool::Site};
+use super::{
+    courier::IDLE_TIMEOUT,
+    hyper_line::HyperLines,
+    line::{Line, Lines},
+    pool::Site,
+};
 use crate::{
     BuildError, Dialect, HttpPool, NodeId,
     base_path::{self, DEFAULT_BASE_PATH},
@@ -17,14 +22,12 @@ const CONNECTIONS_MAX: usize = 256;
 /// for seconds after the storm, and some dozens carry a steady load.
 const IDLE_MAX: usize = 32;
 
-/// Some thousand waiting keys are a storm; more of them in memory would not make it pass sooner.
-const FETCHES_MAX: usize = 4_096;
+/// Thirty calls for as many keys as go into one exchange. They take some 10 MB of memory, and more of them would not make
+/// the storm pass sooner.
+const FETCHES_MAX: usize = 32 * 1024;
 
 /// As long as the longest key that a group takes by default.
 const KEY_BYTES_MAX: usize = 64 * 1024;
-
-/// A server of ours closes an idle connection after 10 s. We let go of it sooner, so that no request meets the end.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The shortest silence bound. The server's heartbeat comes every 10 ms at most.
 const PEER_TIMEOUT_MIN: Duration = Duration::from_millis(30);
@@ -35,6 +38,7 @@ const PEER_TIMEOUT_MIN: Duration = Duration::from_millis(30);
 pub struct HttpPoolBuilder {
     base_path: String,
     dialect: Dialect,
+    plain_gets: bool,
     client: Option<reqwest::Client>,
     connect_timeout: Option<Duration>,
     peer_timeout: Duration,
@@ -49,6 +53,7 @@ impl HttpPoolBuilder {
         HttpPoolBuilder {
             base_path: DEFAULT_BASE_PATH.to_owned(),
             dialect: Dialect::default(),
+            plain_gets: false,
             client: None,
             connect_timeout: None,
             peer_timeout: PEER_TIMEOUT,
@@ -69,6 +74,13 @@ impl HttpPoolBuilder {
     /// How peers are asked. Defaults to [`Dialect::Native`].
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
+        self
+    }
+
+    /// Whether peers are asked with plain GETs and nothing else, as by a node that does not know the native exchange: to be
+    /// turned off node by node, in any order. Changes are told to nobody then, and reported so. Defaults to false.
+    pub fn plain_gets(mut self, plain_gets: bool) -> Self {
+        self.plain_gets = plain_gets;
         self
     }
 
@@ -93,8 +105,9 @@ impl HttpPoolBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Defaults to one without TLS, redirects, proxy or decompression. This crate does not turn on reqwest's TLS:
-    /// to reach `https://` peers, depend on reqwest with the TLS of your choice and give its client here.
+    /// Defaults to a lean client of this crate's own for `http://` peers, at about two thirds of the cost, and to a reqwest
+    /// client without redirects, proxy or decompression for `https://` ones. This crate does not turn on reqwest's TLS: to
+    /// reach `https://` peers, depend on reqwest with the TLS of your choice.
     pub fn client(mut self, client: reqwest::Client) -> Self {
         self.client = Some(client);
         self
@@ -116,19 +129,18 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// How many fetches from one peer are on their way at once, each on a connection of its own, of
-    /// which up to 32 are kept afterwards; further ones wait
-    /// their turn, for as long as a fetch takes at most, and are answered as overload then; if the peer is found silent
-    /// meanwhile, they fail at once. Changes have 16 connections of their own beside them. Defaults to 256.
+    /// How many exchanges with one peer are under way at once, each on a connection of its own, of which up to 32 are kept
+    /// for 8 s afterwards. Keys that are asked for while another exchange is on its way go together in the next one, so a
+    /// few connections carry much; what has no connection waits for one, for as long as a fetch takes at most, and is
+    /// answered as overload then. If the peer is found silent meanwhile, it fails at once. Changes have 16 connections of
+    /// their own beside them. Defaults to 256.
     pub fn connections_max(mut self, connections_max: usize) -> Self {
         self.connections_max = connections_max;
         self
     }
 
-    /// How many fetches from one peer may be under way or waiting, where the keys that go into one exchange count as one.
-    /// One too many is answered as overload at once, which
-    /// a group's statistics count as an answer of the owner.
-    /// Defaults to 4,096.
+    /// How many keys one peer may be asked for at once, those that wait included. One too many is answered as overload at
+    /// once, which a group's statistics count as an answer of the owner. Defaults to 32,768.
     pub fn fetches_max(mut self, fetches_max: usize) -> Self {
         self.fetches_max = fetches_max;
         self
@@ -154,21 +166,22 @@ impl HttpPoolBuilder {
     pub fn build(self) -> Result<HttpPool, BuildError> {
         self.check()?;
         let connect_timeout = self.connect_timeout.unwrap_or(self.peer_timeout);
-        let exchange: Box<dyn Exchange> = match self.client {
+        let lines: Box<dyn Lines> = match self.client {
             Some(client) => Box::new(client),
-            None => Box::new(own_client(connect_timeout)?),
+            None => Box::new(OwnLines { http: HyperLines { connect_timeout }, https: own_client(connect_timeout)? }),
         };
         let greeting = Greeting::new(self.node_id);
         Ok(HttpPool::new(Arc::new(Site {
             base_path: base_path::check(self.base_path)?,
             dialect: self.dialect,
+            plain_gets: self.plain_gets,
             peer_timeout: self.peer_timeout,
             connections_max: self.connections_max,
             fetches_max: self.fetches_max,
             key_bytes_max: self.key_bytes_max,
             node_id: self.node_id,
             greeting: greeting.to_header(),
-            exchange,
+            lines,
         })))
     }
 
@@ -186,6 +199,22 @@ impl HttpPoolBuilder {
         match settings.into_iter().find(|(_, good, _)| !good) {
             Some((name, _, expected)) => Err(BuildError::Setting { name, expected }),
             None => Ok(()),
+        }
+    }
+}
+
+/// Where nobody brought a client: our own for what needs no TLS, since it costs a third less than reqwest does
+/// (`benches/get_peer.rs`), and reqwest for `https://`, which it has if the application turned it on.
+struct OwnLines {
+    http: HyperLines,
+    https: reqwest::Client,
+}
+
+impl Lines for OwnLines {
+    fn line(&self, name: &Arc<str>) -> Box<dyn Line> {
+        match name.starts_with("https://") {
+            true => self.https.line(name),
+            false => self.http.line(name),
         }
     }
 }

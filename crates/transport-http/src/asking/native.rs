@@ -2,19 +2,21 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
-use peercache_groupcache::{Error, ErrorKind, PeerReply, PeerRequest};
+use peercache_groupcache::{Error, ErrorKind, PeerReply};
 use tokio::time::{Instant, timeout};
 
 use super::{
     chunks::Chunks,
+    dispatcher::Gate,
+    exchange::Exchange,
     failure::Failure,
-    many::Exchange,
-    peer::{Answer, NoAnswer, Shared},
+    line::Line,
+    peer::{NoAnswer, Shared},
 };
 use crate::{
     answer,
     decoder::Decoder,
-    frame::{self, Ask, Frame},
+    frame::Frame,
     greeting::{GET_PATH, Greeting},
     life::Life,
 };
@@ -22,75 +24,37 @@ use crate::{
 /// What the peer says of one key: its answer, or something that we do not understand.
 pub(super) type Outcome = Result<Result<PeerReply, Error>, Failure>;
 
-/// Sends the key and reads frames until its answer is there.
-pub(super) async fn ask(peer: &Shared, request: &PeerRequest) -> Result<Answer, NoAnswer> {
-    if request.key.len() > peer.site.key_bytes_max {
-        return Err(NoAnswer::NotCarried);
-    }
-    let mut answers = send(peer, request, &[request.key.as_bytes()]).await?;
-    let mut outcome = None;
-    loop {
-        let read = answers.read(|index, answer| take(&mut outcome, index, answer)).await;
-        // What is wrong after the answer does not make it wrong.
-        match outcome {
-            Some(outcome) => return Ok(Answer { outcome: outcome?, rest: answers.chunks }),
-            None => read?,
-        }
-    }
-}
-
-fn take(outcome: &mut Option<Outcome>, index: usize, answer: Outcome) -> bool {
-    let asked = index == 0 && outcome.is_none();
-    if asked {
-        *outcome = Some(answer);
-    }
-    asked
-}
-
-/// Sends the keys and gives each answer as its frame comes. What has no answer yet when this fails has none.
-pub(super) async fn ask_many(peer: &Shared, exchange: &mut Exchange) -> Result<Chunks, NoAnswer> {
-    let mut answers = {
-        let request = exchange.request();
-        send(peer, &request, &exchange.keys()).await?
-    };
-    while !exchange.is_answered() {
-        let read = answers.read(|index, answer| exchange.answer(peer, index, answer)).await;
-        if !exchange.is_answered() {
-            read?;
-        }
-    }
-    Ok(answers.chunks)
-}
-
-async fn send(peer: &Shared, request: &PeerRequest, keys: &[&[u8]]) -> Result<Answers, Failure> {
+/// Sends the keys and gives each answer as its frame comes. What has no answer yet when this fails has none. Others may
+/// leave once the head is there and what came with it is read.
+pub(super) async fn ask(
+    peer: &Shared,
+    line: &mut dyn Line,
+    exchange: &mut Exchange,
+    gate: &mut Gate,
+) -> Result<(), NoAnswer> {
     let silence_max = peer.site.peer_timeout;
-    let sent = Instant::now();
-    let head = timeout(silence_max, peer.site.exchange.send(post(peer, request, keys)?)).await;
-    let (head, body) = head.map_err(|_| Failure::Silent(silence_max))??.into_parts();
-    check_head(peer, &head)?;
-    Ok(Answers {
-        chunks: Chunks::new(body, silence_max),
-        decoder: Decoder::of_answers(request.value_bytes_max),
-        waiting_since: sent,
-        life: None,
-    })
+    let (body, value_bytes_max) = exchange.body(silence_max);
+    let waiting_since = Instant::now();
+    let head = timeout(silence_max, line.send(post_to(peer, GET_PATH, body)?)).await;
+    check_head(peer, &head.map_err(|_| Failure::Silent(silence_max))??)?;
+    let chunks = Chunks::new(line, silence_max);
+    let mut answers = Answers { chunks, decoder: Decoder::of_answers(value_bytes_max), waiting_since, life: None };
+    loop {
+        let read = answers.read(|| gate.open(), |index, answer| exchange.answer(index, answer)).await;
+        // What is wrong after the last answer does not make it wrong.
+        if exchange.is_answered() {
+            return Ok(());
+        }
+        read?;
+        gate.open();
+    }
 }
 
-fn post(peer: &Shared, request: &PeerRequest, keys: &[&[u8]]) -> Result<http::Request<Bytes>, Failure> {
-    let ask = Ask {
-        // The bound is checked when the pool is built to fit in 32 bits.
-        silence_ms: peer.site.peer_timeout.as_millis() as u32,
-        timeout: request.terms.timeout,
-        fresh: request.terms.fresh,
-    };
-    post_to(peer, GET_PATH, frame::request(ask, request.value_bytes_max as u64, &request.group, keys))
-}
-
-pub(super) fn post_to(peer: &Shared, path: &str, body: Bytes) -> Result<http::Request<Bytes>, Failure> {
+pub(super) fn post_to(peer: &Shared, path: &'static str, body: Bytes) -> Result<http::Request<Bytes>, Failure> {
     let (header, greeting) = &peer.site.greeting;
     http::Request::builder()
         .method(Method::POST)
-        .uri(Uri::try_from(format!("{}{path}", peer.name)).map_err(|error| Failure::Send(error.into()))?)
+        .uri(Uri::from_static(path))
         .header(header, greeting)
         .body(body)
         .map_err(|error| Failure::Send(error.into()))
@@ -118,8 +82,8 @@ pub(super) fn check_head(peer: &Shared, head: &http::response::Parts) -> Result<
 }
 
 /// The answers of one exchange, as they come.
-struct Answers {
-    chunks: Chunks,
+struct Answers<'a> {
+    chunks: Chunks<'a>,
     decoder: Decoder,
     /// Since when there was nothing to read: what is read next was sent after that.
     waiting_since: Instant,
@@ -127,16 +91,21 @@ struct Answers {
     life: Option<(usize, Life, Instant)>,
 }
 
-impl Answers {
+impl Answers<'_> {
     /// Reads the next piece and gives the answers that end in it. To be told `false` is to have answered a key that
     /// was not asked for, or once more.
-    async fn read(&mut self, mut answer: impl FnMut(usize, Outcome) -> bool) -> Result<(), Failure> {
-        let Some(mut piece) = self.chunks.next().await? else {
+    async fn read(
+        &mut self,
+        before_waiting: impl FnOnce(),
+        mut answer: impl FnMut(usize, Outcome) -> bool,
+    ) -> Result<(), Failure> {
+        let Some(mut piece) = self.chunks.next_or_wait(before_waiting).await? else {
             return Err(Failure::garbage(match self.decoder.is_between_frames() {
                 true => "no answer before the end",
                 false => "a frame that is cut short",
             }));
         };
+        let now = Instant::now();
         while let Some(frame) = self.decoder.next(&mut piece).map_err(Failure::garbage)? {
             let (index, outcome) = match frame {
                 Frame::Working => continue,
@@ -144,31 +113,31 @@ impl Answers {
                     self.life = Some((index.into(), life, self.waiting_since));
                     continue;
                 }
-                Frame::Value { index, value } => (index, Ok(Ok(self.reply(index, Some(value))))),
-                Frame::Error { index, code, text } => (index, self.refusal(index, code, &text)?),
+                Frame::Value { index, value } => (index, Ok(Ok(self.reply(index, Some(value), now)))),
+                Frame::Error { index, code, text } => (index, self.refusal(index, code, &text, now)?),
                 _ => return Err(answers_nothing()),
             };
             if !answer(index.into(), outcome) {
                 return Err(answers_nothing());
             }
         }
-        self.waiting_since = Instant::now();
+        self.waiting_since = now;
         Ok(())
     }
 
     /// The reply of a key. It has become older on its way, by what we may have been held up at most.
-    fn reply(&mut self, index: u16, value: Option<Bytes>) -> PeerReply {
+    fn reply(&mut self, index: u16, value: Option<Bytes>, now: Instant) -> PeerReply {
         match self.life.take() {
-            Some((of, life, since)) if of == usize::from(index) => life.after(since.elapsed()).reply(value),
+            Some((of, life, since)) if of == usize::from(index) => life.after(now.duration_since(since)).reply(value),
             _ => Life::default().reply(value),
         }
     }
 
     /// What an error says of its key. What it says of the peer is an error here, too.
-    fn refusal(&mut self, index: u16, code: u8, text: &[u8]) -> Result<Outcome, Failure> {
+    fn refusal(&mut self, index: u16, code: u8, text: &[u8], now: Instant) -> Result<Outcome, Failure> {
         let has_life = self.life.is_some_and(|(of, ..)| of == usize::from(index));
         match answer::kind_of_code(code) {
-            Some(ErrorKind::NotFound) if has_life => Ok(Ok(Ok(self.reply(index, None)))),
+            Some(ErrorKind::NotFound) if has_life => Ok(Ok(Ok(self.reply(index, None, now)))),
             Some(kind) => Ok(Ok(Err(answer::error_of(kind, text)))),
             None if code == answer::UNKNOWN_GROUP => Err(Failure::UnknownGroup(answer::text_from(text))),
             None if code == answer::MYSELF => Err(Failure::Myself),
@@ -183,24 +152,57 @@ fn answers_nothing() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+        time::Duration,
+    };
 
-    use futures_util::stream;
-    use http_body_util::{BodyExt, StreamBody};
+    use futures_util::{Stream, StreamExt, stream};
     use peercache_groupcache::BoxError;
     use tokio::time::sleep;
 
     use super::*;
+    use crate::asking::line::Step;
+
+    /// A line that brings pieces of its own accord.
+    struct Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>);
+
+    impl Line for Pieces {
+        fn warm(&mut self) -> Step<'_, ()> {
+            unreachable!("nobody warms it")
+        }
+
+        fn send(&mut self, _: http::Request<Bytes>) -> Step<'_, http::response::Parts> {
+            unreachable!("nothing is sent")
+        }
+
+        fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+            self.0.poll_next_unpin(cx).map(|piece| piece.map(Ok))
+        }
+
+        fn bytes_left(&self) -> Option<u64> {
+            None
+        }
+
+        fn was_kept(&self) -> bool {
+            false
+        }
+
+        fn poll_closed(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
 
     /// What is read of frames of which each comes a second after the one before.
     async fn read_slowly(frames: Vec<&'static [u8]>) -> Vec<PeerReply> {
-        let frames = stream::iter(frames);
-        let pieces = futures_util::StreamExt::then(frames, |frame| async move {
+        let pieces = stream::iter(frames).then(|frame| async move {
             sleep(Duration::from_secs(1)).await;
-            Ok::<_, BoxError>(http_body::Frame::data(Bytes::from_static(frame)))
+            Bytes::from_static(frame)
         });
+        let mut line = Pieces(Box::pin(pieces));
         let mut answers = Answers {
-            chunks: Chunks::new(StreamBody::new(pieces).boxed_unsync(), Duration::from_secs(2)),
+            chunks: Chunks::new(&mut line, Duration::from_secs(2)),
             decoder: Decoder::of_answers(10),
             waiting_since: Instant::now(),
             life: None,
@@ -210,7 +212,7 @@ mod tests {
             replies.push(outcome.unwrap().unwrap());
             true
         };
-        while answers.read(&mut keep).await.is_ok() {}
+        while answers.read(|| (), &mut keep).await.is_ok() {}
         replies
     }
 

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri, header};
-use peercache_groupcache::{ErrorKind, PeerRequest};
+use peercache_groupcache::{Error, ErrorKind, PeerReply, PeerRequest};
 use tokio::time::Instant;
 
 use super::{
     chunks::Chunks,
     failure::Failure,
-    peer::{Answer, NoAnswer, Shared},
+    line::Line,
+    peer::{NoAnswer, Shared},
 };
 use crate::{
     answer::{self, TEXT_BYTES_MAX},
@@ -24,12 +25,17 @@ const ESCAPED_KEY_BYTES_MAX: usize = 8 * 1024;
 /// How a 404 begins that does not mean "not found".
 const NO_SUCH_GROUP: &[u8] = b"no such group: ";
 
-pub(super) async fn ask(peer: &Shared, request: &PeerRequest) -> Result<Answer, NoAnswer> {
+/// What the peer answers to a GET of this key.
+pub(super) async fn ask(
+    peer: &Shared,
+    line: &mut dyn Line,
+    request: &PeerRequest,
+) -> Result<Result<PeerReply, Error>, NoAnswer> {
     let Some(path) = path(&peer.site.base_path, &request.group, request.key.as_bytes()) else {
         return Err(NoAnswer::NotCarried);
     };
     // A Go peer's head comes after the load, so silence before it means nothing: the bound of the whole fetch holds.
-    let (head, body) = peer.site.exchange.send(get(peer, &path)?).await?.into_parts();
+    let head = line.send(get(peer, &path)?).await?;
     let greeting = Greeting::read(&head.headers);
     peer.meet(greeting)?;
     let life = greeting.and_then(|_| Life::of_headers(&head.headers));
@@ -38,8 +44,8 @@ pub(super) async fn ask(peer: &Shared, request: &PeerRequest) -> Result<Answer, 
         return Err(Failure::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
     }
     let word = head.headers.get(ERROR_WORD).and_then(|word| answer::kind_of_word(word.as_bytes()));
-    let mut chunks = Chunks::new(body, peer.site.peer_timeout);
-    let outcome = match head.status {
+    let mut chunks = Chunks::new(line, peer.site.peer_timeout);
+    Ok(match head.status {
         StatusCode::OK => {
             let value = value(&mut chunks, request.value_bytes_max).await?;
             Ok(life.unwrap_or_default().after(since.elapsed()).reply(Some(value)))
@@ -53,14 +59,13 @@ pub(super) async fn ask(peer: &Shared, request: &PeerRequest) -> Result<Answer, 
                 (kind, _) => Err(answer::error_of(kind, &text)),
             }
         }
-    };
-    Ok(Answer { outcome, rest: chunks })
+    })
 }
 
 /// Whether the peer is one of ours, found out by asking for nothing. A path without a key is refused by whatever answers
 /// under the base path, ours and Go's, and makes none of them load.
-pub(super) async fn find_out(peer: &Shared) -> Result<bool, Failure> {
-    let (head, _) = peer.site.exchange.send(get(peer, &peer.site.base_path)?).await?.into_parts();
+pub(super) async fn find_out(peer: &Shared, line: &mut dyn Line) -> Result<bool, Failure> {
+    let head = line.send(get(peer, &peer.site.base_path)?).await?;
     let greeting = Greeting::read(&head.headers);
     peer.meet(greeting)?;
     Ok(greeting.is_some())
@@ -86,13 +91,13 @@ fn get(peer: &Shared, path: &str) -> Result<http::Request<Bytes>, Failure> {
     let (header, greeting) = &peer.site.greeting;
     http::Request::builder()
         .method(Method::GET)
-        .uri(Uri::try_from(format!("{}{path}", peer.name)).map_err(|error| Failure::Send(error.into()))?)
+        .uri(Uri::try_from(path).map_err(|error| Failure::Send(error.into()))?)
         .header(header, greeting)
         .body(Bytes::new())
         .map_err(|error| Failure::Send(error.into()))
 }
 
-async fn value(chunks: &mut Chunks, value_bytes_max: usize) -> Result<Bytes, Failure> {
+async fn value(chunks: &mut Chunks<'_>, value_bytes_max: usize) -> Result<Bytes, Failure> {
     let body = chunks.collect(value_bytes_max.saturating_add(wire::OVERHEAD_BYTES_MAX)).await?;
     let value = wire::value_of(body).map_err(Failure::garbage)?;
     match value.len() <= value_bytes_max {

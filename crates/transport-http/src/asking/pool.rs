@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue};
 use peercache_groupcache::{BoxError, Connect, Peer};
 
-use super::{exchange::Exchange, names, peer::HttpPeer};
+use super::{line::Lines, names, peer::HttpPeer};
 use crate::{Dialect, HttpPoolBuilder, NodeId};
 
 /// Reaches members over HTTP: the transport that a node's member list is built with. A cheap handle; clones share
@@ -21,13 +21,14 @@ pub struct HttpPool {
 pub(super) struct Site {
     pub(super) base_path: String,
     pub(super) dialect: Dialect,
+    pub(super) plain_gets: bool,
     pub(super) peer_timeout: Duration,
     pub(super) connections_max: usize,
     pub(super) fetches_max: usize,
     pub(super) key_bytes_max: usize,
     pub(super) node_id: NodeId,
     pub(super) greeting: (HeaderName, HeaderValue),
-    pub(super) exchange: Box<dyn Exchange>,
+    pub(super) lines: Box<dyn Lines>,
 }
 
 impl HttpPool {
@@ -48,6 +49,11 @@ impl HttpPool {
     /// The id that this pool's requests carry. Give it to the node's own [`PeerServer`](crate::PeerServer).
     pub fn node_id(&self) -> NodeId {
         self.site.node_id
+    }
+
+    /// Whether it is kept to plain GETs. Tell the node's own [`PeerServer`](crate::PeerServer).
+    pub fn is_kept_to_plain_gets(&self) -> bool {
+        self.site.plain_gets
     }
 }
 

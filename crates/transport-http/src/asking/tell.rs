@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use peercache_groupcache::{Ack, Error, ErrorKind, PeerUpdate};
-use tokio::time::timeout;
 
 use super::{
-    chunks::Chunks,
+    chunks::{self, Chunks},
     failure::Failure,
+    line::Line,
     native::{check_head, post_to},
     peer::{NoAnswer, Shared},
     plain,
@@ -22,22 +22,26 @@ use crate::{
     update,
 };
 
-/// Tells the peer, in as many requests as it takes, within this time.
-pub(super) async fn tell(peer: &Shared, update: PeerUpdate, within: Duration) -> Result<Ack, NoAnswer> {
+/// Tells the peer, in as many requests as it takes. It may be silent for as long as all of it may take.
+pub(super) async fn tell(
+    peer: &Shared,
+    line: &mut dyn Line,
+    update: PeerUpdate,
+    within: Duration,
+) -> Result<Ack, NoAnswer> {
     let ring = update.ring;
     let parts = update::parts(update, peer.site.key_bytes_max).ok_or(NoAnswer::NotCarried)?;
-    let told = timeout(within, async {
-        let _connection = peer.update_connections.acquire().await.expect("the semaphore is never closed");
-        if peer.may_be_foreign() && !plain::find_out(peer).await? {
-            return Err(NoAnswer::NotCarried);
-        }
-        let mut told = None;
-        for part in &parts {
-            told = Some(and_then(told, tell_part(peer, update::body(part), within).await?, ring));
-        }
-        Ok(told.expect("a change has one part at least"))
-    });
-    told.await.unwrap_or_else(|_| Err(Failure::TooLate(within).into()))
+    if peer.site.plain_gets {
+        return Err(NoAnswer::NotCarried);
+    }
+    if peer.may_be_foreign() && !plain::find_out(peer, line).await? {
+        return Err(NoAnswer::NotCarried);
+    }
+    let mut told = None;
+    for part in &parts {
+        told = Some(and_then(told, tell_part(peer, line, update::body(part), within).await?, ring));
+    }
+    Ok(told.expect("a change has one part at least"))
 }
 
 /// What the peer says of two parts of a change: the later moment, and a ring that is not ours if either had one.
@@ -48,21 +52,21 @@ fn and_then(earlier: Option<Ack>, mut later: Ack, ring: u64) -> Ack {
     later
 }
 
-async fn tell_part(peer: &Shared, body: Bytes, within: Duration) -> Result<Ack, NoAnswer> {
-    match post(peer, body.clone(), within).await {
+async fn tell_part(peer: &Shared, line: &mut dyn Line, body: Bytes, within: Duration) -> Result<Ack, NoAnswer> {
+    match post(peer, line, body.clone(), within).await {
         // Either the connection was a stale one, or the server gives up on paths that it does not know, as golang's
         // does when it is mounted at the root.
-        Err(NoAnswer::Failed(Failure::Closed(_))) => match peer.is_ours() || plain::find_out(peer).await? {
+        Err(NoAnswer::Failed(Failure::Closed(_))) => match peer.is_ours() || plain::find_out(peer, line).await? {
             // What is told twice is made twice, which makes no difference.
-            true => post(peer, body, within).await,
+            true => post(peer, line, body, within).await,
             false => Err(NoAnswer::NotCarried),
         },
         told => told,
     }
 }
 
-async fn post(peer: &Shared, body: Bytes, silence_max: Duration) -> Result<Ack, NoAnswer> {
-    let (head, body) = peer.site.exchange.send(post_to(peer, UPDATE_PATH, body)?).await?.into_parts();
+async fn post(peer: &Shared, line: &mut dyn Line, body: Bytes, silence_max: Duration) -> Result<Ack, NoAnswer> {
+    let head = line.send(post_to(peer, UPDATE_PATH, body)?).await?;
     match check_head(peer, &head) {
         Ok(()) => {}
         Err(Failure::PathUnknown(_)) => return Err(NoAnswer::NotCarried),
@@ -71,13 +75,12 @@ async fn post(peer: &Shared, body: Bytes, silence_max: Duration) -> Result<Ack, 
         }
         Err(failure) => return Err(failure.into()),
     }
-    let mut chunks = Chunks::new(body, silence_max);
-    let ack = read(&mut chunks).await?;
-    chunks.finish().await;
+    let ack = read(Chunks::new(line, silence_max)).await?;
+    chunks::finish(line, silence_max, || ()).await;
     Ok(ack)
 }
 
-async fn read(chunks: &mut Chunks) -> Result<Ack, NoAnswer> {
+async fn read(mut chunks: Chunks<'_>) -> Result<Ack, NoAnswer> {
     let mut decoder = Decoder::of_answers(0);
     while let Some(mut piece) = chunks.next().await? {
         while let Some(frame) = decoder.next(&mut piece).map_err(Failure::garbage)? {

@@ -1,0 +1,7 @@
+//! Any bytes as frames. `cargo +nightly fuzz run frames` in the directory of the crate.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use peercache_transport_http::read_as_everybody_does;
+
+fuzz_target!(|bytes: &[u8]| read_as_everybody_does(bytes));

@@ -1,0 +1,191 @@
+//! Lines of our own: one connection each, driven by whoever waits for the answer.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Uri, header};
+use http_body::Body;
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, Connection, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use peercache_groupcache::BoxError;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    failure::Failure,
+    line::{Line, Lines, Step, chained, was_closed},
+};
+
+/// Plain HTTP/1.1 over TCP, without proxies, redirects or cookies.
+pub(super) struct HyperLines {
+    pub(super) connect_timeout: Duration,
+}
+
+impl Lines for HyperLines {
+    fn line(&self, name: &Arc<str>) -> Box<dyn Line> {
+        Box::new(HyperLine { name: name.clone(), connect_timeout: self.connect_timeout, open: None })
+    }
+}
+
+struct HyperLine {
+    name: Arc<str>,
+    connect_timeout: Duration,
+    open: Option<Open>,
+}
+
+/// A connection. No task of its own drives it: polling one of its two ends does, so that an exchange costs no change of
+/// tasks.
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    host: HeaderValue,
+    /// Before the path of every request.
+    prefix: String,
+    body: Option<Incoming>,
+    has_ended: bool,
+    /// How many were begun.
+    exchanges: u64,
+}
+
+impl HyperLine {
+    async fn connected(&mut self) -> Result<&mut Open, Failure> {
+        let mut open = self.open.take();
+        if let Some(open) = open.take_if(|open| open.is_of_use()) {
+            return Ok(self.open.insert(open));
+        }
+        let name = &self.name;
+        let opened = timeout(self.connect_timeout, Open::connect(name)).await;
+        let opened = opened.unwrap_or_else(|_| Err("the connection took too long".into()));
+        Ok(self.open.insert(opened.map_err(Failure::Send)?))
+    }
+}
+
+impl Line for HyperLine {
+    fn warm(&mut self) -> Step<'_, ()> {
+        Box::pin(async { self.connected().await.map(drop) })
+    }
+
+    fn send(&mut self, request: http::Request<Bytes>) -> Step<'_, http::response::Parts> {
+        Box::pin(async move { self.connected().await?.send(request).await })
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        match &mut self.open {
+            None => Poll::Ready(None),
+            Some(open) => open.poll_piece(cx),
+        }
+    }
+
+    fn bytes_left(&self) -> Option<u64> {
+        self.open.as_ref()?.body.as_ref()?.size_hint().exact()
+    }
+
+    fn was_kept(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.exchanges > 1)
+    }
+
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.open {
+            None => Poll::Pending,
+            Some(open) => {
+                open.drive(cx);
+                if open.has_ended { Poll::Ready(()) } else { Poll::Pending }
+            }
+        }
+    }
+}
+
+impl Open {
+    async fn connect(name: &str) -> Result<Self, BoxError> {
+        let uri: Uri = name.parse()?;
+        let authority = uri.authority().ok_or("it has no host")?;
+        let host = authority.host();
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let stream = TcpStream::connect((address, authority.port_u16().unwrap_or(80))).await;
+        let stream = stream.map_err(|error| chained(&error))?;
+        // Without it a request waits for the other side's acknowledgement. It fails on dead connections only.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        let host = HeaderValue::try_from(authority.as_str())?;
+        Ok(Open { sender, connection, host, prefix, body: None, has_ended: false, exchanges: 0 })
+    }
+
+    /// Whether it can carry one more exchange.
+    fn is_of_use(&self) -> bool {
+        let is_read = self.body.as_ref().is_none_or(Body::is_end_stream);
+        is_read && !self.has_ended && self.sender.is_ready()
+    }
+
+    async fn send(&mut self, mut request: http::Request<Bytes>) -> Result<http::response::Parts, Failure> {
+        self.body = None;
+        self.exchanges += 1;
+        if !self.prefix.is_empty() {
+            let uri = format!("{}{}", self.prefix, request.uri());
+            *request.uri_mut() = Uri::try_from(uri).map_err(|error| Failure::Send(error.into()))?;
+        }
+        request.headers_mut().insert(header::HOST, self.host.clone());
+        let mut answer = pin!(self.sender.send_request(request.map(Full::new)));
+        let connection = &mut self.connection;
+        let has_ended = &mut self.has_ended;
+        let answer = poll_fn(|cx| {
+            // First the connection, which brings what the answer waits for.
+            drive(connection, has_ended, cx);
+            answer.as_mut().poll(cx)
+        });
+        let (head, body) = answer.await.map_err(failure)?.into_parts();
+        self.body = Some(body);
+        Ok(head)
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        loop {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            let mut frame = Pin::new(&mut *body).poll_frame(cx);
+            if frame.is_pending() {
+                drive(&mut self.connection, &mut self.has_ended, cx);
+                frame = Pin::new(body).poll_frame(cx);
+            }
+            match ready!(frame) {
+                Some(Ok(frame)) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(piece)));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(chained(&error)))),
+                None => {
+                    self.body = None;
+                    // It makes ready for the next exchange.
+                    drive(&mut self.connection, &mut self.has_ended, cx);
+                }
+            }
+        }
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        drive(&mut self.connection, &mut self.has_ended, cx);
+    }
+}
+
+/// What goes wrong with the connection is told to whoever waits for the answer.
+fn drive(connection: &mut Connection<TokioIo<TcpStream>, Full<Bytes>>, has_ended: &mut bool, cx: &mut Context<'_>) {
+    if !*has_ended {
+        *has_ended = Pin::new(connection).poll(cx).is_ready();
+    }
+}
+
+fn failure(error: hyper::Error) -> Failure {
+    match was_closed(&error) {
+        true => Failure::Closed(chained(&error)),
+        false => Failure::Send(chained(&error)),
+    }
+}
