@@ -107,9 +107,16 @@ impl<E> Slab<E> {
         None
     }
 
-    /// Moves an entry into a gap of a lower chunk, its place on its list included; the list's ends are told by `lists`.
+    /// Moves the entry of the [last slot](Self::last_if_sparse) into a gap of a lower chunk, with its place on its list.
     pub(crate) fn move_down(&mut self, slot: u32, list: &mut List) -> u32 {
         let mut gaps = self.gaps;
+        let last = position(slot).0;
+        // There are more gaps than a chunk has slots, so one of the first is in a lower chunk; those in the last go to the end.
+        while position(gaps.front()).0 >= last {
+            let gap = gaps.front();
+            gaps.unlink(self, gap);
+            gaps.push_back(self, gap);
+        }
         let to = gaps.front();
         gaps.unlink(self, to);
         self.gaps = gaps;

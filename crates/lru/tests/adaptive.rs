@@ -1,0 +1,289 @@
+//! The scan-resistant policy against a slow, obvious twin: vectors, oldest first, and a memory that forgets nothing.
+
+use peercache_lru::{Lane, Policy, Resident, Segment, Standing};
+use proptest::{collection::vec, prelude::*};
+
+const CAPACITY: usize = 120;
+const GUEST_SHARE: f64 = 0.25;
+
+/// So few keys that no set of the real memory has to forget one.
+const KEYS: u8 = 16;
+
+struct Entry {
+    key: u8,
+    standing: Standing,
+}
+
+impl Resident for Entry {
+    fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    fn standing_mut(&mut self) -> &mut Standing {
+        &mut self.standing
+    }
+}
+
+/// Far apart, as good hashes are.
+fn hash(key: u8) -> u64 {
+    (u64::from(key) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+fn hash_of(entry: &Entry) -> u64 {
+    hash(entry.key)
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    key: u8,
+    weight: usize,
+    uses: u32,
+    recent: bool,
+}
+
+/// One lane.
+#[derive(Default)]
+struct Twin {
+    window: Vec<Known>,
+    main: Vec<Known>,
+    /// Key, whether it left main, and how many had left that list when it did.
+    left: Vec<(u8, bool, usize)>,
+    departures: [usize; 2],
+    capacity: usize,
+    full: bool,
+    share: f64,
+}
+
+fn bytes(list: &[Known]) -> usize {
+    list.iter().map(|known| known.weight).sum()
+}
+
+impl Twin {
+    fn new(capacity: usize) -> Self {
+        Twin { capacity, share: 0.10, ..Twin::default() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Known> {
+        self.window.iter().chain(&self.main)
+    }
+
+    fn bytes(&self) -> usize {
+        bytes(&self.window) + bytes(&self.main)
+    }
+
+    fn window_bytes(&self) -> usize {
+        (self.share * self.capacity as f64) as usize
+    }
+
+    fn heavy(&self, weight: usize, times: u32) -> bool {
+        weight > self.bytes() / self.all().count().max(1) * 2 * times as usize
+    }
+
+    fn find(&mut self, key: u8) -> Option<&mut Known> {
+        self.window.iter_mut().chain(&mut self.main).find(|known| known.key == key)
+    }
+
+    fn insert(&mut self, key: u8, weight: usize) {
+        self.full &= self.bytes() + weight >= self.capacity / 2;
+        let returned = self.left.iter().position(|left| left.0 == key).map(|at| self.left.remove(at));
+        let to_main = returned.is_some_and(|(_, left_main, then)| {
+            let age = self.departures[usize::from(left_main)] - then;
+            let (wins, idle) = self.contest();
+            self.adapt(left_main, age, idle);
+            wins
+        });
+        let has_room =
+            bytes(&self.main) + self.window_bytes().max(weight) < self.capacity && self.bytes() < self.capacity;
+        if !self.window.is_empty() && bytes(&self.window) >= self.window_bytes() && has_room {
+            let oldest = self.window.remove(0);
+            self.main.push(Known { uses: 0, recent: false, ..oldest });
+        }
+        let list = if to_main { &mut self.main } else { &mut self.window };
+        list.push(Known { key, weight, uses: 0, recent: false });
+    }
+
+    fn contest(&mut self) -> (bool, bool) {
+        match self.main.first().cloned() {
+            Some(oldest) if self.full && oldest.uses > 0 => {
+                self.spare_oldest();
+                (false, !oldest.recent)
+            }
+            Some(_) if self.full => (true, true),
+            _ => (true, false),
+        }
+    }
+
+    fn adapt(&mut self, left_main: bool, age: usize, idle: bool) {
+        let entries = self.all().count().max(1);
+        if !self.full || age > entries / 2 {
+            return;
+        }
+        let near = (entries / 32).max(1);
+        let step = (1.0 / 512.0_f64).max(1.0 / entries as f64) * near as f64 / age.max(near) as f64;
+        if left_main {
+            self.share -= 0.6875 * step;
+        } else if idle {
+            self.share += step;
+        }
+        self.share = self.share.clamp(0.05, 0.70);
+    }
+
+    fn spare_oldest(&mut self) {
+        let heavy = self.heavy(self.main[0].weight, 1);
+        let oldest = self.main.remove(0);
+        let uses = match oldest.uses {
+            _ if self.share > 0.4 => 0,
+            uses if !oldest.recent || heavy => uses / 2,
+            uses if uses > 2 => uses - 1,
+            uses => uses,
+        };
+        self.main.push(Known { uses, recent: false, ..oldest });
+    }
+
+    fn victim(&mut self) -> Option<u8> {
+        let held = self.bytes();
+        self.capacity = if self.full { self.capacity - self.capacity / 16 + held / 16 } else { held };
+        self.full = true;
+        let (victim, left_main) = self.choose()?;
+        self.departures[usize::from(left_main)] += 1;
+        self.left.retain(|left| left.0 != victim);
+        self.left.push((victim, left_main, self.departures[usize::from(left_main)]));
+        Some(victim)
+    }
+
+    fn choose(&mut self) -> Option<(u8, bool)> {
+        for _ in 0..64 {
+            if self.window.is_empty() || !self.main.is_empty() && bytes(&self.window) < self.window_bytes() {
+                break;
+            }
+            let oldest = self.window[0].clone();
+            if oldest.uses == 0 || self.heavy(oldest.weight, oldest.uses) {
+                return Some((oldest.key, false));
+            }
+            let has_room = bytes(&self.main) + self.window_bytes() < self.capacity;
+            self.window.remove(0);
+            self.main.push(Known { uses: 0, recent: false, ..oldest });
+            if !has_room {
+                break;
+            }
+        }
+        for _ in 0..64 {
+            if self.main.first()?.uses == 0 {
+                break;
+            }
+            self.spare_oldest();
+        }
+        self.main.first().map(|known| (known.key, true))
+    }
+
+    fn remove(&mut self, key: u8) {
+        self.window.retain(|known| known.key != key);
+        self.main.retain(|known| known.key != key);
+    }
+
+    /// In the order in which a segment shows them.
+    fn shown(&self) -> Vec<u8> {
+        self.main.iter().rev().chain(self.window.iter().rev()).map(|known| known.key).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Use(u8),
+    Insert(u8, u32, bool),
+    Remove(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let weight = prop_oneof![4 => Just(10_u32), 1 => 1..60_u32];
+    prop_oneof![
+        6 => (0..KEYS).prop_map(Step::Use),
+        8 => (0..KEYS, weight, prop::bool::weighted(0.3)).prop_map(|(key, weight, guest)| Step::Insert(key, weight, guest)),
+        1 => (0..KEYS).prop_map(Step::Remove),
+    ]
+}
+
+fn find(segment: &Segment<Entry>, key: u8) -> Option<u32> {
+    segment.find(hash(key), |entry| entry.key == key)
+}
+
+fn remove(segment: &mut Segment<Entry>, slot: u32) -> u8 {
+    segment.remove(slot, hash_of, |_, _| ()).key
+}
+
+proptest! {
+    #[test]
+    fn does_what_its_twin_does(steps in vec(step(), 1..400)) {
+        let mut segment = Segment::new(Policy::Adaptive, CAPACITY, GUEST_SHARE);
+        let guests = (CAPACITY as f64 * GUEST_SHARE) as usize;
+        let (mut own, mut guest) = (Twin::new(CAPACITY - guests), Twin::new(guests));
+        for step in steps {
+            match step {
+                Step::Use(key) => {
+                    if let Some(slot) = find(&segment, key) {
+                        segment.entry(slot).standing.count_use();
+                    }
+                    if let Some(known) = own.find(key).or_else(|| guest.find(key)) {
+                        (known.uses, known.recent) = ((known.uses + 1).min(15), true);
+                    }
+                }
+                // As a cache does with a key that is not there.
+                Step::Insert(key, weight, is_guest) if find(&segment, key).is_none() => {
+                    while segment.held(Lane::Own).bytes + segment.held(Lane::Guest).bytes + weight as usize > CAPACITY {
+                        let victim = segment.victim(hash_of).expect("there is something that can leave");
+                        let left = remove(&mut segment, victim);
+                        let too_many = guest.bytes() as f64 > (own.bytes() + guest.bytes()) as f64 * GUEST_SHARE;
+                        let lanes = if too_many { [&mut guest, &mut own] } else { [&mut own, &mut guest] };
+                        let expected = lanes.into_iter().find_map(Twin::victim);
+                        prop_assert_eq!(Some(left), expected);
+                        own.remove(left);
+                        guest.remove(left);
+                    }
+                    let lane = if is_guest { Lane::Guest } else { Lane::Own };
+                    segment.insert(hash(key), Entry { key, standing: Standing::new() }, weight, lane, hash_of);
+                    if is_guest { &mut guest } else { &mut own }.insert(key, weight as usize);
+                }
+                Step::Insert(..) => {}
+                Step::Remove(key) => {
+                    if let Some(slot) = find(&segment, key) {
+                        remove(&mut segment, slot);
+                    }
+                    own.remove(key);
+                    guest.remove(key);
+                }
+            }
+            for (lane, twin) in [(Lane::Own, &own), (Lane::Guest, &guest)] {
+                let keys: Vec<u8> = segment.slots(lane).map(|slot| segment.entry(slot).key).collect();
+                prop_assert_eq!(keys, twin.shown());
+                prop_assert_eq!(segment.held(lane).bytes, twin.bytes());
+            }
+        }
+    }
+
+    /// Many more entries than a chunk of slots holds come and go: what is there is found where it is, and the memory shrinks.
+    #[test]
+    fn slots_move_when_many_have_left(kept in 0..40_u32, seed in any::<u64>()) {
+        struct Numbered(u32, Standing);
+        impl Resident for Numbered {
+            fn standing(&self) -> &Standing { &self.1 }
+            fn standing_mut(&mut self) -> &mut Standing { &mut self.1 }
+        }
+        let hash = |number: u32| (u64::from(number) ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let hash_of = |entry: &Numbered| hash(entry.0);
+        let mut segment = Segment::new(Policy::Adaptive, 1_000, 0.0);
+        for number in 0..1_000 {
+            segment.insert(hash(number), Numbered(number, Standing::new()), 1, Lane::Own, hash_of);
+        }
+        let mut moves = 0;
+        for number in (0..1_000).filter(|number| number % 41 != kept) {
+            let slot = segment.find(hash(number), |entry| entry.0 == number).expect("it is there");
+            segment.remove(slot, hash_of, |from, to| { assert!(to < from); moves += 1 });
+        }
+        let slots: Vec<u32> = segment.slots(Lane::Own).collect();
+        prop_assert!(moves > 0 && slots.iter().all(|slot| *slot < 128), "{} moves, {:?}", moves, slots);
+        for number in (0..1_000).filter(|number| number % 41 == kept) {
+            prop_assert!(segment.find(hash(number), |entry| entry.0 == number).is_some());
+        }
+        prop_assert_eq!(segment.len(), slots.len());
+    }
+}
