@@ -2,6 +2,7 @@
 //!
 //! Nothing here imports a crate of ours: the nodes are real processes, asked over HTTP as anybody would.
 
+mod bench;
 mod cargo;
 mod child;
 mod ci;
@@ -58,6 +59,7 @@ enum Command {
     },
     HitRatio(hit_ratio::Args),
     Memory(memory::Args),
+    Bench(bench::Args),
     /// Run a program that ends, with all it started, when our standard input does (used by the other commands).
     #[command(hide = true)]
     Tether {
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
             Ok(()) => hit_ratio::run(measure::flags_after_command()),
             Err(sentence) => Cli::command().error(ErrorKind::ArgumentConflict, sentence).exit(),
         },
+        Command::Bench(args) => bench::run(&args),
         Command::Memory(args) => memory::run(&args),
         Command::Tether { program } => tether::hold(&program),
     };

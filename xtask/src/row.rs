@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 /// A number, what it is compared with, and what it should be. Printed as `name ours rival ratio goal met|MISSED`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -13,6 +15,8 @@ pub struct Row {
     goal: Goal,
     /// Why it was not measured.
     skipped: Option<String>,
+    /// What a reader should know of how it was.
+    note: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,12 +37,17 @@ pub enum Verdict {
 impl Row {
     /// A row without numbers.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), ours: None, rival: None, ratio: None, goal: Goal::None, skipped: None }
+        Self { name: name.into(), ours: None, rival: None, ratio: None, goal: Goal::None, skipped: None, note: None }
     }
 
     /// Something that was not measured, and why.
     pub fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
         Self { skipped: Some(why.into()), ..Self::new(name) }
+    }
+
+    /// Something that could not be measured though it should have been: that is a miss.
+    pub fn failed(name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { note: Some(why.into()), ..Self::new(name) }
     }
 
     pub fn ours(mut self, ours: f64) -> Self {
@@ -65,6 +74,34 @@ impl Row {
     pub fn at_least(mut self, goal: f64) -> Self {
         self.goal = Goal::AtLeast(goal);
         self
+    }
+
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// The row for programs.
+    pub fn json(&self) -> Value {
+        let goal = match self.goal {
+            Goal::None => Value::Null,
+            Goal::AtMost(goal) => json!({ "at_most": goal }),
+            Goal::AtLeast(goal) => json!({ "at_least": goal }),
+        };
+        let verdict = match self.verdict() {
+            Verdict::Met => "met",
+            Verdict::Missed => "MISSED",
+            Verdict::Skipped => "skipped",
+        };
+        json!({
+            "name": self.name,
+            "ours": self.ours,
+            "rival": self.rival,
+            "ratio": self.ratio,
+            "goal": goal,
+            "verdict": verdict,
+            "note": self.skipped.as_ref().or(self.note.as_ref()),
+        })
     }
 
     /// Whether the goal is met by what is printed, to all its digits.
@@ -96,7 +133,8 @@ impl fmt::Display for Row {
             (Verdict::Skipped, why) => format!("skipped: {}", why.as_deref().unwrap_or_default()),
         };
         let (ours, rival, ratio) = (number(self.ours), number(self.rival), number(self.ratio));
-        write!(f, "{:<52} {ours:>10} {rival:>10} {ratio:>8} {goal:>8} {verdict}", self.name)
+        write!(f, "{:<40} {ours:>9} {rival:>9} {ratio:>7} {goal:>8} {verdict}", self.name)?;
+        self.note.as_ref().map_or(Ok(()), |note| write!(f, " ({note})"))
     }
 }
 

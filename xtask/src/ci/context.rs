@@ -45,6 +45,9 @@ pub const GO: Needed = Needed {
     how: "no `go` on the path; install Go (Debian: `apt-get install golang`) and they run; the first time they download one module",
 };
 
+/// For the instructions of a hit.
+pub const VALGRIND: Needed = Needed { name: "valgrind", programs: &["valgrind"], how: crate::bench::instructions::HOW };
+
 /// The machine and the workspace.
 pub struct Context {
     pub workspace: Workspace,

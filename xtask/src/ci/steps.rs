@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use super::context::{Context, GO, Needed, POSTGRES, capture, capture_shown, is_installed, succeed};
+use super::context::{Context, GO, Needed, POSTGRES, VALGRIND, capture, capture_shown, is_installed, succeed};
 use super::{Outcome, Step, killed};
 use crate::cargo::Package;
 
@@ -44,6 +44,7 @@ pub fn all(context: &Context) -> Vec<Step> {
     steps.extend(examples(context));
     steps.extend(packages_with(context, "test", "loom").map(loom));
     steps.extend(benches(context));
+    steps.push(step("instructions of a hit", instructions));
     steps.push(step("tour", |context| succeed(&mut context.xtask(["cluster", "--demo"])?, TOUR_LIMIT)));
     steps.push(step("tour with a saboteur", sabotage));
     steps.push(step("xtask killed with -9 leaves no node", killed::leaves_no_node));
@@ -164,6 +165,17 @@ fn benches(context: &Context) -> Vec<Step> {
         }));
     }
     steps
+}
+
+/// A hit that takes more instructions than it did is a regression, however busy the machine.
+fn instructions(context: &Context) -> Outcome {
+    match present(context, VALGRIND) {
+        Outcome::Passed => {
+            let bench = context.xtask(["bench", "--instructions", "--strict"]);
+            bench.and_then(|mut bench| succeed(&mut bench, BUILD_LIMIT)).into()
+        }
+        missing => missing,
+    }
 }
 
 /// The model checks of a crate. Their own target directory: other compiler flags would rebuild everything else.

@@ -1,0 +1,56 @@
+//! The numbers that are to be reached and need no other program: hits, the ring, flights. `cargo xtask bench --check` builds and runs
+//! this, and knows the goals; here, every number is a JSON object with a `name`, `ours`, and where there are such `rival` and `ratio`.
+
+mod flights;
+mod hits;
+mod number;
+mod pairs;
+mod ring;
+
+#[path = "../support"]
+#[allow(dead_code, reason = "the benches have more questions")]
+mod support {
+    pub mod workload;
+}
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use number::Number;
+
+#[derive(Parser)]
+struct Cli {
+    /// What is measured. Defaults to all.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Only to see it run.
+    #[arg(long, hide = true)]
+    test: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Hits,
+    Ring,
+    Flights,
+}
+
+fn main() -> ExitCode {
+    let Cli { only, test, .. } = Cli::parse();
+    let effort = if test { pairs::Effort::SMALL } else { pairs::Effort::FULL };
+    let wanted = |part| only.is_empty() || only.contains(&part);
+    if wanted(Part::Hits) {
+        hits::measure(effort).iter().for_each(Number::print);
+    }
+    if wanted(Part::Ring) {
+        ring::measure(effort).iter().for_each(Number::print);
+    }
+    if wanted(Part::Flights) {
+        flights::measure(effort).iter().for_each(Number::print);
+    }
+    ExitCode::SUCCESS
+}

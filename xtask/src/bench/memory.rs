@@ -1,0 +1,29 @@
+//! Resident memory, ours alone: what others take does not change with our code, and is measured by `cargo xtask memory`.
+
+use anyhow::Result;
+
+use crate::measure::{Program, number};
+use crate::row::Row;
+
+/// As `cargo xtask memory --value` has them.
+const KINDS: [&str; 4] = ["100", "1k", "10k", "typed"];
+
+const RATIO_MAX: f64 = 1.05;
+const OVERHEAD_BYTES_MAX: f64 = 120.0;
+
+/// For each kind of value the mean over the budgets.
+pub fn rows() -> Result<Vec<Row>> {
+    let program = Program::build("memory")?;
+    let mut rows = Vec::new();
+    for kind in KINDS {
+        let objects = program.objects(["--json", "--system", "ours", "--value", kind])?;
+        let mean = |field| -> Result<f64> {
+            let numbers = objects.iter().map(|object| number(object, field));
+            Ok(numbers.sum::<Result<f64>>()? / objects.len() as f64)
+        };
+        rows.push(Row::new(format!("memory-{kind}-gained-over-budget")).ours(mean("ratio")?).at_most(RATIO_MAX));
+        let overhead = Row::new(format!("memory-{kind}-overhead-bytes")).ours(mean("overhead_bytes")?);
+        rows.push(overhead.at_most(OVERHEAD_BYTES_MAX));
+    }
+    Ok(rows)
+}
