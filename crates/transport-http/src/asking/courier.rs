@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     chunks,
-    dispatcher::{Gate, Job, Next, Telling},
+    dispatcher::{Gate, Idle, Job, Telling},
     exchange::Exchange,
     failure::Failure,
     line::Line,
@@ -48,9 +48,9 @@ pub(super) async fn carry(peer: Arc<Shared>, job: Job) {
             Job::Warm => drop(timeout(peer.site.peer_timeout, line.warm()).await),
         }
         job = match peer.next_job(done, &me) {
-            Next::Job(job) => job,
-            Next::Leave => return,
-            Next::Idle => {
+            Ok(job) => job,
+            Err(Idle::Leaves) => return,
+            Err(Idle::Waits) => {
                 // The peer is not kept for the sake of its idle couriers.
                 let weak = Arc::downgrade(&peer);
                 drop(peer);

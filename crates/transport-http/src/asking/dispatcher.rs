@@ -220,19 +220,19 @@ impl Shared {
         }
     }
 
-    /// The next job of a courier who has done with another; `None` to be idle, or, if there are enough who are, to leave.
-    pub(super) fn next_job(self: &Arc<Self>, done: Option<Done>, me: &mpsc::Sender<Job>) -> Next {
+    /// The next job of a courier who has done with another. Without one it is idle, or, if there are enough who are, leaves.
+    pub(super) fn next_job(self: &Arc<Self>, done: Option<Done>, me: &mpsc::Sender<Job>) -> Result<Job, Idle> {
         let mut state = self.dispatcher.state();
         if let Some(done) = done {
             done.note(&mut state);
         }
         let next = match state.next_job(self) {
-            Some(job) => Next::Job(job),
+            Some(job) => Ok(job),
             None if state.idle.len() < IDLE_MAX => {
                 state.idle.push(me.clone());
-                Next::Idle
+                Err(Idle::Waits)
             }
-            None => Next::Leave,
+            None => Err(Idle::Leaves),
         };
         let expired = mem::take(&mut state.expired);
         drop(state);
@@ -257,10 +257,10 @@ impl Shared {
     }
 }
 
-pub(super) enum Next {
-    Job(Job),
-    Idle,
-    Leave,
+/// What becomes of a courier without a job.
+pub(super) enum Idle {
+    Waits,
+    Leaves,
 }
 
 impl State {
@@ -343,8 +343,8 @@ impl Lane {
 
     /// Remembers how large values are here.
     fn learn(&mut self, (bytes, keys): (usize, usize)) {
-        if keys > 0 {
-            self.value_bytes = (self.value_bytes + bytes / keys) / 2;
+        if let Some(mean) = bytes.checked_div(keys) {
+            self.value_bytes = (self.value_bytes + mean) / 2;
         }
     }
 }
