@@ -4,6 +4,9 @@
 //! with values of 1 KB, and keeps no hot copies, so that each get is one request and one answer. By 1 caller it says how
 //! long a fetch takes, by 64 at once how many go through: an iteration is one fetch by any of them.
 //!
+//! By default our nodes ask by a client of their own, driven by hyper; `peercache, reqwest` asks by a `reqwest::Client`, as a
+//! user's would be.
+//!
 //! `peercache, golang` asks as golang/groupcache does. Two of our nodes recognise each other by a header and go over to the
 //! native exchange; there it is taken off the answers, as if the peer were a Go process.
 //!
@@ -44,6 +47,7 @@ fn main() {
     let mut criterion = durations::criterion();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts");
     fetch::<native::Pair>(&mut criterion, &runtime);
+    fetch::<by_reqwest::Pair>(&mut criterion, &runtime);
     fetch::<golang::Pair>(&mut criterion, &runtime);
     fetch::<rival::Pair>(&mut criterion, &runtime);
     criterion.final_summary();
@@ -125,7 +129,7 @@ async fn listener() -> TcpListener {
 
 /// Two of our nodes, as their builders give them.
 mod native {
-    use peercache::{Dialect, Group, HttpPool, Never, Node, from_fn};
+    use peercache::{Group, HttpPool, HttpPoolBuilder, Never, Node, from_fn};
 
     use super::*;
 
@@ -139,8 +143,8 @@ mod native {
         async fn start() -> Self {
             let (far, near) = (listener().await, listener().await);
             let names = [&far, &near].map(name);
-            let (far_node, _) = node(&names, 0, Dialect::Native);
-            let (near_node, group) = node(&names, 1, Dialect::Native);
+            let (far_node, _) = node(&names, 0, HttpPool::builder());
+            let (near_node, group) = node(&names, 1, HttpPool::builder());
             tokio::spawn(far_node.serve(far));
             tokio::spawn(near_node.serve(near));
             Pair { near: group }
@@ -156,8 +160,8 @@ mod native {
     }
 
     /// One of two members, with its group.
-    pub fn node(names: &[String; 2], which: usize, dialect: Dialect) -> (Node, Group<Bytes>) {
-        let transport = HttpPool::builder().dialect(dialect).build().expect("the settings are good");
+    pub fn node(names: &[String; 2], which: usize, pool: HttpPoolBuilder) -> (Node, Group<Bytes>) {
+        let transport = pool.build().expect("the settings are good");
         let node = Node::builder(&names[which]).peers(names).transport(transport).build().expect("the names are good");
         let value = [far_value(), near_value()][which].clone();
         let loader = from_fn(move |_| {
@@ -169,9 +173,39 @@ mod native {
     }
 }
 
+/// The same two, of whom the near one asks by a client that a user brings.
+mod by_reqwest {
+    use peercache::{Group, HttpPool};
+    use reqwest::{Client, redirect::Policy};
+
+    use super::{native::name, native::node, *};
+
+    pub struct Pair {
+        near: Group<Bytes>,
+    }
+
+    impl super::Pair for Pair {
+        const NAME: &'static str = "peercache, reqwest";
+
+        async fn start() -> Self {
+            let (far, near) = (listener().await, listener().await);
+            let names = [&far, &near].map(name);
+            let client = Client::builder().no_proxy().redirect(Policy::none()).tcp_nodelay(true).build();
+            let (far_node, _) = node(&names, 0, HttpPool::builder());
+            let (_, group) = node(&names, 1, HttpPool::builder().client(client.expect("the settings are good")));
+            tokio::spawn(far_node.serve(far));
+            Pair { near: group }
+        }
+
+        async fn get(&self, key: &str) -> Bytes {
+            self.near.get(key).await.expect("it is fetched")
+        }
+    }
+}
+
 /// The same two, of whom neither lets the other see that it is one of ours.
 mod golang {
-    use peercache::{Dialect, Group, Server};
+    use peercache::{Dialect, Group, HttpPool, Server};
     use tower::util::MapResponseLayer;
 
     use super::{native::name, native::node, *};
@@ -186,8 +220,9 @@ mod golang {
         async fn start() -> Self {
             let (far, near) = (listener().await, listener().await);
             let names = [&far, &near].map(name);
-            let (far_node, _) = node(&names, 0, Dialect::Golang);
-            let (_, group) = node(&names, 1, Dialect::Golang);
+            let golang = || HttpPool::builder().dialect(Dialect::Golang);
+            let (far_node, _) = node(&names, 0, golang());
+            let (_, group) = node(&names, 1, golang());
             let router = far_node.router().layer(MapResponseLayer::new(without_greeting));
             tokio::spawn(Server::new(router).serve(far, std::future::pending()));
             Pair { near: group }

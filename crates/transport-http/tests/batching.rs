@@ -167,9 +167,12 @@ async fn ninety_nine_keys_arrive_while_the_load_of_one_is_held() {
     assert_eq!(soon(answers.recv()).await.unwrap().0.as_bytes(), b"17");
 }
 
+/// The keys that a group was asked for, and on which terms.
+type Noted = Arc<Mutex<Vec<(Vec<u8>, Terms)>>>;
+
 #[tokio::test]
 async fn each_key_keeps_its_own_terms() {
-    let terms: Arc<Mutex<Vec<(Vec<u8>, Terms)>>> = Arc::default();
+    let terms = Noted::default();
     let noted = terms.clone();
     let groups = support::groups();
     support::group_on_terms(&groups, "noted", move |key, terms| {

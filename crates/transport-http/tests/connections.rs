@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use peercache_groupcache::{Connect, Members, PeerRequest};
+use peercache_groupcache::{Connect, Members, PeerRequest, Reply, Served};
 use peercache_transport_http::HttpPool;
 use support::{ask, pool, read_request, scripted, soon, told};
 use tokio::{io::AsyncWriteExt, sync::mpsc};
@@ -83,4 +83,26 @@ async fn a_client_of_ones_own_is_asked_with() {
         assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
     }
     assert_eq!(mine.load(Ordering::Relaxed), 2);
+}
+
+/// The end of a runtime takes its couriers with it, those at work and those without. Whoever asks next has others.
+#[test]
+fn a_peer_outlives_a_runtime_that_asked_it() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (home, first, second) = (runtime(), runtime(), runtime());
+    let groups = support::groups();
+    support::group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
+    let node = home.block_on(support::node(groups));
+    let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
+    let echo = || async { told(ask(&peer, PeerRequest::new("echo", "k")).await) };
+    let stuck = first.block_on(async {
+        assert_eq!(echo().await, "value b\"k\"");
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        peer.get(PeerRequest::new("stuck", "k"), Reply::new(move |answer| drop(tx.send(answer))));
+        assert_eq!(echo().await, "value b\"k\"");
+        rx
+    });
+    drop(first);
+    assert!(told(second.block_on(async { soon(stuck).await.unwrap() })).starts_with("failed: "));
+    assert_eq!(second.block_on(echo()), "value b\"k\"");
 }

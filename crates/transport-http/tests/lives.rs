@@ -59,6 +59,17 @@ async fn what_does_not_expire_does_not_on_its_way() {
 }
 
 #[tokio::test]
+async fn how_often_a_key_is_asked_for_is_told() {
+    for dialect in DIALECTS {
+        for rate in [None, Some(0.0), Some(1.5), Some(1e-9), Some(f64::MAX)] {
+            let mut sent = PeerReply::new("v".into());
+            sent.minute_qps = rate;
+            assert_eq!(arrived(dialect, sent).await.minute_qps, rate, "{dialect:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_not_found_that_may_be_cached_is_not_one_that_may_not() {
     for dialect in DIALECTS {
         assert_eq!(told(Ok(arrived(dialect, PeerReply::not_found()).await)), "not found for a while");

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     chunks,
-    dispatcher::{Gate, Job, Next, Telling},
+    dispatcher::{Bell, Gate, Idle, Job, Telling},
     exchange::Exchange,
     failure::Failure,
     line::Line,
@@ -30,9 +30,10 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Does a job, and those that come after it until there has been none for a while.
 pub(super) async fn carry(peer: Arc<Shared>, job: Job) {
     let mut line = peer.site.lines.line(&peer.name);
-    let (me, mut jobs) = mpsc::channel(1);
+    let (bell, mut jobs) = mpsc::channel(1);
+    let (me, bell) = (bell.downgrade(), Bell(bell));
     let mut idle = pin!(sleep(IDLE_TIMEOUT));
-    let (mut peer, mut job) = (peer, job);
+    let (mut peer, mut job, mut bell) = (peer, job, bell);
     loop {
         let mut done = None;
         match job {
@@ -47,22 +48,22 @@ pub(super) async fn carry(peer: Arc<Shared>, job: Job) {
             // Whoever asks finds out what is wrong.
             Job::Warm => drop(timeout(peer.site.peer_timeout, line.warm()).await),
         }
-        job = match peer.next_job(done, &me) {
-            Next::Job(job) => job,
-            Next::Leave => return,
-            Next::Idle => {
+        (job, bell) = match peer.next_job(done, bell) {
+            Ok(next) => next,
+            Err(Idle::Leaves) => return,
+            Err(Idle::Waits) => {
                 // The peer is not kept for the sake of its idle couriers.
                 let weak = Arc::downgrade(&peer);
                 drop(peer);
-                let job = next(&mut jobs, &mut *line, idle.as_mut()).await;
+                let next = next(&mut jobs, &mut *line, idle.as_mut()).await;
                 let Some(still) = weak.upgrade() else { return };
                 peer = still;
-                match job {
-                    Some(job) => job,
+                match next {
+                    Some(next) => next,
                     None if peer.leaves(&me) => return,
                     // It was given one just then.
                     None => match jobs.recv().await {
-                        Some(job) => job,
+                        Some(next) => next,
                         None => return,
                     },
                 }
@@ -72,7 +73,11 @@ pub(super) async fn carry(peer: Arc<Shared>, job: Job) {
 }
 
 /// The next job; `None` when there is none for a while, or the connection has ended.
-async fn next(jobs: &mut mpsc::Receiver<Job>, line: &mut dyn Line, mut idle: Pin<&mut Sleep>) -> Option<Job> {
+async fn next(
+    jobs: &mut mpsc::Receiver<(Job, Bell)>,
+    line: &mut dyn Line,
+    mut idle: Pin<&mut Sleep>,
+) -> Option<(Job, Bell)> {
     idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
     tokio::select! {
         biased;

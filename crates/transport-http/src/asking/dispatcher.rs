@@ -58,7 +58,7 @@ struct State {
     changes: VecDeque<Telling>,
     tellings: usize,
     /// Who was last to become idle is first to go: the rest may leave.
-    idle: Vec<mpsc::Sender<Job>>,
+    idle: Vec<Bell>,
     /// Who has waited for too long, and is to be told so when the lock is free.
     expired: Vec<Asked>,
 }
@@ -88,6 +88,11 @@ pub(super) enum Job {
     /// To have a connection.
     Warm,
 }
+
+/// Calls a courier that has no work. Nobody but the dispatcher has it then, so that couriers leave with their peer; a job
+/// brings it back.
+#[derive(Clone)]
+pub(super) struct Bell(pub(super) mpsc::Sender<(Job, Bell)>);
 
 /// An exchange under way. While it is on its way, the keys of its group wait.
 pub(super) struct Gate {
@@ -189,12 +194,12 @@ impl Shared {
         self.refuse_expired(expired);
     }
 
-    fn hand_over(self: &Arc<Self>, mut idle: Option<mpsc::Sender<Job>>, mut job: Job) {
-        while let Some(courier) = idle {
-            match courier.try_send(job) {
+    fn hand_over(self: &Arc<Self>, mut idle: Option<Bell>, mut job: Job) {
+        while let Some(bell) = idle {
+            match bell.0.try_send((job, bell.clone())) {
                 Ok(()) => return,
                 // Its runtime has ended.
-                Err(unsent) => job = unsent.into_inner(),
+                Err(unsent) => job = unsent.into_inner().0,
             }
             idle = self.dispatcher.state().idle.pop();
         }
@@ -220,19 +225,19 @@ impl Shared {
         }
     }
 
-    /// The next job of a courier who has done with another; `None` to be idle, or, if there are enough who are, to leave.
-    pub(super) fn next_job(self: &Arc<Self>, done: Option<Done>, me: &mpsc::Sender<Job>) -> Next {
+    /// The next job of a courier who has done with another. Without one it is idle, or, if there are enough who are, leaves.
+    pub(super) fn next_job(self: &Arc<Self>, done: Option<Done>, bell: Bell) -> Result<(Job, Bell), Idle> {
         let mut state = self.dispatcher.state();
         if let Some(done) = done {
             done.note(&mut state);
         }
         let next = match state.next_job(self) {
-            Some(job) => Next::Job(job),
+            Some(job) => Ok((job, bell)),
             None if state.idle.len() < IDLE_MAX => {
-                state.idle.push(me.clone());
-                Next::Idle
+                state.idle.push(bell);
+                Err(Idle::Waits)
             }
-            None => Next::Leave,
+            None => Err(Idle::Leaves),
         };
         let expired = mem::take(&mut state.expired);
         drop(state);
@@ -240,10 +245,11 @@ impl Shared {
         next
     }
 
-    /// Takes a courier from the idle ones; `false` when it has been given a job.
-    pub(super) fn leaves(&self, me: &mpsc::Sender<Job>) -> bool {
+    /// Takes a courier from the idle ones, where it is unless it has been given a job.
+    pub(super) fn leaves(&self, me: &mpsc::WeakSender<(Job, Bell)>) -> bool {
         let mut state = self.dispatcher.state();
-        let place = state.idle.iter().position(|idle| idle.same_channel(me));
+        let Some(me) = me.upgrade() else { return false };
+        let place = state.idle.iter().position(|idle| me.same_channel(&idle.0));
         place.map(|place| state.idle.remove(place)).is_some()
     }
 
@@ -257,10 +263,10 @@ impl Shared {
     }
 }
 
-pub(super) enum Next {
-    Job(Job),
-    Idle,
-    Leave,
+/// What becomes of a courier without a job.
+pub(super) enum Idle {
+    Waits,
+    Leaves,
 }
 
 impl State {
@@ -273,7 +279,7 @@ impl State {
     }
 
     /// What may leave now, and an idle courier to carry it.
-    fn next_departure(&mut self, peer: &Arc<Shared>) -> Option<(Option<mpsc::Sender<Job>>, Job)> {
+    fn next_departure(&mut self, peer: &Arc<Shared>) -> Option<(Option<Bell>, Job)> {
         let job = self.next_job(peer)?;
         Some((self.idle.pop(), job))
     }
@@ -343,8 +349,8 @@ impl Lane {
 
     /// Remembers how large values are here.
     fn learn(&mut self, (bytes, keys): (usize, usize)) {
-        if keys > 0 {
-            self.value_bytes = (self.value_bytes + bytes / keys) / 2;
+        if let Some(mean) = bytes.checked_div(keys) {
+            self.value_bytes = (self.value_bytes + mean) / 2;
         }
     }
 }
