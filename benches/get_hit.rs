@@ -1,8 +1,8 @@
 //! A hit through a whole group, as the builder gives it without options, beside caches that are no groups: moka, quick_cache,
-//! foyer and 64 locked `lru`s.
+//! foyer and 64 locked `lru`s, and a `DashMap`, which is no cache at all.
 //!
-//! 100k keys of 16 bytes, all present, values of 100 B (`Bytes`), 64 MiB of room for everybody, ahash (the group's own
-//! choice) for all; the value is cloned and dropped. Keys are asked for by a Zipf law and evenly, from one thread and from
+//! 100k keys of 16 bytes, all present, values of 100 B (`Bytes`), 64 MiB of room for everybody, foldhash (the group's
+//! own choice) for all; the value is cloned and dropped. Keys are asked for by a Zipf law and evenly, from one thread and from
 //! two; with two, each does as much as one does alone. The group's hit is its future's first poll: `peercache` makes the
 //! future, polls it with a waker that does nothing and drops it, while `peercache, awaited` awaits it in a task.
 //!
@@ -10,26 +10,22 @@
 
 mod support {
     pub mod durations;
+    #[allow(dead_code, reason = "the cache alone is measured in `lru`")]
+    pub mod ours;
     pub mod rivals;
+    #[allow(dead_code, reason = "ratios are printed in `lru`")]
     pub mod workload;
 }
 
-use std::{
-    future::Future,
-    hint::black_box,
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::Instant,
-};
+use std::{hint::black_box, time::Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use peercache_groupcache::{Group, Groups, Members, from_fn};
-use tokio::runtime::{Builder, Runtime};
 
 use support::{
     durations,
-    rivals::{Rival, beside_rivals},
+    ours::WholeGroup,
+    rivals::{Map, Rival, beside_rivals},
     workload::{Key, Law, Size, ZIPF, asked, key, on_threads, value},
 };
 
@@ -41,6 +37,7 @@ fn main() {
     let mut criterion = durations::criterion();
     let uniform: Law = |_| 1.0;
     let laws = [("zipf", asked(&size, ZIPF)), ("uniform", asked(&size, uniform))];
+    hit::<Map>(&mut criterion, &size, &laws);
     beside_rivals!(hit::<Ours>(&mut criterion, &size, &laws));
     awaited(&mut criterion, &size, &laws);
     criterion.final_summary();
@@ -64,7 +61,7 @@ fn hit<C: Rival>(criterion: &mut Criterion, size: &Size, laws: &Asked) {
 }
 
 fn awaited(criterion: &mut Criterion, size: &Size, laws: &Asked) {
-    let cache: Ours = filled(size);
+    let Ours(cache) = filled(size);
     for (law, asked) in laws {
         let mut group = criterion.benchmark_group(format!("get_hit/{law}"));
         group.throughput(Throughput::Elements(1));
@@ -92,34 +89,21 @@ fn filled<C: Rival>(size: &Size) -> C {
     cache
 }
 
-struct Ours {
-    group: Group<Bytes>,
-    /// Where the group was filled, and where its clock goes on ticking.
-    runtime: Runtime,
-}
+/// With its overhead charged to the budget.
+struct Ours(WholeGroup);
 
 impl Rival for Ours {
-    const NAME: &'static str = "peercache";
+    const NAME: &'static str = WholeGroup::NAME;
 
     fn new(max_bytes: usize, _: usize) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime starts");
-        let group = Groups::new(Members::alone())
-            .group("hit", from_fn(|_| async { Ok(value()) }))
-            .max_bytes(max_bytes)
-            .build()
-            .expect("the settings are good");
-        Ours { group, runtime }
+        Ours(WholeGroup::with_bytes(max_bytes))
     }
 
     fn get(&self, key: &Key) -> Option<Bytes> {
-        match pin!(self.group.get(key)).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => value.ok(),
-            Poll::Pending => None,
-        }
+        self.0.get(key)
     }
 
-    /// A group is filled by its loader, with the same value.
-    fn insert(&self, key: Key, _: Bytes) {
-        self.runtime.block_on(self.group.get(&key)).expect("it loads");
+    fn insert(&self, key: Key, value: Bytes) {
+        self.0.insert(key, value);
     }
 }

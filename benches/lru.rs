@@ -1,40 +1,52 @@
-//! The sharded LRU beside its rivals: moka, quick_cache, foyer and 64 locked `lru`s.
+//! The cache and the group around it, beside their rivals: moka, quick_cache, foyer and 64 locked `lru`s.
 //!
 //! All get the same 16-byte keys, values of 100 B (`Bytes`, each in a block of its own), hasher, budget and weigher: an entry
-//! weighs 116 bytes, nobody charges an overhead, so a budget holds the same number of entries everywhere. Three questions:
+//! weighs 116 bytes, nobody charges an overhead, so a budget holds the same number of entries everywhere. Three questions, each asked by
+//! one thread and by two:
 //!
-//! - `hit`: 100k keys, all present, asked for by a Zipf law, from one thread and from two;
-//! - `insert_evict`: always a new key into a full cache of 10k entries;
-//! - `mixed`: the Zipf law again, room for a tenth of the keys, nine lookups to one insertion. The ratio of hits is printed
-//!   first, because a cache that forgets the wrong entries can be fast.
+//! - `hit`: 100k keys, all present, asked for by a Zipf law; beside a `DashMap`, which is no cache and evicts nothing;
+//! - `insert_evict`: always a new key into a full cache of 10k entries. Into a group a key comes through a load, with its task;
+//! - `mixed`: the Zipf law again, room for a tenth of the keys, nine lookups to one insertion.
+//!
+//! The ratio of hits that each achieved is printed beside the time, because a cache that forgets the wrong entries can be fast: of
+//! `insert_evict`, how many of the last keys that came in are there.
 //!
 //! `cargo bench -p peercache-benches --bench lru`
 
 mod support {
     pub mod durations;
+    pub mod ours;
     pub mod rivals;
     pub mod workload;
 }
 
-use std::hint::black_box;
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
-use ahash::RandomState;
-use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 
 use support::{
     durations,
-    rivals::{Rival, beside_rivals},
-    workload::{ENTRY_BYTES, Key, Size, ZIPF, asked, hasher, key, on_threads, value, weigh},
+    ours::{Cache, WholeGroup},
+    rivals::{Map, Rival, beside_rivals},
+    workload::{ENTRY_BYTES, Key, Size, ZIPF, asked, hits_on_threads, key, on_threads, value},
 };
+
+const THREADS: [usize; 2] = [1, 2];
 
 fn main() {
     let size = Size::from_args();
     let mut criterion = durations::criterion();
     let asked = asked(&size, ZIPF);
-    beside_rivals!(hit::<Ours>(&mut criterion, &size, &asked));
-    beside_rivals!(insert_evict::<Ours>(&mut criterion, &size));
-    beside_rivals!(mixed::<Ours>(&mut criterion, &size, &asked));
+    hit::<Map>(&mut criterion, &size, &asked);
+    hit::<WholeGroup>(&mut criterion, &size, &asked);
+    beside_rivals!(hit::<Cache>(&mut criterion, &size, &asked));
+    insert_evict::<WholeGroup>(&mut criterion, &size, &asked);
+    beside_rivals!(insert_evict::<Cache>(&mut criterion, &size, &asked));
+    mixed::<WholeGroup>(&mut criterion, &size, &asked);
+    beside_rivals!(mixed::<Cache>(&mut criterion, &size, &asked));
     criterion.final_summary();
 }
 
@@ -44,76 +56,54 @@ fn hit<C: Rival>(criterion: &mut Criterion, size: &Size, asked: &[Key]) {
     for number in 0..size.keys {
         cache.insert(key(number), value());
     }
-    let mut group = criterion.benchmark_group("hit");
-    group.throughput(Throughput::Elements(1));
-    for threads in [1, 2] {
-        group.bench_function(format!("{}/{threads}", C::NAME), |bencher| {
-            bencher.iter_custom(|iterations| {
-                on_threads(threads, iterations, asked, |key| drop(black_box(cache.get(key))))
-            });
-        });
-    }
+    let hits = hits_on_threads(1, asked, |key| cache.get(key).is_some());
+    print_ratio::<C>("hit", hits as f64 / asked.len() as f64);
+    bench::<C>(criterion, "hit", asked, |key| drop(black_box(cache.get(key))));
 }
 
-fn insert_evict<C: Rival>(criterion: &mut Criterion, size: &Size) {
+fn insert_evict<C: Rival>(criterion: &mut Criterion, size: &Size, asked: &[Key]) {
     let entries = size.keys / 10;
     let cache = C::new(entries * ENTRY_BYTES, entries);
-    for number in 0..2 * entries {
-        cache.insert(key(number), value());
-    }
-    let mut number = 2 * entries;
-    let mut group = criterion.benchmark_group("insert_evict");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function(C::NAME, |bencher| {
-        bencher.iter(|| {
-            number += 1;
-            cache.insert(key(number), value());
-        });
-    });
+    let number = AtomicUsize::new(0);
+    let one = || cache.insert(key(number.fetch_add(1, Relaxed)), value());
+    (0..2 * entries).for_each(|_| one());
+    let last = (entries..2 * entries).filter(|number| cache.get(&key(*number)).is_some()).count();
+    print_ratio::<C>("insert_evict", last as f64 / entries as f64);
+    bench::<C>(criterion, "insert_evict", asked, |_| one());
 }
 
 fn mixed<C: Rival>(criterion: &mut Criterion, size: &Size, asked: &[Key]) {
     let entries = size.keys / 10;
     let cache = C::new(entries * ENTRY_BYTES, entries);
-    let mut step = 0_usize;
-    let mut one = || {
-        step += 1;
-        let key = &asked[step % asked.len()];
-        if step.is_multiple_of(10) {
+    let step = AtomicUsize::new(0);
+    let one = |key: &Key| {
+        if step.fetch_add(1, Relaxed).is_multiple_of(10) {
             cache.insert(*key, value());
-            None
+            false
         } else {
-            Some(cache.get(key).is_some())
+            cache.get(key).is_some()
         }
     };
     // Once around to warm up, then what is printed.
-    (0..size.asked).for_each(|_| {
-        one();
+    hits_on_threads(1, asked, one);
+    let hits = hits_on_threads(1, asked, one);
+    print_ratio::<C>("mixed", hits as f64 / (asked.len() as f64 * 0.9));
+    bench::<C>(criterion, "mixed", asked, |key| {
+        black_box(one(key));
     });
-    let lookups: Vec<bool> = (0..size.asked).filter_map(|_| one()).collect();
-    let hits = lookups.iter().filter(|hit| **hit).count();
-    println!("mixed/{}: {:.2} % hits", C::NAME, 100.0 * hits as f64 / lookups.len() as f64);
-
-    let mut group = criterion.benchmark_group("mixed");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function(C::NAME, |bencher| bencher.iter(&mut one));
 }
 
-struct Ours(peercache_lru::ShardedCache<Key, Bytes, RandomState>);
-
-impl Rival for Ours {
-    const NAME: &'static str = "peercache";
-
-    fn new(max_bytes: usize, _: usize) -> Self {
-        let builder = peercache_lru::ShardedCache::builder(max_bytes);
-        Ours(builder.weigher(weigh).entry_overhead(0).hasher(hasher()).build_sharded())
+/// Each thread does as much as one alone, so with perfect scaling the times are the same.
+fn bench<C: Rival>(criterion: &mut Criterion, name: &str, asked: &[Key], work: impl Fn(&Key) + Sync) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Elements(1));
+    for threads in THREADS {
+        group.bench_function(format!("{}/{threads}", C::NAME), |bencher| {
+            bencher.iter_custom(|iterations| on_threads(threads, iterations, asked, &work));
+        });
     }
+}
 
-    fn get(&self, key: &Key) -> Option<Bytes> {
-        self.0.get(key)
-    }
-
-    fn insert(&self, key: Key, value: Bytes) {
-        self.0.insert(key, value).expect("116 bytes fit");
-    }
+fn print_ratio<C: Rival>(name: &str, ratio: f64) {
+    println!("{name}/{}: {:.2} % hits", C::NAME, 100.0 * ratio);
 }

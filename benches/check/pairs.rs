@@ -77,7 +77,7 @@ impl<const N: usize> Rounds<N> {
     /// The median of what `of` makes of the nanoseconds at these places, in rounds in which none of them was disturbed. Where the
     /// machine gave us too few such rounds, all are taken.
     pub fn median<const P: usize>(&self, places: [usize; P], of: impl Fn([f64; P]) -> f64) -> f64 {
-        let all = self.undisturbed(places) < self.wanted / 2;
+        let all = self.undisturbed(places) < (self.wanted / 2).max(1);
         let taken = self.rounds.iter().filter(|round| all || is_undisturbed(round, places));
         let mut values: Vec<f64> = taken.map(|round| of(places.map(|place| round[place].ns))).collect();
         values.sort_by(f64::total_cmp);

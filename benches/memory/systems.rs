@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    hash::BuildHasher,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -10,12 +11,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ahash::RandomState;
 use peercache_groupcache::{Group, Groups, Key as GroupKey, LoadError, Loaded, Loader, Members};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    support::workload::{Key, hasher},
+    support::workload::{Hasher, Key, hasher},
     values::Made,
 };
 
@@ -87,7 +87,7 @@ impl<V: Made> System<V> for Ours<V> {
     }
 }
 
-pub struct Moka<V>(moka::sync::Cache<Key, V, RandomState>, usize)
+pub struct Moka<V>(moka::sync::Cache<Key, V, Hasher>, usize)
 where
     V: Made;
 
@@ -114,7 +114,7 @@ impl<V: Made> System<V> for Moka<V> {
     }
 }
 
-pub struct QuickCache<V>(quick_cache::sync::Cache<Key, V, QuickWeigher, RandomState>, usize);
+pub struct QuickCache<V>(quick_cache::sync::Cache<Key, V, QuickWeigher, Hasher>, usize);
 
 #[derive(Clone)]
 pub struct QuickWeigher;
@@ -144,7 +144,7 @@ impl<V: Made> System<V> for QuickCache<V> {
     }
 }
 
-pub struct Foyer<V: Made>(foyer_memory::Cache<Key, V, RandomState>, usize);
+pub struct Foyer<V: Made>(foyer_memory::Cache<Key, V, Hasher>, usize);
 
 impl<V: Made> System<V> for Foyer<V> {
     fn new(budget: usize, _: usize, size: usize) -> Self {
@@ -167,14 +167,14 @@ impl<V: Made> System<V> for Foyer<V> {
 
 /// Sixty-four locked caches that count entries; the budget is that many entries of the mean weight.
 pub struct LockedLru<V> {
-    hasher: RandomState,
-    shards: Vec<Mutex<lru::LruCache<Key, V, RandomState>>>,
+    hasher: Hasher,
+    shards: Vec<Mutex<lru::LruCache<Key, V, Hasher>>>,
     size: usize,
 }
 
 impl<V> LockedLru<V> {
     /// By bits in the middle of the hash, which the map inside does not use.
-    fn shard(&self, key: &Key) -> MutexGuard<'_, lru::LruCache<Key, V, RandomState>> {
+    fn shard(&self, key: &Key) -> MutexGuard<'_, lru::LruCache<Key, V, Hasher>> {
         let index = (self.hasher.hash_one(key) >> 40) as usize % self.shards.len();
         self.shards[index].lock().expect("nobody panics")
     }

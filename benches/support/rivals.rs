@@ -1,11 +1,13 @@
 //! Caches of others behind one trait: moka, quick_cache, foyer and 64 locked `lru`s.
 
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    hash::BuildHasher,
+    sync::{Mutex, MutexGuard},
+};
 
-use ahash::RandomState;
 use bytes::Bytes;
 
-use super::workload::{ENTRY_BYTES, Key, hasher, weigh};
+use super::workload::{ENTRY_BYTES, Hasher, Key, hasher, weigh};
 
 /// What all of them can do.
 pub trait Rival: Sync {
@@ -29,13 +31,13 @@ macro_rules! beside_rivals {
 pub(crate) use beside_rivals;
 
 pub struct LockedLru {
-    hasher: RandomState,
-    shards: Vec<Mutex<lru::LruCache<Key, Bytes, RandomState>>>,
+    hasher: Hasher,
+    shards: Vec<Mutex<lru::LruCache<Key, Bytes, Hasher>>>,
 }
 
 impl LockedLru {
     /// By bits in the middle of the hash, which the map inside does not use.
-    fn shard(&self, key: &Key) -> MutexGuard<'_, lru::LruCache<Key, Bytes, RandomState>> {
+    fn shard(&self, key: &Key) -> MutexGuard<'_, lru::LruCache<Key, Bytes, Hasher>> {
         let index = (self.hasher.hash_one(key) >> 40) as usize % self.shards.len();
         self.shards[index].lock().expect("nobody panics")
     }
@@ -66,7 +68,7 @@ impl Rival for LockedLru {
     }
 }
 
-pub struct Moka(moka::sync::Cache<Key, Bytes, RandomState>);
+pub struct Moka(moka::sync::Cache<Key, Bytes, Hasher>);
 
 impl Rival for Moka {
     const NAME: &'static str = "moka";
@@ -85,7 +87,7 @@ impl Rival for Moka {
     }
 }
 
-pub struct Quick(quick_cache::sync::Cache<Key, Bytes, QuickWeigher, RandomState>);
+pub struct Quick(quick_cache::sync::Cache<Key, Bytes, QuickWeigher, Hasher>);
 
 #[derive(Clone)]
 pub struct QuickWeigher;
@@ -113,7 +115,7 @@ impl Rival for Quick {
     }
 }
 
-pub struct Foyer(foyer_memory::Cache<Key, Bytes, RandomState>);
+pub struct Foyer(foyer_memory::Cache<Key, Bytes, Hasher>);
 
 impl Rival for Foyer {
     const NAME: &'static str = "foyer";
@@ -125,6 +127,25 @@ impl Rival for Foyer {
 
     fn get(&self, key: &Key) -> Option<Bytes> {
         self.0.get(key).map(|entry| entry.value().clone())
+    }
+
+    fn insert(&self, key: Key, value: Bytes) {
+        self.0.insert(key, value);
+    }
+}
+
+/// No cache, for it evicts nothing: the yardstick for hits.
+pub struct Map(dashmap::DashMap<Key, Bytes, Hasher>);
+
+impl Rival for Map {
+    const NAME: &'static str = "DashMap";
+
+    fn new(_: usize, _: usize) -> Self {
+        Map(dashmap::DashMap::with_hasher(hasher()))
+    }
+
+    fn get(&self, key: &Key) -> Option<Bytes> {
+        self.0.get(key).map(|value| value.clone())
     }
 
     fn insert(&self, key: Key, value: Bytes) {
