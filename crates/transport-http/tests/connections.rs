@@ -95,12 +95,11 @@ fn a_peer_outlives_a_runtime_that_asked_it() {
     let node = home.block_on(support::node(groups));
     let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
     let echo = || async { told(ask(&peer, PeerRequest::new("echo", "k")).await) };
-    let stuck = first.block_on(async {
+    let (tx, stuck) = tokio::sync::oneshot::channel();
+    first.block_on(async {
         assert_eq!(echo().await, "value b\"k\"");
-        let (tx, rx) = tokio::sync::oneshot::channel();
         peer.get(PeerRequest::new("stuck", "k"), Reply::new(move |answer| drop(tx.send(answer))));
         assert_eq!(echo().await, "value b\"k\"");
-        rx
     });
     drop(first);
     assert!(told(second.block_on(async { soon(stuck).await.unwrap() })).starts_with("failed: "));

@@ -31,7 +31,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 const PIECE_BYTES_MAX: usize = 128 * 1024;
 
 /// How many bytes of values one exchange holds for its turn to send them. What goes beyond is asked for again then. Of
-/// small values it may be more: it takes many keys to fill that, and there are only so many of them at once.
+/// small values it may be more, if there is room for them: bringing one twice costs more than holding it.
 const HELD_BYTES_MAX: usize = 32 * 1024;
 const SMALL_BYTES_MAX: usize = 2 * 1024;
 const SMALL_HELD_BYTES_MAX: usize = 128 * 1024;
@@ -59,6 +59,8 @@ pub(super) struct Answers {
     /// What was there and is too much to hold.
     again: VecDeque<(u16, Key, Terms)>,
     held_bytes: usize,
+    /// For small values beyond what is held without room.
+    more_room: Option<OwnedSemaphorePermit>,
     loading: FuturesUnordered<Loading>,
     /// Whether the callers of each key said how long they wait, by its index.
     have_deadlines: Vec<bool>,
@@ -91,6 +93,7 @@ impl Answers {
             ready: VecDeque::new(),
             again: VecDeque::new(),
             held_bytes: 0,
+            more_room: None,
             loading: FuturesUnordered::new(),
             have_deadlines: vec![false; keys],
             _places: places,
@@ -109,8 +112,7 @@ impl Answers {
                 Served::Ready(outcome) => {
                     let bytes = outcome.as_ref().map_or(0, value_bytes);
                     self.held_bytes += bytes;
-                    let held_max = if bytes <= SMALL_BYTES_MAX { SMALL_HELD_BYTES_MAX } else { HELD_BYTES_MAX };
-                    match self.held_bytes <= held_max {
+                    match self.held_bytes <= HELD_BYTES_MAX || (bytes <= SMALL_BYTES_MAX && self.has_more_room()) {
                         true => self.ready.push_back((index, outcome)),
                         false => self.again.push_back((index, kept(&key), terms)),
                     }
@@ -121,6 +123,17 @@ impl Answers {
                 },
             }
         }
+    }
+
+    /// Whether there is room for what is held beyond a little. It is kept to the end.
+    fn has_more_room(&mut self) -> bool {
+        if self.held_bytes > SMALL_HELD_BYTES_MAX {
+            return false;
+        }
+        if self.more_room.is_none() {
+            self.more_room = self.room.try_hold(SMALL_HELD_BYTES_MAX - HELD_BYTES_MAX);
+        }
+        self.more_room.is_some()
     }
 
     /// About how many bytes the answers have that were there from the beginning and are not given yet.
