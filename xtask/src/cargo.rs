@@ -101,7 +101,7 @@ impl Workspace {
 }
 
 /// Runs a build to its end. Returns the programs it made, by name.
-fn run_build(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+pub fn run_build(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
     let mut build = Kept::spawn(command.stdout(Stdio::piped())).context("cannot start cargo")?;
     let messages = BufReader::new(build.take_stdout().expect("the command's output is piped"));
     let mut programs = BTreeMap::new();

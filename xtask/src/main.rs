@@ -7,6 +7,7 @@ mod cargo;
 mod child;
 mod ci;
 mod cluster;
+mod compare;
 mod demo;
 mod hit_ratio;
 mod http;
@@ -48,6 +49,8 @@ enum Command {
         #[arg(long, requires = "demo")]
         sabotage: bool,
     },
+    /// Run our node and the rivals one would pick instead, in turn on the same two cores, and print ratios.
+    Compare(compare::Options),
     /// Run every check that CI runs.
     Ci {
         /// Run only the steps whose name contains this text.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cluster { demo: true, sabotage, .. } => demo::run(sabotage),
         Command::Cluster { nodes, base_port, .. } => cluster::run(plan_or_exit(base_port, nodes)),
+        Command::Compare(options) => compare::run(&options),
         Command::Ci { only, list } => ci::run(only.as_deref(), list),
         Command::HitRatio(args) => match args.check() {
             Ok(()) => hit_ratio::run(measure::flags_after_command()),

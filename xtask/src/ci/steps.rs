@@ -28,6 +28,7 @@ const LIGHT: (&str, usize) = ("peercache-consistenthash", 4);
 pub fn all(context: &Context) -> Vec<Step> {
     let mut steps = vec![
         cargo("rustfmt", ["fmt", "--all", "--check"], LOOK_LIMIT),
+        cargo("rustfmt of the rivals", ["fmt", "--manifest-path", "benches/peers/Cargo.toml", "--check"], LOOK_LIMIT),
         step("no unwanted native build", no_unwanted_build),
         step("a leaf is light", leaf_is_light),
         cargo(
@@ -47,6 +48,7 @@ pub fn all(context: &Context) -> Vec<Step> {
     steps.push(step("instructions of a hit", instructions));
     steps.push(step("tour", |context| succeed(&mut context.xtask(["cluster", "--demo"])?, TOUR_LIMIT)));
     steps.push(step("tour with a saboteur", sabotage));
+    steps.push(step("compare, briefly", compare));
     steps.push(step("xtask killed with -9 leaves no node", killed::leaves_no_node));
     steps.push(step("the working tree is as it was", tree_is_as_it_was));
     steps
@@ -188,6 +190,14 @@ fn loom(package: &Package) -> Step {
         command.env("RUSTFLAGS", flags.trim()).env("CARGO_TARGET_DIR", context.workspace.target.join("loom"));
         succeed(&mut command, BUILD_LIMIT)
     })
+}
+
+/// That the programs build and the figures arrive, not what they are. The two gRPC crates take minutes to build and are left
+/// out; `cargo bench` builds one of them anyway.
+fn compare(context: &Context) -> Result<()> {
+    let systems = "ours,golang,groupcache-go,redis,memcached";
+    let brief = ["--rounds", "1", "--seconds", "0.2", "--callers", "64", "--values", "1KB"];
+    succeed(&mut context.xtask(["compare", "--systems", systems].into_iter().chain(brief))?, BUILD_LIMIT)
 }
 
 /// A tour that notices nothing would be worth nothing.

@@ -1,0 +1,151 @@
+//! What is run in a round.
+
+use std::fmt;
+
+use clap::ValueEnum;
+
+use super::options::Options;
+use super::system::System;
+
+/// Keys of a batch.
+const BATCH: usize = 100;
+/// One in so many gets is slow, in the mode that asks about it.
+const SLOW_EVERY: u64 = 100;
+/// Of that mode, whatever the flags say: it is one question.
+const SLOW_CALLERS: usize = 64;
+const SLOW_VALUE_BYTES: usize = 1_000;
+/// Few enough that values of 1 MB fit in memory.
+const KEYS_MIN: usize = 200;
+/// Of small values there can be more.
+const KEYS_MIN_SMALL: usize = 1_000;
+const SMALL_MAX: usize = 10_000;
+
+/// What callers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Single,
+    Batch,
+    Slow,
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    pub callers: usize,
+    pub value_bytes: usize,
+    /// Keys of one get; 1 for single ones.
+    pub batch: usize,
+    /// For the question about slow keys: whether there are any.
+    pub slow: Option<bool>,
+}
+
+/// All settings of a round.
+pub fn cells(options: &Options) -> Vec<Cell> {
+    let mut cells = vec![];
+    let single = |callers, value_bytes| Cell { callers, value_bytes, batch: 1, slow: None };
+    if options.modes.contains(&Mode::Single) {
+        let with = |&callers: &usize| options.values.iter().map(move |&value_bytes| single(callers, value_bytes));
+        cells.extend(options.callers.iter().flat_map(with));
+    }
+    if options.modes.contains(&Mode::Batch) {
+        cells.extend(options.values.iter().map(|&value_bytes| Cell { batch: BATCH, ..single(1, value_bytes) }));
+    }
+    if options.modes.contains(&Mode::Slow) {
+        let asked = single(SLOW_CALLERS, SLOW_VALUE_BYTES);
+        cells.extend([false, true].map(|slow| Cell { slow: Some(slow), ..asked }));
+    }
+    cells
+}
+
+impl Cell {
+    /// How many different keys are asked for: the same number for each caller, and at least two batches.
+    pub fn keys(self) -> usize {
+        let at_once = self.callers * self.batch;
+        let least = if self.value_bytes <= SMALL_MAX { KEYS_MIN_SMALL } else { KEYS_MIN };
+        least.max(2 * at_once).next_multiple_of(at_once)
+    }
+
+    /// One get in so many is for a key that is slow to load; 0 is none.
+    pub fn slow_every(self) -> u64 {
+        if self.slow == Some(true) { SLOW_EVERY } else { 0 }
+    }
+
+    pub fn suits(self, system: System) -> bool {
+        self.slow.is_none() || system.loads()
+    }
+
+    /// The name of its mode in JSON.
+    pub fn mode(self) -> &'static str {
+        match self {
+            Cell { slow: Some(true), .. } => "slow",
+            Cell { slow: Some(false), .. } => "none-slow",
+            Cell { batch: 1, .. } => "single",
+            _ => "batch",
+        }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let callers = if self.callers == 1 { "1 caller".to_owned() } else { format!("{} callers", self.callers) };
+        write!(f, "{callers}, {}", size(self.value_bytes))?;
+        match self.mode() {
+            "batch" => write!(f, ", {} keys a get", self.batch),
+            "slow" => write!(f, ", 1 % of keys slow"),
+            "none-slow" => write!(f, ", no key slow"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A size as people write it.
+pub fn size(bytes: usize) -> String {
+    match bytes {
+        _ if bytes.is_multiple_of(1_000_000) => format!("{} MB", bytes / 1_000_000),
+        _ if bytes.is_multiple_of(1_000) => format!("{} KB", bytes / 1_000),
+        _ => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn names(flags: &str) -> Vec<String> {
+        let options = Cli::parse_from(["compare"].into_iter().chain(flags.split_whitespace())).options;
+        cells(&options).iter().map(Cell::to_string).collect()
+    }
+
+    #[test]
+    fn by_default_every_size_meets_every_number_of_callers() {
+        // 3 x 5 single ones, 5 of batches, and 2 about slow keys.
+        assert_eq!(names("").len(), 22);
+    }
+
+    #[test]
+    fn flags_narrow_the_plan() {
+        let narrow = names("--callers 1,64 --values 1KB --modes single,batch");
+        assert_eq!(narrow, ["1 caller, 1 KB", "64 callers, 1 KB", "1 caller, 1 KB, 100 keys a get"]);
+    }
+
+    #[test]
+    fn the_question_about_slow_keys_has_one_setting() {
+        let slow = names("--callers 1 --values 1MB --modes slow");
+        assert_eq!(slow, ["64 callers, 1 KB, no key slow", "64 callers, 1 KB, 1 % of keys slow"]);
+    }
+
+    #[test]
+    fn every_caller_has_as_many_keys_for_itself() {
+        let cell = |callers, value_bytes, batch| Cell { callers, value_bytes, batch, slow: None };
+        let keys = [cell(1, 100, 1), cell(1, 1_000_000, 1), cell(256, 1_000, 1), cell(1, 100_000, 100)].map(Cell::keys);
+        assert_eq!(keys, [1_000, 200, 1_024, 200]);
+    }
+}

@@ -1,0 +1,137 @@
+//! Who is compared.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A system, under the name that it has everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    Ours,
+    Golang,
+    GroupcacheGo,
+    Groupcache,
+    GroupcacheNg,
+    Redis,
+    Memcached,
+}
+
+/// What brings a system's server, and its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// Both are our Rust harness, with a feature of this name if one is needed.
+    Rust { feature: Option<&'static str> },
+    /// Both are the Go program of the same name.
+    Go,
+    /// The server is a program of the machine, in the Debian package of this name; the client is our Rust harness.
+    Installed { program: &'static str, feature: Option<&'static str> },
+}
+
+impl System {
+    /// In the order of the table, ours first.
+    pub const ALL: [System; 7] = [
+        System::Ours,
+        System::Golang,
+        System::GroupcacheGo,
+        System::Groupcache,
+        System::GroupcacheNg,
+        System::Redis,
+        System::Memcached,
+    ];
+
+    /// Its name in flags, tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            System::Ours => "ours",
+            System::Golang => "golang",
+            System::GroupcacheGo => "groupcache-go",
+            System::Groupcache => "groupcache",
+            System::GroupcacheNg => "groupcache-ng",
+            System::Redis => "redis",
+            System::Memcached => "memcached",
+        }
+    }
+
+    pub fn made(self) -> Made {
+        match self {
+            System::Ours => Made::Rust { feature: None },
+            System::Groupcache | System::GroupcacheNg => Made::Rust { feature: Some(self.name()) },
+            System::Golang | System::GroupcacheGo => Made::Go,
+            System::Redis => Made::Installed { program: "redis-server", feature: Some("redis") },
+            System::Memcached => Made::Installed { program: "memcached", feature: None },
+        }
+    }
+
+    /// Exactly what is compared, for the record.
+    pub fn description(self) -> &'static str {
+        match self {
+            System::Ours => "two members, this tree's `Node` as built by default, budget for all keys, no hot copies",
+            System::Golang => {
+                "two members, github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8, http.Transport with 512 idle \
+                 connections per host, compression off, nothing cached by the asking member"
+            }
+            System::GroupcacheGo => {
+                "two members, github.com/groupcache/groupcache-go/v3 v3.2.0, http.Transport with 512 idle connections per \
+                 host, compression off, nothing cached by the asking member"
+            }
+            System::Groupcache => "two members, crate groupcache 0.3.0 (gRPC), hot cache of no capacity",
+            System::GroupcacheNg => "two members, crate groupcache-ng 0.4.0 (gRPC), hot cache of no capacity",
+            System::Redis => {
+                "redis-server as installed, without persistence; crate redis 1.8.1, GET, or MGET for a batch"
+            }
+            System::Memcached => "memcached as installed, text protocol, get of one or many keys",
+        }
+    }
+
+    /// Whether it has loaders, which can be slow.
+    pub fn loads(self) -> bool {
+        matches!(self, System::Ours | System::Golang | System::GroupcacheGo)
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for System {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = || System::ALL.map(System::name).join(", ");
+        let found = System::ALL.into_iter().find(|system| system.name() == text);
+        found.ok_or_else(|| format!("write names out of: {}", names()))
+    }
+}
+
+/// What runs a system: the program of its server, and of its client.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub system: System,
+    pub server: PathBuf,
+    pub client: PathBuf,
+    /// Of what the machine brought: a server, or the Go toolchain.
+    pub version: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let names = ["ours", "golang", "groupcache-go", "groupcache", "groupcache-ng", "redis", "memcached"];
+        assert_eq!(System::ALL.map(System::name), names);
+    }
+
+    #[test]
+    fn a_name_is_read_back() {
+        assert!(System::ALL.iter().all(|system| system.name().parse() == Ok(*system)));
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones() {
+        assert!("valkey".parse::<System>().unwrap_err().contains("redis, memcached"));
+    }
+}
