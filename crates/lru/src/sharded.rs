@@ -96,7 +96,6 @@ impl<K: Hash + Eq, V> ShardedCache<K, V> {
 }
 
 impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
-    #[expect(clippy::too_many_arguments, reason = "the builder's own call, each a field")]
     pub(crate) fn from_parts(
         max_bytes: usize,
         shards: usize,

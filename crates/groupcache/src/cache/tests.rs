@@ -110,10 +110,9 @@ fn a_stale_entry_is_answered_as_such_or_kept_for_the_worst() {
     let life = Life::staged(0, [10, 20, 30, 40]);
     drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, life))));
     let seen = [9, 10, 19, 20, 29].map(|now_ms| {
-        let hit = cache
+        cache
             .get(b"key", Reader::Caller, Look::Any, now_ms, |seen| (seen.found().source, seen.is_due()))
-            .expect("it may be answered");
-        hit
+            .expect("it may be answered")
     });
     let (main, stale) = (Source::Main, Source::Stale);
     assert_eq!(seen, [(main, false), (main, true), (main, true), (stale, true), (stale, true)]);
