@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     say,
-    setting::{SLOW_PREFIX, Setting},
+    setting::{SLOW_LOAD, SLOW_PREFIX, Setting},
     system::System,
 };
 
@@ -25,15 +25,13 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Few histograms for all callers, so that those of 256 do not weigh in the memory that is measured.
 const HISTOGRAMS: usize = 8;
-/// More than are asked for in a run of some seconds.
-const SLOW_KEYS: usize = 20_000;
 /// Far beyond what anybody waits here, in nanoseconds.
 const LATENCY_MAX: u64 = 60_000_000_000;
 
 /// The client, from filling the server to the report.
 pub async fn client(system: impl System, setting: Setting) -> Result<()> {
     let keys = system.fill(&setting).await.context("cannot fill the server")?;
-    let slow_keys = if setting.slow_every > 0 { far_slow_keys(&system) } else { vec![] };
+    let slow_keys = if setting.slow_every > 0 { far_slow_keys(&system, &setting) } else { vec![] };
     let shared = Arc::new(Shared { system, setting, keys, slow_keys, next_slow: AtomicU64::new(0) });
     Round::new(&shared).run(WARM_UP).await?;
     say(&json!({ "warm": true }));
@@ -46,9 +44,12 @@ pub async fn client(system: impl System, setting: Setting) -> Result<()> {
     Ok(())
 }
 
-fn far_slow_keys(system: &impl System) -> Vec<String> {
+/// As many as the callers could ask for if they asked for nothing else: a key is slow once, and cached then.
+fn far_slow_keys(system: &impl System, setting: &Setting) -> Vec<String> {
+    let seconds = setting.seconds + WARM_UP.as_secs_f64() + SLOW_LOAD.as_secs_f64();
+    let most = setting.callers * (seconds / SLOW_LOAD.as_secs_f64()).ceil() as usize;
     let keys = (0..).map(|number| format!("{SLOW_PREFIX}{number:011}"));
-    keys.filter(|key| system.is_far(key)).take(SLOW_KEYS).collect()
+    keys.filter(|key| system.is_far(key)).take(most).collect()
 }
 
 struct Shared<S> {
@@ -122,7 +123,7 @@ impl<S: System> Round<S> {
         let Shared { system, setting, slow_keys, next_slow, .. } = &*self.shared;
         let bytes = if slow {
             self.slow.fetch_add(1, Relaxed);
-            let key = &slow_keys[next_slow.fetch_add(1, Relaxed) as usize % SLOW_KEYS];
+            let key = &slow_keys[next_slow.fetch_add(1, Relaxed) as usize];
             system.get(caller, key).await?
         } else if setting.batch > 1 {
             let keys: Vec<&str> = (0..setting.batch).map(|position| self.key(caller, turn, position)).collect();

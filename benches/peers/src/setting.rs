@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::Args;
 
 /// How long the loader takes for a key that begins with [`SLOW_PREFIX`].
-const SLOW_LOAD: Duration = Duration::from_millis(50);
+pub const SLOW_LOAD: Duration = Duration::from_millis(50);
 
 pub const SLOW_PREFIX: &str = "slow:";
 

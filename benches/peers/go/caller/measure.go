@@ -3,6 +3,7 @@ package caller
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,6 @@ const (
 	pause = 100 * time.Millisecond
 	// histograms is how many the callers share: few, so that 256 callers do not weigh in the memory that is measured.
 	histograms = 8
-	// slowKeys is more than are asked for in a run of some seconds.
-	slowKeys = 20_000
 	// latencyMax is far beyond what anybody waits here.
 	latencyMax = int64(60 * time.Second)
 )
@@ -60,7 +59,7 @@ func measure(setting *Setting, asked *Asked) (*Report, error) {
 	}
 	var slow []string
 	if setting.SlowEvery > 0 {
-		slow = farSlowKeys(asked)
+		slow = farSlowKeys(setting, asked)
 	}
 	nextSlow := new(atomic.Int64)
 	start := func() *round {
@@ -103,9 +102,12 @@ func farKeys(setting *Setting, asked *Asked) ([]string, error) {
 	return keys, nil
 }
 
-func farSlowKeys(asked *Asked) []string {
-	keys := make([]string, 0, slowKeys)
-	for number := 0; len(keys) < slowKeys; number++ {
+// farSlowKeys are as many as the callers could ask for if they asked for nothing else: a key is slow once, and cached then.
+func farSlowKeys(setting *Setting, asked *Asked) []string {
+	seconds := setting.Seconds + warmUp.Seconds() + SlowLoad.Seconds()
+	most := setting.Callers * int(math.Ceil(seconds/SlowLoad.Seconds()))
+	keys := make([]string, 0, most)
+	for number := 0; len(keys) < most; number++ {
 		if key := fmt.Sprintf("%s%011d", slowPrefix, number); asked.Far(key) {
 			keys = append(keys, key)
 		}
@@ -165,7 +167,7 @@ func (r *round) ask(caller, turn int, slow bool) error {
 	switch {
 	case slow:
 		r.slow.Add(1)
-		return r.get(r.slowKeys[r.nextSlow.Add(1)%slowKeys])
+		return r.get(r.slowKeys[r.nextSlow.Add(1)-1])
 	case r.setting.Batch > 1:
 		return r.getMany(caller, turn)
 	}
