@@ -7,7 +7,6 @@ use std::{
     hint::black_box,
     pin::pin,
     task::{Context, Poll, Waker},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -20,13 +19,13 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     Number,
     pairs::{Effort, Rounds, Timed, timed},
-    support::workload::{Key, Law, Size, ZIPF, asked, key, on_threads, value},
+    support::workload::{Key, Law, Size, ZIPF, asked, key, value},
 };
 
 const MAX_BYTES: usize = 64 << 20;
 
 /// Rounds after which all are made anew: where in memory things lie is luck, and is not to decide.
-const ROUNDS_EACH: usize = 9;
+const ROUNDS_EACH: usize = 12;
 
 /// Group, cache and map, filled alike.
 struct Filled {
@@ -77,28 +76,25 @@ impl Filled {
         }
     }
 
-    /// The choice of the system is made outside of the loop.
+    /// Each thread asks for keys of its own. The choice of the system is made outside of the loop.
     fn timed(&self, system: System, threads: usize, operations: u64, asked: &[Key]) -> Timed {
-        timed(threads, operations, || match system {
-            System::Group => {
-                on_threads(threads, operations, asked, |key| drop(black_box(self.get(System::Group, key))))
+        timed(threads, operations, |thread| {
+            let asked = &asked[thread * operations as usize..][..operations as usize];
+            match system {
+                System::Group => asked.iter().for_each(|key| drop(black_box(self.get(System::Group, key)))),
+                System::Cache => asked.iter().for_each(|key| drop(black_box(self.get(System::Cache, key)))),
+                System::Map => asked.iter().for_each(|key| drop(black_box(self.get(System::Map, key)))),
             }
-            System::Cache => {
-                on_threads(threads, operations, asked, |key| drop(black_box(self.get(System::Cache, key))))
-            }
-            System::Map => on_threads(threads, operations, asked, |key| drop(black_box(self.get(System::Map, key)))),
         })
     }
 
     fn awaited(&self, operations: u64, asked: &[Key]) -> Timed {
-        timed(1, operations, || {
+        timed(1, operations, |_| {
             self.runtime.block_on(async {
-                let started = Instant::now();
-                for key in asked.iter().cycle().take(operations as usize) {
+                for key in &asked[..operations as usize] {
                     drop(black_box(self.group.get(key).await));
                 }
-                started.elapsed()
-            })
+            });
         })
     }
 }
@@ -155,6 +151,8 @@ fn measured(effort: Effort, asked: &[Key]) -> Measured {
             filled = None;
         }
         let filled = filled.get_or_insert_with(|| Filled::new(effort.keys));
+        // Other questions each time, the same for all.
+        let asked = window(asked, number, effort.operations);
         let mut round = [Timed { ns: 0.0, undisturbed: true }; 7];
         // Another one begins each time.
         for place in (0..round.len()).map(|place| (place + number) % 7) {
@@ -165,6 +163,13 @@ fn measured(effort: Effort, asked: &[Key]) -> Measured {
         }
         round
     })
+}
+
+/// As many questions as two threads ask.
+fn window(asked: &[Key], number: usize, operations: u64) -> &[Key] {
+    let length = 2 * operations as usize;
+    let start = number * length % (asked.len() - length);
+    &asked[start..start + length]
 }
 
 fn compared(name: String, rounds: &Measured, (ours, rival): (usize, usize)) -> Number {

@@ -42,6 +42,7 @@ fn of_values<V: Made>(system: SystemName, value: ValueName, budget_mib: u64, siz
 fn filled<V: Made, S: System<V>>(budget: usize, size: usize) -> Result<(u64, u64, u64)> {
     let entry_bytes = mean_weight::<V>(size);
     let entries = budget / entry_bytes;
+    warm_up::<V, S>(size);
     let before = resident()?;
     let mut system = S::new(budget, entries, size);
     let mut read = 0;
@@ -62,6 +63,17 @@ fn filled<V: Made, S: System<V>>(budget: usize, size: usize) -> Result<(u64, u64
     // Alive until it has been measured.
     drop(system);
     Ok((gained, held, entry_bytes as u64))
+}
+
+/// Has the program's own pages read in, which are no memory of a cache's: a few entries, come and gone.
+fn warm_up<V: Made, S: System<V>>(size: usize) {
+    const ENTRIES: usize = 64;
+    let mut system = S::new(ENTRIES * mean_weight::<V>(size), ENTRIES, size);
+    for number in 0..2 * ENTRIES {
+        system.insert(key(number), number);
+        system.read(&key(number));
+    }
+    system.settle();
 }
 
 fn mean_weight<V: Made>(size: usize) -> usize {
