@@ -94,7 +94,9 @@ impl<V: Value> GroupBuilder<V> {
     }
 
     /// The budget of this node for the group, main and hot together: keys, values and overhead, in bytes. 0 caches
-    /// nothing and still merges concurrent loads. Defaults to 64 MiB.
+    /// nothing and still merges concurrent loads. A value that takes more than half of it, and more than
+    /// twice what others do, is served and not cached where others would have to leave for it, unless it is [set](Group::set) or the policy is
+    /// [`Policy::Lru`]. Defaults to 64 MiB.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -208,7 +210,7 @@ impl<V: Value> GroupBuilder<V> {
     }
 
     /// The share of what is cached that hot copies may have, from 0 to 1, before they give way to entries that this node owns. 0 keeps no copies
-    /// once the budget is used up; to keep none at all, say [`hot_admission`](Self::hot_admission) [`Never`](crate::Never). Defaults to 0.15.
+    /// once the budget is used up, and with 1 copies never give way to own entries; to keep none at all, say [`hot_admission`](Self::hot_admission) [`Never`](crate::Never). Defaults to 0.15.
     pub fn hot_share(mut self, share: f64) -> Self {
         self.hot_share = share;
         self
@@ -234,9 +236,9 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
-    /// Into how many shards, each with a lock, the cache is cut; the budget is one for all. Each shard evicts its own least
-    /// recently used, so more shards mean less waiting and a rougher order. Defaults to about one for each 4 MiB of the
-    /// budget, at most 64.
+    /// Into how many shards, each with a lock, the cache is cut; the budget is one for all. Each shard has an
+    /// order of its own, so more shards mean less waiting and a rougher choice of who leaves. From 1 to 1,024, rounded up to a power of two. Defaults
+    /// to about one for each 4 MiB of the budget, at most 64.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self

@@ -259,11 +259,16 @@ impl<V: Value> Cache<V> {
         }
     }
 
-    /// Whether an entry of so many bytes is taken in of its own accord. One that fits but takes up more than half the budget would have most
-    /// others leave for it, which is worth it only if somebody wants it held; to exact LRU all that fits is equal.
+    /// Whether an entry of so many bytes is taken in of its own accord. One that takes more than half the budget, and much more than others do, would
+    /// have most of them leave for it, which is worth it only if somebody wants it held; to exact LRU all that fits is equal.
     pub(crate) fn admits(&self, weight: usize) -> bool {
-        let admitted_max = if self.policy == Policy::Lru { self.budget.max_bytes } else { self.budget.max_bytes / 2 };
-        weight <= admitted_max && self.fits(weight)
+        let is_large = weight > self.budget.max_bytes / 2 && self.budget.excess(weight) > 0;
+        self.fits(weight) && (self.policy == Policy::Lru || !is_large || weight as u64 / 2 <= self.mean_weight())
+    }
+
+    fn mean_weight(&self) -> u64 {
+        let (main, hot) = self.stats();
+        (main.bytes + hot.bytes) / (main.items + hot.items).max(1)
     }
 
     /// Whether an entry of so many bytes can be held at all.

@@ -6,7 +6,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     BoxError, Error, ErrorKind, HotCandidate, Key, PeerError, PeerReply, PeerRequest, Reply, Source, Terms, Value,
-    cache::{Entry, Found, Look, Origin, Place},
+    cache::{Entry, Found, Look, Origin, Place, Stored},
     core::{Core, Departure, Trip},
     flight::{FlightKey, Landing, Pilot},
     life::Life,
@@ -205,15 +205,18 @@ impl<V: Value> Fetch<V> {
             life.and_then(|life| life.ending_within(core.settings.hot_ttl, now_ms, core.settings.lives.refresh_ahead));
         // A copy that is there already was worth it once.
         let mirrored = life.filter(|_| {
-            let admitted =
-                core.settings.hot_admission.admit(&HotCandidate { key: &key, weight, minute_qps: found.qps });
+            let copy = HotCandidate { key: &key, weight, minute_qps: found.qps };
+            let admitted = caught("the hot admission", || core.settings.hot_admission.admit(&copy)).unwrap_or(false);
             (admitted || core.store.cache.holds(key.as_bytes())) && core.store.cache.admits(weight)
         });
         let Some(life) = mirrored else {
             let write = if found.source == Source::Stale { Write::Keep } else { Write::Nothing };
             return core.store.publish(pilot, key, Ok(found), write, || None);
         };
-        let mut entry = Entry::new(&key, found.value.take(), Origin::Fetched, life);
+        let stored = caught("the value", || Stored::new(key.as_bytes(), found.value.clone()));
+        let Ok(stored) = stored else { return core.store.publish(pilot, key, Ok(found), Write::Nothing, || None) };
+        found.value = None;
+        let mut entry = Entry { stored, origin: Origin::Fetched, life, in_demand: false };
         entry.in_demand = found.qps.is_some_and(|qps| qps >= core.members.view().names().len() as f64);
         found.value = entry.stored.value();
         let place = || core.place_of_fetched(digest, life);

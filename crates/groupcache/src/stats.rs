@@ -78,7 +78,7 @@ impl CacheStats {
     }
 }
 
-/// The counters off the hit path; hits are counted in the cache's shards, under the lock that a look-up takes anyway.
+/// The counters off the hit path; look-ups are counted in the cache, in counters of each thread.
 #[derive(Default)]
 pub(crate) struct Counters {
     /// Hits of the second look.

@@ -18,7 +18,7 @@ pub struct Entry<K, V> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Removal {
-    /// It was the least recently used when room was needed for another, or when the budget shrank.
+    /// The policy chose it when room was needed for another, or when the budget shrank: the least recently used, where that is exact LRU.
     Size,
     /// A new value came for its key, whether or not the cache could hold that one.
     Replaced,

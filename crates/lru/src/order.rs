@@ -11,7 +11,7 @@ use crate::{
     Held, Lane, Resident,
     list::List,
     slab::{NIL, Slab},
-    standing::GUESTS,
+    standing::{GUESTS, Uses},
 };
 
 /// Who leaves first when room is needed.
@@ -43,7 +43,8 @@ enum LaneOrder {
 
 impl Order {
     pub(crate) fn new(policy: Policy, capacity: usize, guest_share: f64) -> Self {
-        let guests = (capacity as f64 * guest_share) as usize;
+        let guest_share = guest_share.clamp(0.0, 1.0);
+        let guests = ((capacity as f64 * guest_share) as usize).min(capacity);
         let (own, guests) = match policy {
             Policy::Adaptive => {
                 let own = Adaptive::own(capacity - guests);
@@ -84,9 +85,22 @@ impl Order {
 
     pub(crate) fn victim<E: Resident>(&mut self, slab: &mut Slab<E>, hash_of: &impl Fn(&E) -> u64) -> Option<u32> {
         let (own, guests) = (self.held(Lane::Own).bytes, self.held(Lane::Guest).bytes);
-        let guests_first = guests as f64 > (own + guests) as f64 * self.guest_share;
+        let too_many = guests as f64 > (own + guests) as f64 * self.guest_share;
+        let guests_first = too_many && (self.needs_touch() || !self.is_a_guest_in_use(slab));
         let first = if guests_first { [Lane::Guest, Lane::Own] } else { [Lane::Own, Lane::Guest] };
         first.into_iter().find_map(|lane| self.lane(lane).victim(slab, hash_of))
+    }
+
+    /// Whether there is but one guest, and it was used since it was last passed over: larger than all guests should be together and yet worth it.
+    /// It is passed over once for each use.
+    fn is_a_guest_in_use<E: Resident>(&mut self, slab: &mut Slab<E>) -> bool {
+        let mut guests = self.slots(Lane::Guest, slab);
+        let (Some(slot), None) = (guests.next(), guests.next()) else { return false };
+        drop(guests);
+        let standing = slab.entry_mut(slot).standing_mut();
+        let uses = standing.uses();
+        standing.set_uses(Uses::idle(uses.count().saturating_sub(1)));
+        uses.count() > 0
     }
 
     pub(crate) fn unlink<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {

@@ -152,9 +152,11 @@ impl<E: Resident> Segment<E> {
     }
 
     fn put(&mut self, hash: u64, entry: E, weight: u32, hash_of: impl Fn(&E) -> u64) -> u32 {
-        let slot = self.slab.insert(entry, weight);
+        // Hashing may be a user's code, which may panic: first, while nothing is half done.
         let slab = &self.slab;
-        self.index.insert_unique(hash, slot, |&slot| hash_of(slab.entry(slot)));
+        self.index.reserve(1, |&slot| hash_of(slab.entry(slot)));
+        let slot = self.slab.insert(entry, weight);
+        self.index.insert_unique(hash, slot, |_| hash);
         slot
     }
 
@@ -177,6 +179,11 @@ impl<E: Resident> Segment<E> {
         self.forget(slot, &hash_of);
         self.order.unlink(&mut self.slab, slot);
         let entry = self.slab.take(slot);
+        // When entries have become few: the index of many small ones is no use to some large ones.
+        if self.index.capacity() > INDEX_MIN && self.index.capacity() > 8 * self.index.len() {
+            let slab = &self.slab;
+            self.index.shrink_to(2 * self.slab.len(), |&slot| hash_of(slab.entry(slot)));
+        }
         for _ in 0..MOVES_MAX {
             let Some(from) = self.slab.last_if_sparse() else { break };
             let hash = hash_of(self.slab.entry(from));
@@ -243,6 +250,9 @@ pub struct Held {
     /// What they are charged together, in bytes.
     pub bytes: usize,
 }
+
+/// An index of so many places is not worth making smaller.
+const INDEX_MIN: usize = 1_024;
 
 /// An entry that leaves has at most so many others move, so that no removal takes long.
 const MOVES_MAX: usize = 2;

@@ -23,7 +23,8 @@ use crate::{
 /// [`shard_count`](crate::shard_count), one below 8 MiB, or is the builder's to say. Readers share a shard's lock; they wait for those who
 /// insert or remove in it, and under [`Policy::Lru`] for each other.
 ///
-/// Values are cloned out, so make that cheap: `Arc<T>`, `Bytes`. Weigher and listener are called outside of the locks and may use the
+/// Values are cloned out, so make that cheap: `Arc<T>`, `Bytes`. They lie in slots, of which 64 are taken at a time: box what is larger than a
+/// few hundred bytes in itself. Weigher and listener are called outside of the locks and may use the
 /// cache; what the listener hears of operations that ran at the same time may come in another order than they happened. If
 /// one of the two panics the caller gets the panic and the cache stays whole, as with [`Cache`](crate::Cache).
 ///
@@ -165,8 +166,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         self.shard(hash).read().find(hash, key).is_some()
     }
 
-    /// Takes an entry in, evicting others of its shard until it fits. Returns the value that it replaced, if any; the entry's standing with
-    /// the policy is then what it was.
+    /// Takes an entry in, evicting others of its shard until it fits. Returns the value that it replaced, if any; the entry's uses are then
+    /// what they were, and it is as new as the value.
     ///
     /// # Errors
     /// [`TooHeavy`], with key and value handed back, if the entry alone exceeds the shard's budget. Nothing is evicted for it; what was under its

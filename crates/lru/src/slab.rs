@@ -131,6 +131,7 @@ impl<E> Slab<E> {
 
     fn grow(&mut self) {
         let base = self.chunks.len() * CHUNK;
+        assert!(base + CHUNK <= NIL as usize, "a segment holds fewer than 2^32 entries");
         let chunk = Chunk { entries: array::from_fn(|_| None), nodes: array::from_fn(|_| Node::alone(0)) };
         self.chunks.push(Box::new(chunk));
         for place in (0..CHUNK).rev() {

@@ -142,7 +142,12 @@ impl Twin {
 
     fn victim(&mut self) -> Option<u8> {
         let held = self.bytes();
-        self.capacity = if self.full { self.capacity - self.capacity / 16 + held / 16 } else { held };
+        let step = self.capacity.abs_diff(held).div_ceil(16);
+        self.capacity = match self.full {
+            false => held,
+            true if held > self.capacity => self.capacity + step,
+            true => self.capacity - step,
+        };
         self.full = true;
         let (victim, left_main) = self.choose()?;
         self.departures[usize::from(left_main)] += 1;
@@ -179,6 +184,15 @@ impl Twin {
     fn remove(&mut self, key: u8) {
         self.window.retain(|known| known.key != key);
         self.main.retain(|known| known.key != key);
+    }
+
+    /// Whether there is but one and it was used, which it pays for with a use.
+    fn is_one_in_use(&mut self) -> bool {
+        let mut all = self.window.iter_mut().chain(&mut self.main);
+        let (Some(one), None) = (all.next(), all.next()) else { return false };
+        let in_use = one.uses > 0;
+        (one.uses, one.recent) = (one.uses.saturating_sub(1), false);
+        in_use
     }
 
     /// In the order in which a segment shows them.
@@ -233,7 +247,8 @@ proptest! {
                         let victim = segment.victim(hash_of).expect("there is something that can leave");
                         let left = remove(&mut segment, victim);
                         let too_many = guest.bytes() as f64 > (own.bytes() + guest.bytes()) as f64 * GUEST_SHARE;
-                        let lanes = if too_many { [&mut guest, &mut own] } else { [&mut own, &mut guest] };
+                        let in_use = too_many && guest.is_one_in_use();
+                        let lanes = if too_many && !in_use { [&mut guest, &mut own] } else { [&mut own, &mut guest] };
                         let expected = lanes.into_iter().find_map(Twin::victim);
                         prop_assert_eq!(Some(left), expected);
                         own.remove(left);

@@ -152,3 +152,40 @@ fn threads_do_not_lose_the_count() {
     let told = heard.take().len() as u64;
     assert_eq!(cache.stats().insertions, told + entries as u64);
 }
+
+/// The table grows while an entry comes in, and asks for the hashes of those that are there.
+#[test]
+fn a_key_whose_hash_panics_leaves_the_cache_whole() {
+    use std::{
+        hash::{Hash, Hasher},
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+    };
+
+    struct Moody(u64, Arc<AtomicBool>);
+    impl PartialEq for Moody {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+    impl Eq for Moody {}
+    impl Hash for Moody {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            assert!(self.0 != 0 || !self.1.load(Relaxed), "the hash panics");
+            self.0.hash(state);
+        }
+    }
+    let mood = Arc::new(AtomicBool::new(false));
+    let key = |number| Moody(number, mood.clone());
+    let cache = ShardedCache::builder(1_000).entry_overhead(0).weigher(|_: &Moody, _: &u64| 1).build_sharded();
+    cache.insert(key(0), 0).unwrap();
+    mood.store(true, Relaxed);
+    let inserted = (1..200).filter(|&number| {
+        let insert = AssertUnwindSafe(|| cache.insert(key(number), number).is_ok());
+        catch_unwind(insert).unwrap_or(false)
+    });
+    let inserted: Vec<u64> = inserted.collect();
+    mood.store(false, Relaxed);
+    assert!(inserted.len() < 199, "the hash was asked for");
+    assert!(inserted.iter().all(|&number| cache.remove(&key(number)) == Some(number)));
+    assert_eq!((cache.remove(&key(0)), cache.len(), cache.bytes()), (Some(0), 0, 0));
+}

@@ -122,6 +122,7 @@ impl Look {
 
 impl<V: Value> Entry<V> {
     /// In memory of its own. May run a user's code.
+    #[cfg(any(test, peercache_loom))]
     pub(crate) fn new(key: &Key, value: Option<V>, origin: Origin, life: Life) -> Self {
         Entry { stored: Stored::new(key.as_bytes(), value), origin, life, in_demand: false }
     }

@@ -254,9 +254,9 @@ impl<V: Value> Shard<V> {
 
     fn move_to_hot(&mut self, slot: u32, life: Life, budget: &Budget) {
         let before = self.life(slot);
-        self.ends.remove(slot, before);
+        self.ends.remove(slot);
         let weight = self.segment.weight(slot);
-        let new_weight = weight - end_bytes(before) + end_bytes(life);
+        let new_weight = (weight - end_bytes(before) + end_bytes(life)).min(u32::MAX as usize);
         let held = self.segment.entry_mut(slot);
         (held.born_ms, held.ends) = (life.born_ms(), life.ends_ms().is_some());
         self.ends.insert(slot, life);
@@ -306,8 +306,7 @@ impl<V: Value> Shard<V> {
 
     /// The one way out.
     fn take(&mut self, slot: u32, why: Leaving, budget: &Budget) -> Held<V> {
-        let life = self.life(slot);
-        self.ends.remove(slot, life);
+        self.ends.remove(slot);
         budget.subtract(self.segment.weight(slot));
         let counts = &mut self.counts[place(self.segment.lane(slot)) as usize];
         let count = match why {

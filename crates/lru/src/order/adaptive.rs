@@ -98,10 +98,12 @@ impl Adaptive {
     }
 
     pub(super) fn victim<E: Resident>(&mut self, slab: &mut Slab<E>, hash_of: &impl Fn(&E) -> u64) -> Option<u32> {
+        let bytes = self.bytes();
         self.capacity = match self.full {
-            // Weights differ, and so does what is held when something has to leave.
-            true => self.capacity - self.capacity / 16 + self.bytes() / 16,
-            false => self.bytes(),
+            // Weights differ, and so does what is held when something has to leave: a sixteenth of the way each time.
+            true if bytes > self.capacity => self.capacity + (bytes - self.capacity).div_ceil(16),
+            true => self.capacity - (self.capacity - bytes).div_ceil(16),
+            false => bytes,
         };
         self.full = true;
         let (slot, left_main) = match self.victim_of_window(slab) {
