@@ -133,6 +133,8 @@ async fn ask(
         Err(NoAnswer::Failed(Failure::PathUnknown(status))) => {
             tracing::debug!(peer = %peer.name, %status, "no native exchange there; asking plainly for a while");
             peer.ask_plainly_for_a_while();
+            // The head comes after the load from now on, so those who wait for this one's would wait for that.
+            gate.open();
             ask_plainly(peer, line, exchange).await
         }
         // Either the connection was a stale one, or the server gives up on paths that it does not know, as golang's

@@ -239,9 +239,8 @@ impl Shared {
             }
             None => Err(Idle::Leaves),
         };
-        let expired = mem::take(&mut state.expired);
-        drop(state);
-        self.refuse_expired(expired);
+        // One that has ended may let several leave.
+        self.send_off(state);
         next
     }
 
