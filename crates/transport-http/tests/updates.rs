@@ -259,7 +259,7 @@ async fn an_absent_peer_has_failed() {
     drop(listener);
     for builder in [HttpPool::builder(), golang()] {
         let told = outcome(&peer_at(builder, &url), remove(["k"])).await;
-        assert!(told.starts_with("cannot be asked: "), "{told}");
+        assert!(told.starts_with("cannot be reached: "), "{told}");
     }
 }
 

@@ -365,6 +365,11 @@ impl Gate {
         }
     }
 
+    /// Whether others still wait for it.
+    pub(super) fn is_held(&self) -> bool {
+        self.holds
+    }
+
     /// The exchange has ended, and brought so many bytes of values for so many keys.
     pub(super) fn done(self, brought: (usize, usize)) -> Done {
         Done { gate: self, brought }

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Uri, header};
+use http::{HeaderValue, Uri, header, uri::InvalidUri};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::{
@@ -64,8 +65,8 @@ impl HyperLine {
         }
         let name = &self.name;
         let opened = timeout(self.connect_timeout, Open::connect(name)).await;
-        let opened = opened.unwrap_or_else(|_| Err("the connection took too long".into()));
-        Ok(self.open.insert(opened.map_err(Failure::Send)?))
+        let opened = opened.unwrap_or_else(|_| Err(Failure::Connect("the connection took too long".into())));
+        Ok(self.open.insert(opened?))
     }
 }
 
@@ -105,18 +106,18 @@ impl Line for HyperLine {
 }
 
 impl Open {
-    async fn connect(name: &str) -> Result<Self, BoxError> {
-        let uri: Uri = name.parse()?;
-        let authority = uri.authority().ok_or("it has no host")?;
+    async fn connect(name: &str) -> Result<Self, Failure> {
+        let uri: Uri = name.parse().map_err(|error: InvalidUri| Failure::Send(error.into()))?;
+        let authority = uri.authority().ok_or_else(|| Failure::Send("it has no host".into()))?;
         let host = authority.host();
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let stream = TcpStream::connect((address, authority.port_u16().unwrap_or(80))).await;
-        let stream = stream.map_err(|error| chained(&error))?;
+        let stream = stream.map_err(|error| unconnected(&error))?;
         // Without it a request waits for the other side's acknowledgement. It fails on dead connections only.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failure)?;
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        let host = HeaderValue::try_from(authority.as_str())?;
+        let host = HeaderValue::try_from(authority.as_str()).map_err(|error| Failure::Send(error.into()))?;
         Ok(Open { sender, connection, host, prefix, body: None, has_ended: false, exchanges: 0 })
     }
 
@@ -180,6 +181,19 @@ impl Open {
 fn drive(connection: &mut Connection<TokioIo<TcpStream>, Full<Bytes>>, has_ended: &mut bool, cx: &mut Context<'_>) {
     if !*has_ended {
         *has_ended = Pin::new(connection).poll(cx).is_ready();
+    }
+}
+
+/// Tells a peer that is out of reach from a fault of this node, such as having no file descriptor left.
+fn unconnected(error: &io::Error) -> Failure {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+    };
+    match error.kind() {
+        ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut => {
+            Failure::Connect(chained(error))
+        }
+        _ => Failure::Send(chained(error)),
     }
 }
 
