@@ -33,7 +33,7 @@ pub(super) struct HyperLines {
 
 impl Lines for HyperLines {
     fn line(&self, name: &Arc<str>) -> Box<dyn Line> {
-        Box::new(HyperLine { name: name.clone(), connect_timeout: self.connect_timeout, open: None })
+        Box::new(HyperLine { name: name.clone(), connect_timeout: self.connect_timeout, open: None, was_kept: false })
     }
 }
 
@@ -41,6 +41,8 @@ struct HyperLine {
     name: Arc<str>,
     connect_timeout: Duration,
     open: Option<Open>,
+    /// Whether what was sent last found the connection open.
+    was_kept: bool,
 }
 
 /// A connection. No task of its own drives it: polling one of its two ends does, so that an exchange costs no change of
@@ -53,14 +55,18 @@ struct Open {
     prefix: String,
     body: Option<Incoming>,
     has_ended: bool,
-    /// How many were begun.
-    exchanges: u64,
 }
 
 impl HyperLine {
     async fn connected(&mut self) -> Result<&mut Open, Failure> {
         let mut open = self.open.take();
-        if let Some(open) = open.take_if(|open| open.is_of_use()) {
+        if let Some(open) = &mut open {
+            // It may have been closed since anybody looked.
+            poll_fn(|cx| Poll::Ready(open.drive(cx))).await;
+        }
+        let kept = open.take_if(|open| open.is_of_use());
+        self.was_kept = kept.is_some();
+        if let Some(open) = kept {
             return Ok(self.open.insert(open));
         }
         let name = &self.name;
@@ -91,7 +97,7 @@ impl Line for HyperLine {
     }
 
     fn was_kept(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.exchanges > 1)
+        self.was_kept
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -118,7 +124,7 @@ impl Open {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failure)?;
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let host = HeaderValue::try_from(authority.as_str()).map_err(|error| Failure::Send(error.into()))?;
-        Ok(Open { sender, connection, host, prefix, body: None, has_ended: false, exchanges: 0 })
+        Ok(Open { sender, connection, host, prefix, body: None, has_ended: false })
     }
 
     /// Whether it can carry one more exchange.
@@ -129,7 +135,6 @@ impl Open {
 
     async fn send(&mut self, mut request: http::Request<Bytes>) -> Result<http::response::Parts, Failure> {
         self.body = None;
-        self.exchanges += 1;
         if !self.prefix.is_empty() {
             let uri = format!("{}{}", self.prefix, request.uri());
             *request.uri_mut() = Uri::try_from(uri).map_err(|error| Failure::Send(error.into()))?;
@@ -201,5 +206,59 @@ fn failure(error: hyper::Error) -> Failure {
     match was_closed(&error) {
         true => Failure::Closed(chained(&error)),
         false => Failure::Send(chained(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        task::yield_now,
+    };
+
+    use super::*;
+
+    async fn listener_and_line() -> (TcpListener, Box<dyn Line>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let name = format!("http://{}", listener.local_addr().unwrap()).into();
+        let lines = HyperLines { connect_timeout: Duration::from_secs(60) };
+        (listener, lines.line(&name))
+    }
+
+    /// Answers a request on a new connection.
+    async fn answer_one(listener: &TcpListener) -> Result<TcpStream, Failure> {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_ne!(stream.read(&mut [0; 1_000]).await.unwrap(), 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        Ok(stream)
+    }
+
+    fn get() -> http::Request<Bytes> {
+        http::Request::new(Bytes::new())
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_is_not_used() {
+        let (listener, mut line) = listener_and_line().await;
+        for _ in 0..2 {
+            let (_, stream) = tokio::try_join!(line.send(get()), answer_one(&listener)).unwrap();
+            assert!(!line.was_kept());
+            assert!(poll_fn(|cx| line.poll_piece(cx)).await.is_none());
+            drop(stream);
+            // The runtime learns that it was closed; the line does not.
+            for _ in 0..1_000 {
+                yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_use_of_a_connection_that_was_warmed_is_not_its_first() {
+        let (listener, mut line) = listener_and_line().await;
+        line.warm().await.unwrap();
+        assert!(!line.was_kept());
+        tokio::try_join!(line.send(get()), answer_one(&listener)).unwrap();
+        assert!(line.was_kept());
     }
 }
