@@ -65,6 +65,14 @@ pub(super) async fn ask(
 /// Whether the peer is one of ours, found out by asking for nothing. A path without a key is refused by whatever answers
 /// under the base path, ours and Go's, and makes none of them load.
 pub(super) async fn find_out(peer: &Shared, line: &mut dyn Line) -> Result<bool, Failure> {
+    match ask_for_nothing(peer, line).await {
+        // The connection may have been a stale one.
+        Err(Failure::Closed(_)) if line.was_kept() => ask_for_nothing(peer, line).await,
+        found_out => found_out,
+    }
+}
+
+async fn ask_for_nothing(peer: &Shared, line: &mut dyn Line) -> Result<bool, Failure> {
     let head = line.send(get(peer, &peer.site.base_path)?).await?;
     let greeting = Greeting::read(&head.headers);
     peer.meet(greeting)?;
