@@ -146,9 +146,13 @@ impl Open {
         let answer = poll_fn(|cx| {
             // First the connection, which brings what the answer waits for.
             drive(connection, has_ended, cx);
-            answer.as_mut().poll(cx)
+            match answer.as_mut().poll(cx) {
+                // It ended without having taken the request, which nobody will answer.
+                Poll::Pending if *has_ended => Poll::Ready(Err(Failure::Closed("it had ended before".into()))),
+                answer => answer.map_err(failure),
+            }
         });
-        let (head, body) = answer.await.map_err(failure)?.into_parts();
+        let (head, body) = answer.await?.into_parts();
         self.body = Some(body);
         Ok(head)
     }
