@@ -333,10 +333,17 @@ async fn foreign_at_first() -> (String, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn a_stale_connection_is_replaced_before_a_member_is_known() {
-    let (url, _) = foreign_at_first().await;
+    let (url, connections) = foreign_at_first().await;
     let peer = peer_at(golang(), &url);
     support::ask(&peer, PeerRequest::new("g", "k")).await.unwrap();
     assert_eq!(outcome(&peer, remove(["k"])).await, "ring 0 at 0");
+    assert_eq!(connections.load(Ordering::Relaxed), 2, "the answer that tells who it is leaves its connection of use");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_say_who_it_is_has_failed_in_its_time() {
+    let url = scripted(|mut stream| async move { while read_request(&mut stream).await.is_some() {} }).await;
+    assert_eq!(outcome(&peer_at(golang().peer_timeout(SHORT), &url), remove(["k"])).await, "was silent for 150ms");
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri, header};
 use peercache_groupcache::{Error, ErrorKind, PeerReply, PeerRequest};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    chunks::Chunks,
+    chunks::{self, Chunks},
     failure::Failure,
     line::Line,
     peer::{NoAnswer, Shared},
@@ -73,9 +73,13 @@ pub(super) async fn find_out(peer: &Shared, line: &mut dyn Line) -> Result<bool,
 }
 
 async fn ask_for_nothing(peer: &Shared, line: &mut dyn Line) -> Result<bool, Failure> {
-    let head = line.send(get(peer, &peer.site.base_path)?).await?;
+    // Nothing is loaded for it, so the head has no reason to be late.
+    let silence_max = peer.site.peer_timeout;
+    let head = timeout(silence_max, line.send(get(peer, &peer.site.base_path)?)).await;
+    let head = head.map_err(|_| Failure::Silent(silence_max))??;
     let greeting = Greeting::read(&head.headers);
     peer.meet(greeting)?;
+    chunks::finish(line, silence_max, || ()).await;
     Ok(greeting.is_some())
 }
 
