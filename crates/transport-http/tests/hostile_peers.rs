@@ -135,6 +135,13 @@ async fn a_body_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let head_of = |bytes: usize| ok(&format!("x-long: {}\r\n", "x".repeat(bytes)), b"\x0a\x01v");
+    assert_eq!(answered(golang(), head_of(30_000)).await, "value b\"v\"");
+    assert!(answered(golang(), head_of(200_000)).await.starts_with("failed: cannot be asked: "));
+}
+
+#[tokio::test]
 async fn text_that_never_ends_is_cut() {
     let url = scripted(|mut stream| async move {
         read_request(&mut stream).await;

@@ -26,6 +26,10 @@ use super::{
     line::{Line, Lines, Step, chained, was_closed},
 };
 
+/// Past this a head that has not ended is no answer's, so that a hostile peer cannot have more of our memory than that
+/// and one read. Bodies are read as before: they are taken away piece by piece.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
 /// Plain HTTP/1.1 over TCP, without proxies, redirects or cookies.
 pub(super) struct HyperLines {
     pub(super) connect_timeout: Duration,
@@ -121,7 +125,11 @@ impl Open {
         let stream = stream.map_err(|error| unconnected(&error))?;
         // Without it a request waits for the other side's acknowledgement. It fails on dead connections only.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failure)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(failure)?;
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let host = HeaderValue::try_from(authority.as_str()).map_err(|error| Failure::Send(error.into()))?;
         Ok(Open { sender, connection, host, prefix, body: None, has_ended: false })
