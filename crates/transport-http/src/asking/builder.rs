@@ -139,8 +139,8 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// How many keys one peer may be asked for at once, those that wait included. One too many is answered as overload at
-    /// once, which a group's statistics count as an answer of the owner. Defaults to 32,768.
+    /// How many keys one peer may be asked for at once, those that wait included. What is too many is answered as overload
+    /// at once, which a group's statistics count as an answer of the owner. Defaults to 32,768.
     pub fn fetches_max(mut self, fetches_max: usize) -> Self {
         self.fetches_max = fetches_max;
         self

@@ -116,6 +116,16 @@ impl Dispatcher {
         Dispatcher { state: Mutex::default(), asked: AtomicUsize::new(0) }
     }
 
+    /// Counts as many of these keys as asked for as there is place for, and says how many.
+    fn count_in(&self, keys: usize, allowed: usize) -> usize {
+        let mut fit = 0;
+        let counted = self.asked.fetch_update(Relaxed, Relaxed, |asked| {
+            fit = keys.min(allowed.saturating_sub(asked));
+            Some(asked + fit)
+        });
+        counted.map_or(0, |_| fit)
+    }
+
     /// So many keys have their answers.
     pub(super) fn answered(&self, keys: usize) {
         self.asked.fetch_sub(keys, Relaxed);
@@ -127,19 +137,18 @@ impl Dispatcher {
 }
 
 impl Shared {
-    /// Asks for these keys of one group as soon as may be.
-    pub(super) fn ask(self: &Arc<Self>, asked: Vec<Asked>) {
-        let count = asked.len();
-        let allowed = self.site.fetches_max;
-        let has_place = |asked: usize| (asked + count <= allowed).then_some(asked + count);
-        if self.dispatcher.asked.fetch_update(Relaxed, Relaxed, has_place).is_err() {
-            return refuse(self, asked, overloaded());
+    /// Asks for these keys of one group as soon as may be, the first of them as far as there is place.
+    pub(super) fn ask(self: &Arc<Self>, mut asked: Vec<Asked>) {
+        let excess = asked.split_off(self.dispatcher.count_in(asked.len(), self.site.fetches_max));
+        if let Some(first) = asked.first() {
+            let mut state = self.dispatcher.state();
+            let lane = state.lane(&first.request.group);
+            state.lanes[lane].waiting.extend(asked);
+            self.send_off(state);
         }
-        let mut state = self.dispatcher.state();
-        let Some(first) = asked.first() else { return };
-        let lane = state.lane(&first.request.group);
-        state.lanes[lane].waiting.extend(asked);
-        self.send_off(state);
+        if !excess.is_empty() {
+            refuse(self, excess, overloaded());
+        }
     }
 
     /// Asks for one key as soon as may be.
