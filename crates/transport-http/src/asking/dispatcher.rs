@@ -194,25 +194,35 @@ impl Shared {
     }
 
     /// Hands all that may leave to couriers.
-    fn send_off(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        let first = state.next_departure(self);
-        let rest: Vec<_> = iter::from_fn(|| state.next_departure(self)).collect();
-        let expired = mem::take(&mut state.expired);
-        drop(state);
-        first.into_iter().chain(rest).for_each(|(idle, job)| self.hand_over(idle, job));
-        self.refuse_expired(expired);
+    fn send_off<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) {
+        loop {
+            let first = state.next_departure(self);
+            let rest: Vec<_> = iter::from_fn(|| state.next_departure(self)).collect();
+            let expired = mem::take(&mut state.expired);
+            drop(state);
+            let departures = first.into_iter().chain(rest);
+            let undone: Vec<Done> = departures.filter_map(|(idle, job)| self.hand_over(idle, job)).collect();
+            self.refuse_expired(expired);
+            if undone.is_empty() {
+                return;
+            }
+            // Those were on nobody's way, and others may leave in their place.
+            state = self.dispatcher.state();
+            undone.into_iter().for_each(|undone| undone.note(&mut state));
+        }
     }
 
-    fn hand_over(self: &Arc<Self>, mut idle: Option<Bell>, mut job: Job) {
+    /// Gives a job to a courier. Without one there is an exchange that has ended already.
+    fn hand_over(self: &Arc<Self>, mut idle: Option<Bell>, mut job: Job) -> Option<Done> {
         while let Some(bell) = idle {
             match bell.0.try_send((job, bell.clone())) {
-                Ok(()) => return,
+                Ok(()) => return None,
                 // Its runtime has ended.
                 Err(unsent) => job = unsent.into_inner().0,
             }
             idle = self.dispatcher.state().idle.pop();
         }
-        self.send_new_courier(job);
+        self.send_new_courier(job)
     }
 
     fn refuse_expired(&self, expired: Vec<Asked>) {
@@ -222,16 +232,17 @@ impl Shared {
         }
     }
 
-    fn send_new_courier(self: &Arc<Self>, job: Job) {
+    fn send_new_courier(self: &Arc<Self>, job: Job) -> Option<Done> {
         match (Handle::try_current(), job) {
             (Ok(runtime), job) => drop(runtime.spawn(courier::carry(self.clone(), job))),
             (Err(_), Job::Fetch(mut exchange, gate)) => {
                 exchange.fail(Failure::NoRuntime.into());
-                drop(gate);
+                return Some(gate.done((0, 0)));
             }
             (Err(_), Job::Tell(telling, _)) => telling.reply.send(Err(self.failed(Failure::NoRuntime))),
             (Err(_), Job::Warm) => {}
         }
+        None
     }
 
     /// The next job of a courier who has done with another. Without one it is idle, or, if there are enough who are, leaves.
