@@ -32,7 +32,7 @@ const UPDATES_MAX: usize = 1_024;
 
 /// Couriers without work that are kept, each with its connection. Fewer than may be under way: a storm's connections would
 /// fill the peer for seconds after the storm, and some dozens carry a steady load.
-const IDLE_MAX: usize = 32;
+pub(super) const IDLE_MAX: usize = 32;
 
 /// How many bytes of values are asked for together, as far as they can be foreseen: as large as those that came last. CPU
 /// of both sides at 64 callers, with as many keys together as make 64 KiB, 256 KiB and 1 MiB, against each key by itself:
