@@ -66,7 +66,11 @@ impl HyperLine {
         let mut open = self.open.take();
         if let Some(open) = &mut open {
             // It may have been closed since anybody looked.
-            poll_fn(|cx| Poll::Ready(open.drive(cx))).await;
+            poll_fn(|cx| {
+                open.drive(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
         let kept = open.take_if(|open| open.is_of_use());
         self.was_kept = kept.is_some();
