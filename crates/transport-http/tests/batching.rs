@@ -167,6 +167,85 @@ async fn ninety_nine_keys_arrive_while_the_load_of_one_is_held() {
     assert_eq!(soon(answers.recv()).await.unwrap().0.as_bytes(), b"17");
 }
 
+#[tokio::test]
+async fn who_asks_outside_a_runtime_takes_nobody_elses_place() {
+    let permits = Arc::new(Semaphore::new(0));
+    let (url, mut exchanges) = turnstile(permits.clone()).await;
+    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
+    let mut answers = ask_each(&peer, requests("g", 0..10));
+    assert_eq!(soon(exchanges.recv()).await, Some(1));
+    let elsewhere = peer.clone();
+    let outside = std::thread::spawn(move || {
+        let mut answers = ask_each(&elsewhere, requests("h", 0..2));
+        while let Some((_, answer)) = answers.blocking_recv() {
+            assert!(told(answer).ends_with("cannot be asked outside a tokio runtime"));
+        }
+    });
+    outside.join().unwrap();
+    permits.add_permits(2);
+    assert_eq!(soon(exchanges.recv()).await, Some(9));
+    while let Some((_, answer)) = soon(answers.recv()).await {
+        assert_eq!(told(answer), "value b\"v\"");
+    }
+}
+
+/// Each key by itself, and none of them on the stack of another.
+#[test]
+fn many_keys_fail_at_once_outside_a_runtime() {
+    let peer = pool(HttpPool::builder().plain_gets(true).connections_max(1)).connect("http://127.0.0.1:1").unwrap();
+    for _ in 0..2 {
+        let mut answers = support::ask_many(&peer, "g", (0..30_000).map(|n| n.to_string()));
+        let mut failed = 0;
+        while let Some((_, answer)) = answers.blocking_recv() {
+            assert!(told(answer).ends_with("cannot be asked outside a tokio runtime"));
+            failed += 1;
+        }
+        assert_eq!(failed, 30_000);
+    }
+}
+
+/// A server that knows only golang's path, where every key has the value `v`. The load of one key is held. `elsewhere` is
+/// what it says to a POST; `None` closes the connection.
+async fn go_only(held: &'static str, barrier: Arc<Barrier>, elsewhere: Option<&'static str>) -> String {
+    scripted(move |mut stream| {
+        let barrier = barrier.clone();
+        async move {
+            while let Some((head, _)) = read_request(&mut stream).await {
+                let words = match head.starts_with("GET ") {
+                    true => "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x0a\x01v",
+                    false => match elsewhere {
+                        Some(words) => words,
+                        None => return,
+                    },
+                };
+                if head.starts_with(&format!("GET /_groupcache/g/{held} ")) {
+                    barrier.wait().await;
+                }
+                stream.write_all(words.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn no_key_waits_for_the_load_of_another_at_a_peer_that_turns_out_to_be_a_go_one() {
+    // Each of these is the first to be asked plainly once the peer is known to want that.
+    for (held, elsewhere) in [("0", Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")), ("1", None)] {
+        let barrier = Arc::new(Barrier::new(2));
+        let url = go_only(held, barrier.clone(), elsewhere).await;
+        let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
+        let mut answers = ask_each(&peer, requests("g", 0..100));
+        for _ in 0..99 {
+            let (key, answer) = soon(answers.recv()).await.unwrap();
+            assert_ne!(key.as_bytes(), held.as_bytes());
+            assert_eq!(told(answer), "value b\"v\"");
+        }
+        barrier.wait().await;
+        assert_eq!(soon(answers.recv()).await.unwrap().0.as_bytes(), held.as_bytes());
+    }
+}
+
 /// The keys that a group was asked for, and on which terms.
 type Noted = Arc<Mutex<Vec<(Vec<u8>, Terms)>>>;
 

@@ -135,6 +135,13 @@ async fn a_body_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let head_of = |bytes: usize| ok(&format!("x-long: {}\r\n", "x".repeat(bytes)), b"\x0a\x01v");
+    assert_eq!(answered(golang(), head_of(30_000)).await, "value b\"v\"");
+    assert!(answered(golang(), head_of(200_000)).await.starts_with("failed: cannot be asked: "));
+}
+
+#[tokio::test]
 async fn text_that_never_ends_is_cut() {
     let url = scripted(|mut stream| async move {
         read_request(&mut stream).await;
@@ -205,6 +212,40 @@ async fn who_waits_behind_a_silent_peer_is_told_with_the_first() {
 }
 
 #[tokio::test]
+async fn who_waits_behind_a_stalled_answer_is_asked_for_all_the_same() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let url = scripted(move |mut stream| {
+        let stalls = connections.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            while read_request(&mut stream).await.is_some() {
+                let mut words = ok(OURS, b"\x11\0\0\0\0\0\0\x01v");
+                words.truncate(words.len() - usize::from(stalls));
+                stream.write_all(&words).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let peer = pool(native().connections_max(1)).connect(&url).unwrap();
+    let (first, second) = tokio::join!(ask(&peer, PeerRequest::new("g", "k")), ask(&peer, PeerRequest::new("h", "k")),);
+    assert!(told(first).ends_with("was silent for 150ms"));
+    assert_eq!(told(second), "value b\"v\"");
+}
+
+#[tokio::test]
+async fn who_waits_for_an_absent_peer_is_told_with_the_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for builder in [golang(), native()] {
+        let peer = pool(builder.connections_max(1)).connect(&url).unwrap();
+        let (first, second) =
+            tokio::join!(ask(&peer, PeerRequest::new("g", "k")), ask(&peer, PeerRequest::new("h", "k")),);
+        assert!(told(first).contains("cannot be reached: "));
+        assert!(told(second).contains("out of reach to others"));
+    }
+}
+
+#[tokio::test]
 async fn a_frozen_peer_is_a_failed_peer() {
     // The system completes the connection; nobody accepts it.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -219,7 +260,7 @@ async fn an_absent_peer_is_a_failed_peer() {
     drop(listener);
     for builder in [golang(), native()] {
         let outcome = told(ask_once(builder, &url, "g", b"k").await);
-        assert!(outcome.starts_with(&format!("failed: peer {url} cannot be asked: ")), "{outcome}");
+        assert!(outcome.starts_with(&format!("failed: peer {url} cannot be reached: ")), "{outcome}");
     }
 }
 

@@ -396,3 +396,15 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
     let most = count.most.load(Ordering::SeqCst);
     assert!((2..=3).contains(&most), "{most} values at once");
 }
+
+#[tokio::test]
+async fn of_more_keys_than_may_be_asked_for_at_once_as_many_are_as_fit() {
+    let node = node(groups()).await;
+    let peer = pool(HttpPool::builder().fetches_max(10)).connect(&node.url()).unwrap();
+    for _ in 0..2 {
+        let answers = told_all(ask_many(&peer, "echo", (0..30).map(|n| n.to_string()))).await;
+        let (fit, excess) = answers.split_at(10);
+        assert_eq!(fit, (0..10).map(|n| format!("value b\"{n}\"")).collect::<Vec<_>>());
+        assert!(excess.len() == 20 && excess.iter().all(|answer| answer == "answered Overloaded"), "{excess:?}");
+    }
+}

@@ -23,6 +23,14 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const OURS: &str = "peercache: 1; node=00000000000000ff\r\n";
 
+const ACK: &[u8] =
+    b"HTTP/1.1 200 OK\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 32\r\n\r\n\x13\0\0\0\0\0\0\x18\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+/// What a node of ours says to a GET of no key.
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 400 X\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 12\r\n\r\nbad request\n";
+
 /// A silence that a test waits out.
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -259,7 +267,7 @@ async fn an_absent_peer_has_failed() {
     drop(listener);
     for builder in [HttpPool::builder(), golang()] {
         let told = outcome(&peer_at(builder, &url), remove(["k"])).await;
-        assert!(told.starts_with("cannot be asked: "), "{told}");
+        assert!(told.starts_with("cannot be reached: "), "{told}");
     }
 }
 
@@ -299,6 +307,43 @@ async fn a_stale_connection_is_replaced() {
     for _ in 0..3 {
         assert_eq!(outcome(&peer, remove(["k"])).await, "ring 0 at 0");
     }
+}
+
+/// A member that is asked plainly, since it answers GETs as if it were none of ours the first time, and greets later.
+/// Its first connection closes instead of carrying a second request. It counts its connections.
+async fn foreign_at_first() -> (String, Arc<AtomicUsize>) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let url = scripted(move |mut stream| {
+        let first = counted.fetch_add(1, Ordering::Relaxed) == 0;
+        async move {
+            while let Some((head, _)) = read_request(&mut stream).await {
+                if first {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x0a\x01v").await.unwrap();
+                    read_request(&mut stream).await;
+                    return;
+                }
+                stream.write_all(if head.starts_with("GET ") { REFUSAL } else { ACK }).await.unwrap();
+            }
+        }
+    })
+    .await;
+    (url, connections)
+}
+
+#[tokio::test]
+async fn a_stale_connection_is_replaced_before_a_member_is_known() {
+    let (url, connections) = foreign_at_first().await;
+    let peer = peer_at(golang(), &url);
+    support::ask(&peer, PeerRequest::new("g", "k")).await.unwrap();
+    assert_eq!(outcome(&peer, remove(["k"])).await, "ring 0 at 0");
+    assert_eq!(connections.load(Ordering::Relaxed), 2, "the answer that tells who it is leaves its connection of use");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_say_who_it_is_has_failed_in_its_time() {
+    let url = scripted(|mut stream| async move { while read_request(&mut stream).await.is_some() {} }).await;
+    assert_eq!(outcome(&peer_at(golang().peer_timeout(SHORT), &url), remove(["k"])).await, "was silent for 150ms");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     courier::IDLE_TIMEOUT,
+    dispatcher::IDLE_MAX,
     hyper_line::HyperLines,
     line::{Line, Lines},
     pool::Site,
@@ -17,10 +18,6 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// 256 to one peer: it takes four asking nodes, all at their most, to fill a peer's 1,024.
 const CONNECTIONS_MAX: usize = 256;
-
-/// Idle connections to one peer that are kept. Fewer than may be under way: a storm's connections would fill the peer
-/// for seconds after the storm, and some dozens carry a steady load.
-const IDLE_MAX: usize = 32;
 
 /// Thirty calls for as many keys as go into one exchange. They take some 10 MB of memory, and more of them would not make
 /// the storm pass sooner.
@@ -132,15 +129,15 @@ impl HttpPoolBuilder {
     /// How many exchanges with one peer are under way at once, each on a connection of its own, of which up to 32 are kept
     /// for 8 s afterwards. Keys that are asked for while another exchange is on its way go together in the next one, so a
     /// few connections carry much; what has no connection waits for one, for as long as a fetch takes at most, and is
-    /// answered as overload then. If the peer is found silent meanwhile, it fails at once. Changes have 16 connections of
-    /// their own beside them. Defaults to 256.
+    /// answered as overload then. If the peer is found silent or out of reach meanwhile, it fails at once. Changes have 16
+    /// connections of their own beside them. Defaults to 256.
     pub fn connections_max(mut self, connections_max: usize) -> Self {
         self.connections_max = connections_max;
         self
     }
 
-    /// How many keys one peer may be asked for at once, those that wait included. One too many is answered as overload at
-    /// once, which a group's statistics count as an answer of the owner. Defaults to 32,768.
+    /// How many keys one peer may be asked for at once, those that wait included. What is too many is answered as overload
+    /// at once, which a group's statistics count as an answer of the owner. Defaults to 32,768.
     pub fn fetches_max(mut self, fetches_max: usize) -> Self {
         self.fetches_max = fetches_max;
         self
@@ -186,14 +183,12 @@ impl HttpPoolBuilder {
     }
 
     fn check(&self) -> Result<(), BuildError> {
-        /// `tokio::sync::Semaphore` counts no further.
-        const PERMITS_MAX: usize = usize::MAX >> 3;
         let timeouts = PEER_TIMEOUT_MIN..=Duration::from_millis(u32::MAX.into());
         let settings = [
             ("peer_timeout", timeouts.contains(&self.peer_timeout), "from 30 ms to 49 days"),
             ("connect_timeout", self.connect_timeout != Some(Duration::ZERO), "above zero"),
-            ("connections_max", (1..=PERMITS_MAX).contains(&self.connections_max), "from 1 to what a semaphore counts"),
-            ("fetches_max", (1..=PERMITS_MAX).contains(&self.fetches_max), "from 1 to what a semaphore counts"),
+            ("connections_max", self.connections_max > 0, "above zero"),
+            ("fetches_max", self.fetches_max > 0, "above zero"),
             ("key_bytes_max", self.key_bytes_max <= 1 << 30, "at most 1 GiB"),
         ];
         match settings.into_iter().find(|(_, good, _)| !good) {
@@ -255,14 +250,8 @@ mod tests {
             "peer_timeout must be from 30 ms to 49 days"
         );
         assert_eq!(refused(HttpPool::builder().connect_timeout(Duration::ZERO)), "connect_timeout must be above zero");
-        assert_eq!(
-            refused(HttpPool::builder().connections_max(0)),
-            "connections_max must be from 1 to what a semaphore counts"
-        );
-        assert_eq!(
-            refused(HttpPool::builder().fetches_max(usize::MAX)),
-            "fetches_max must be from 1 to what a semaphore counts"
-        );
+        assert_eq!(refused(HttpPool::builder().connections_max(0)), "connections_max must be above zero");
+        assert_eq!(refused(HttpPool::builder().fetches_max(0)), "fetches_max must be above zero");
         assert!(refused(HttpPool::builder().base_path("cache")).contains("\"cache\" is not such a path"));
     }
 }

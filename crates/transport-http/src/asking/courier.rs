@@ -103,9 +103,14 @@ async fn fetch(peer: &Arc<Shared>, line: &mut dyn Line, exchange: &mut Exchange,
     match asked.unwrap_or_else(|_| Err(Failure::TooLate(bound).into())) {
         Ok(()) => chunks::finish(line, peer.site.peer_timeout, || gate.open()).await,
         Err(no_answer) => {
-            let is_out_of_reach = no_answer.is_out_of_reach();
+            let concerns_all = match &no_answer {
+                NoAnswer::Failed(Failure::Connect(_)) => true,
+                // Not even the head of an answer came. A stall later on is one connection's, or one load's.
+                NoAnswer::Failed(Failure::Silent(_)) => gate.is_held(),
+                _ => false,
+            };
             exchange.fail(no_answer);
-            if is_out_of_reach {
+            if concerns_all {
                 peer.give_up_waiting();
             }
         }
@@ -133,6 +138,8 @@ async fn ask(
         Err(NoAnswer::Failed(Failure::PathUnknown(status))) => {
             tracing::debug!(peer = %peer.name, %status, "no native exchange there; asking plainly for a while");
             peer.ask_plainly_for_a_while();
+            // The head comes after the load from now on, so those who wait for this one's would wait for that.
+            gate.open();
             ask_plainly(peer, line, exchange).await
         }
         // Either the connection was a stale one, or the server gives up on paths that it does not know, as golang's
@@ -184,11 +191,4 @@ fn ask_one_by_one(peer: &Arc<Shared>, exchange: &mut Exchange) {
     let mut asked = exchange.take_unanswered();
     asked.iter_mut().for_each(|asked| asked.alone = true);
     peer.ask_again(asked);
-}
-
-impl NoAnswer {
-    /// Whether it says of the peer that others need not find out.
-    fn is_out_of_reach(&self) -> bool {
-        matches!(self, NoAnswer::Failed(Failure::Silent(_) | Failure::Send(_)))
-    }
 }

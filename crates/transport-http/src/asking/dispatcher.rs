@@ -32,7 +32,7 @@ const UPDATES_MAX: usize = 1_024;
 
 /// Couriers without work that are kept, each with its connection. Fewer than may be under way: a storm's connections would
 /// fill the peer for seconds after the storm, and some dozens carry a steady load.
-const IDLE_MAX: usize = 32;
+pub(super) const IDLE_MAX: usize = 32;
 
 /// How many bytes of values are asked for together, as far as they can be foreseen: as large as those that came last. CPU
 /// of both sides at 64 callers, with as many keys together as make 64 KiB, 256 KiB and 1 MiB, against each key by itself:
@@ -116,6 +116,16 @@ impl Dispatcher {
         Dispatcher { state: Mutex::default(), asked: AtomicUsize::new(0) }
     }
 
+    /// Counts as many of these keys as asked for as there is place for, and says how many.
+    fn count_in(&self, keys: usize, allowed: usize) -> usize {
+        let mut fit = 0;
+        let counted = self.asked.fetch_update(Relaxed, Relaxed, |asked| {
+            fit = keys.min(allowed.saturating_sub(asked));
+            Some(asked + fit)
+        });
+        counted.map_or(0, |_| fit)
+    }
+
     /// So many keys have their answers.
     pub(super) fn answered(&self, keys: usize) {
         self.asked.fetch_sub(keys, Relaxed);
@@ -127,19 +137,18 @@ impl Dispatcher {
 }
 
 impl Shared {
-    /// Asks for these keys of one group as soon as may be.
-    pub(super) fn ask(self: &Arc<Self>, asked: Vec<Asked>) {
-        let count = asked.len();
-        let allowed = self.site.fetches_max;
-        let has_place = |asked: usize| (asked + count <= allowed).then_some(asked + count);
-        if self.dispatcher.asked.fetch_update(Relaxed, Relaxed, has_place).is_err() {
-            return refuse(self, asked, overloaded());
+    /// Asks for these keys of one group as soon as may be, the first of them as far as there is place.
+    pub(super) fn ask(self: &Arc<Self>, mut asked: Vec<Asked>) {
+        let excess = asked.split_off(self.dispatcher.count_in(asked.len(), self.site.fetches_max));
+        if let Some(first) = asked.first() {
+            let mut state = self.dispatcher.state();
+            let lane = state.lane(&first.request.group);
+            state.lanes[lane].waiting.extend(asked);
+            self.send_off(state);
         }
-        let mut state = self.dispatcher.state();
-        let Some(first) = asked.first() else { return };
-        let lane = state.lane(&first.request.group);
-        state.lanes[lane].waiting.extend(asked);
-        self.send_off(state);
+        if !excess.is_empty() {
+            refuse(self, excess, overloaded());
+        }
     }
 
     /// Asks for one key as soon as may be.
@@ -185,25 +194,35 @@ impl Shared {
     }
 
     /// Hands all that may leave to couriers.
-    fn send_off(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        let first = state.next_departure(self);
-        let rest: Vec<_> = iter::from_fn(|| state.next_departure(self)).collect();
-        let expired = mem::take(&mut state.expired);
-        drop(state);
-        first.into_iter().chain(rest).for_each(|(idle, job)| self.hand_over(idle, job));
-        self.refuse_expired(expired);
+    fn send_off<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) {
+        loop {
+            let first = state.next_departure(self);
+            let rest: Vec<_> = iter::from_fn(|| state.next_departure(self)).collect();
+            let expired = mem::take(&mut state.expired);
+            drop(state);
+            let departures = first.into_iter().chain(rest);
+            let undone: Vec<Done> = departures.filter_map(|(idle, job)| self.hand_over(idle, job)).collect();
+            self.refuse_expired(expired);
+            if undone.is_empty() {
+                return;
+            }
+            // Those were on nobody's way, and others may leave in their place.
+            state = self.dispatcher.state();
+            undone.into_iter().for_each(|undone| undone.note(&mut state));
+        }
     }
 
-    fn hand_over(self: &Arc<Self>, mut idle: Option<Bell>, mut job: Job) {
+    /// Gives a job to a courier. Without one there is an exchange that has ended already.
+    fn hand_over(self: &Arc<Self>, mut idle: Option<Bell>, mut job: Job) -> Option<Done> {
         while let Some(bell) = idle {
             match bell.0.try_send((job, bell.clone())) {
-                Ok(()) => return,
+                Ok(()) => return None,
                 // Its runtime has ended.
                 Err(unsent) => job = unsent.into_inner().0,
             }
             idle = self.dispatcher.state().idle.pop();
         }
-        self.send_new_courier(job);
+        self.send_new_courier(job)
     }
 
     fn refuse_expired(&self, expired: Vec<Asked>) {
@@ -213,16 +232,17 @@ impl Shared {
         }
     }
 
-    fn send_new_courier(self: &Arc<Self>, job: Job) {
+    fn send_new_courier(self: &Arc<Self>, job: Job) -> Option<Done> {
         match (Handle::try_current(), job) {
             (Ok(runtime), job) => drop(runtime.spawn(courier::carry(self.clone(), job))),
             (Err(_), Job::Fetch(mut exchange, gate)) => {
                 exchange.fail(Failure::NoRuntime.into());
-                drop(gate);
+                return Some(gate.done((0, 0)));
             }
             (Err(_), Job::Tell(telling, _)) => telling.reply.send(Err(self.failed(Failure::NoRuntime))),
             (Err(_), Job::Warm) => {}
         }
+        None
     }
 
     /// The next job of a courier who has done with another. Without one it is idle, or, if there are enough who are, leaves.
@@ -239,9 +259,8 @@ impl Shared {
             }
             None => Err(Idle::Leaves),
         };
-        let expired = mem::take(&mut state.expired);
-        drop(state);
-        self.refuse_expired(expired);
+        // One that has ended may let several leave.
+        self.send_off(state);
         next
     }
 
@@ -364,6 +383,11 @@ impl Gate {
             state.lanes[self.lane].is_open = true;
             self.peer.send_off(state);
         }
+    }
+
+    /// Whether others still wait for it.
+    pub(super) fn is_held(&self) -> bool {
+        self.holds
     }
 
     /// The exchange has ended, and brought so many bytes of values for so many keys.

@@ -11,6 +11,9 @@ pub(super) enum Failure {
     Silent(Duration),
     #[error("was silent or out of reach to others while this one waited its turn")]
     SilentMeanwhile,
+    /// There is no connection, for a reason on its side or on the way there.
+    #[error("cannot be reached: {0}")]
+    Connect(#[source] BoxError),
     #[error("cannot be asked: {0}")]
     Send(#[source] BoxError),
     /// The connection was there and ended before an answer began: a stale one, or a server that gives up on a path.

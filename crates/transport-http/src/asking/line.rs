@@ -28,7 +28,7 @@ pub(super) trait Line: Send {
     /// How many bytes of the answer are to come, where its head says so.
     fn bytes_left(&self) -> Option<u64>;
 
-    /// Whether the connection carried an exchange before the last one, so that it may have been a stale one.
+    /// Whether what was sent last found its connection open, so that it may have been a stale one.
     fn was_kept(&self) -> bool;
 
     /// Ready when the other side has closed the connection. A line that does not know is never ready.

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri, header};
 use peercache_groupcache::{Error, ErrorKind, PeerReply, PeerRequest};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
-    chunks::Chunks,
+    chunks::{self, Chunks},
     failure::Failure,
     line::Line,
     peer::{NoAnswer, Shared},
@@ -65,9 +65,21 @@ pub(super) async fn ask(
 /// Whether the peer is one of ours, found out by asking for nothing. A path without a key is refused by whatever answers
 /// under the base path, ours and Go's, and makes none of them load.
 pub(super) async fn find_out(peer: &Shared, line: &mut dyn Line) -> Result<bool, Failure> {
-    let head = line.send(get(peer, &peer.site.base_path)?).await?;
+    match ask_for_nothing(peer, line).await {
+        // The connection may have been a stale one.
+        Err(Failure::Closed(_)) if line.was_kept() => ask_for_nothing(peer, line).await,
+        found_out => found_out,
+    }
+}
+
+async fn ask_for_nothing(peer: &Shared, line: &mut dyn Line) -> Result<bool, Failure> {
+    // Nothing is loaded for it, so the head has no reason to be late.
+    let silence_max = peer.site.peer_timeout;
+    let head = timeout(silence_max, line.send(get(peer, &peer.site.base_path)?)).await;
+    let head = head.map_err(|_| Failure::Silent(silence_max))??;
     let greeting = Greeting::read(&head.headers);
     peer.meet(greeting)?;
+    chunks::finish(line, silence_max, || ()).await;
     Ok(greeting.is_some())
 }
 

@@ -79,8 +79,9 @@ impl Line for ReqwestLine {
 /// The URL is left out: it holds the key, which can be long and is nobody's business in a log.
 fn failure(error: reqwest::Error) -> Failure {
     let error = error.without_url();
-    match !error.is_connect() && was_closed(&error) {
-        true => Failure::Closed(chained(&error)),
-        false => Failure::Send(chained(&error)),
+    match () {
+        () if error.is_connect() => Failure::Connect(chained(&error)),
+        () if was_closed(&error) => Failure::Closed(chained(&error)),
+        () => Failure::Send(chained(&error)),
     }
 }
