@@ -130,11 +130,14 @@ func ask(system System, setting *Setting) error {
 	select {}
 }
 
-// transport is the tuned one: as many idle connections as there may be, and no compression.
+// The idle connections that a tuned client keeps.
+const idleConnections = 512
+
+// transport is the tuned one: it keeps its idle connections, and does not compress.
 func transport(setting *Setting) *http.Transport {
 	return &http.Transport{
-		MaxIdleConns:        setting.Connections,
-		MaxIdleConnsPerHost: setting.Connections,
+		MaxIdleConns:        idleConnections,
+		MaxIdleConnsPerHost: idleConnections,
 		MaxConnsPerHost:     setting.Connections,
 		DisableCompression:  true,
 	}
