@@ -16,7 +16,7 @@ use crate::{Capacity, Policy, Request, Trace, Unit};
 /// A real group at a node that is alone, as its builder gives it without options: what `default` means.
 ///
 /// A group charges its overhead to its budget, and a trace's capacity counts entries, or bytes of key and value. So that the two are the
-/// same, the group is asked what it charges ([`Charge`]) and gets a budget that holds exactly as much.
+/// same, the group is asked what it charges and gets a budget that holds exactly as much.
 pub struct Alone {
     runtime: Runtime,
     group: Group<Blank>,
