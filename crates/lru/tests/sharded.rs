@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, Weak},
 };
 
-use peercache_lru::{Removal, ShardedCache, Stats};
+use peercache_lru::{Policy, Removal, ShardedCache, Stats};
 use support::Heard;
 
 /// Entries weigh 1, so the budget counts them.
@@ -188,4 +188,48 @@ fn a_key_whose_hash_panics_leaves_the_cache_whole() {
     assert!(inserted.len() < 199, "the hash was asked for");
     assert!(inserted.iter().all(|&number| cache.remove(&key(number)) == Some(number)));
     assert_eq!((cache.remove(&key(0)), cache.len(), cache.bytes()), (Some(0), 0, 0));
+}
+
+proptest::proptest! {
+    /// Under every policy, in one shard and in four: what is found is what was put last, and the bytes are those of what is shown.
+    #[test]
+    fn it_holds_what_was_put_last(
+        steps in proptest::collection::vec((0..4_u8, 0..300_u16, 1..30_usize), 1..800),
+        exact in proptest::bool::ANY,
+        shards in proptest::sample::select(vec![1_usize, 4]),
+    ) {
+        let policy = if exact { Policy::Lru } else { Policy::Adaptive };
+        let cache: ShardedCache<u16, usize> = ShardedCache::builder(1_200)
+            .entry_overhead(0)
+            .weigher(|_: &u16, weight: &usize| *weight)
+            .policy(policy)
+            .shards(shards)
+            .build_sharded();
+        let mut last = std::collections::HashMap::new();
+        for (step, key, weight) in steps {
+            match step {
+                0 => {
+                    let found = cache.get(&key);
+                    proptest::prop_assert!(found.is_none() || found == last.get(&key).copied());
+                }
+                1 => {
+                    let removed = cache.remove(&key);
+                    proptest::prop_assert!(removed.is_none() || removed == last.remove(&key));
+                    proptest::prop_assert!(!cache.contains(&key));
+                }
+                _ => {
+                    cache.insert(key, weight).unwrap();
+                    last.insert(key, weight);
+                    proptest::prop_assert_eq!(cache.peek(&key), Some(weight), "what has just come in is there");
+                }
+            }
+            let (mut bytes, mut entries) = (0, 0);
+            cache.for_each(|key, weight| {
+                assert_eq!(last.get(key), Some(weight));
+                (bytes, entries) = (bytes + weight, entries + 1);
+            });
+            proptest::prop_assert_eq!((cache.bytes(), cache.len()), (bytes, entries));
+            proptest::prop_assert!(bytes <= 1_200);
+        }
+    }
 }

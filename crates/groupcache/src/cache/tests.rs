@@ -371,4 +371,61 @@ proptest! {
             prop_assert!(cache.holds(&[key]), "what has just come in is there");
         }
     }
+
+    /// Under every policy and with many entries in few or many shards, so that slots move: what is found was put last and has not ended, the
+    /// sums are right, and in the end all that has an end is gone.
+    #[test]
+    fn what_is_found_was_put_last_whatever_the_policy(
+        steps in prop::collection::vec((0..10_u8, 0..400_u16, 0..60_u32, any::<bool>()), 1..1_500),
+        policy in policy(),
+        shards in prop::sample::select(vec![1_usize, 8]),
+    ) {
+        const MAX_BYTES: usize = 30_000;
+        let cache = shaped(MAX_BYTES, shards, policy);
+        let mut last: std::collections::HashMap<u16, Life> = std::collections::HashMap::new();
+        let mut now_ms = 1_000;
+        for (step, key, ms, hot) in steps {
+            let bytes = key.to_be_bytes();
+            match step {
+                0..4 => {
+                    let life = if ms < 30 { Life::endless(now_ms) } else { Life::plain(now_ms, ms) };
+                    let place = if hot { Place::Hot } else { Place::Main };
+                    drop(cache.insert(WEIGHT, entry(&bytes, true), || Some((place, life))));
+                    last.insert(key, life);
+                    prop_assert!(cache.holds(&bytes), "what has just come in is there");
+                }
+                4..7 => {
+                    let found = cache.get(&bytes, Reader::Caller, Look::Any, now_ms, |seen| seen.found().remaining_ms);
+                    let expected = last.get(&key).map(|life| life.remaining_ms(now_ms));
+                    prop_assert!(found.is_none() || found == expected, "{:?} of {:?}", found, expected);
+                }
+                // A burst, so that entries move to other slots.
+                7 => for key in key..key.saturating_add(100) {
+                    drop(cache.remove(&key.to_be_bytes()));
+                    last.remove(&key);
+                },
+                8 => now_ms += u64::from(ms),
+                _ => {
+                    cache.sweep(now_ms, || ());
+                    let copied = |life: Life| life.ending_within(std::time::Duration::from_millis(ms.into()), now_ms, 1.0);
+                    cache.rehome(|owned| owned[1] % 7 != 0, copied);
+                    last.iter_mut().filter(|(key, _)| key.to_be_bytes()[1] % 7 == 0).for_each(|(key, life)| {
+                        let in_hot = cache.get(&key.to_be_bytes(), Reader::Caller, Look::Any, now_ms, |seen| seen.found().remaining_ms);
+                        // Only what was in main has a new life: what is found says which.
+                        if let Some(remaining) = in_hot && remaining != life.remaining_ms(now_ms) {
+                            *life = copied(*life).expect("a copy that is there has a life");
+                        }
+                    });
+                }
+            }
+            let (main, hot) = cache.stats();
+            prop_assert!(main.bytes + hot.bytes <= MAX_BYTES as u64);
+            prop_assert_eq!(cache.budget.bytes.load(Relaxed) as u64, main.bytes + hot.bytes);
+        }
+        cache.sweep(u64::MAX - 1, || ());
+        let mut endless = 0;
+        cache.for_each(u64::MAX - 1, |_, _, found| endless += u64::from(found.remaining_ms.is_none()));
+        let (main, hot) = cache.stats();
+        prop_assert_eq!((main.items + hot.items, main.bytes + hot.bytes), (endless, endless * WEIGHT as u64));
+    }
 }
