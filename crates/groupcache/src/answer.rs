@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::Key;
+use crate::key::Key;
 
 /// A value with where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

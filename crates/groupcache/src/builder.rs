@@ -4,11 +4,16 @@ use peercache_lru::Policy;
 use tokio::sync::Semaphore;
 
 use crate::{
-    Always, ConfigError, Group, Groups, HotAdmission, Key, Value,
+    cache::expiry::Lives,
     cache::{Cache, Shape},
     core::{Core, Settings},
-    life::Lives,
+    error::ConfigError,
+    group::Group,
+    hot::{Always, HotAdmission},
+    key::Key,
     loader::AnyLoader,
+    registry::Groups,
+    value::Value,
 };
 
 /// Long enough for a slow origin, short enough that a dead one does not hold callers for ever.

@@ -1,30 +1,30 @@
+pub(crate) mod block;
+pub(crate) mod discarded;
+pub(crate) mod entry;
+pub(crate) mod expiry;
+pub(crate) mod expiry_queue;
+pub(crate) mod request_rate;
+pub(crate) mod shard;
+pub(crate) mod stored;
+
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::SeedableRandomState as RandomState;
 use peercache_lru::{Policy, Tally, shard_of};
 
 use crate::{
-    CacheStats, Value,
-    life::Life,
-    sync::{
-        self, AtomicU64, AtomicUsize,
-        Ordering::{Acquire, Relaxed, Release},
-        RwLock, read, write,
-    },
+    cache::expiry::Life,
+    stats::CacheStats,
+    sync::Ordering::{Acquire, Relaxed, Release},
+    sync::{self, AtomicU64, AtomicUsize, RwLock, read, write},
+    value::Value,
 };
 
-mod ends;
-mod entry;
-mod evicted;
-mod rate;
-mod shard;
-mod stored;
-
-pub(crate) use entry::{Entry, Found, Look, Origin, Place, Reader};
-pub(crate) use evicted::Evicted;
-pub(crate) use shard::Seen;
+use crate::cache::discarded::Evicted;
+use crate::cache::entry::{Entry, Found, Look, Place, Reader};
+use crate::cache::shard::Seen;
+use crate::cache::stored::Stored;
 use shard::{Looked, Shard};
-pub(crate) use stored::Stored;
 
 /// What a group holds: main, the entries that this node owns, and hot, copies of those that it does not, under one budget and in one index.
 ///
@@ -278,7 +278,7 @@ impl<V: Value> Cache<V> {
 
     /// The same for an entry that may have an end.
     pub(crate) fn fits_with_end(&self, weight: usize) -> bool {
-        self.fits(weight.saturating_add(ends::END_BYTES))
+        self.fits(weight.saturating_add(expiry_queue::END_BYTES))
     }
 
     /// What is charged for an entry of so many bytes, if it can be held: one of 4 GiB cannot.

@@ -1,3 +1,13 @@
+pub(crate) mod broadcast;
+pub(crate) mod catch_panic;
+pub(crate) mod fetch;
+pub(crate) mod load;
+pub(crate) mod load_batch;
+pub(crate) mod load_limit;
+pub(crate) mod log_limit;
+pub(crate) mod permit;
+pub(crate) mod serve;
+
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -6,19 +16,26 @@ use std::{
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    Answer, Cached, Error, ErrorKind, Groups, HotAdmission, Key, Members, Stats, Value,
-    backoff::Backoff,
-    cache::{Cache, Found, Look, Reader, Seen},
+    answer::{Answer, Cached},
+    cache::Cache,
+    cache::entry::{Found, Look, Reader},
+    cache::expiry::Lives,
+    cache::shard::Seen,
     clock::{Clock, OnTick},
-    flight::{FlightKey, Landing, Outcome, Passenger, Pilot, landed},
-    life::Lives,
+    core::load_limit::Slots,
+    core::log_limit::Seldom,
+    core::permit::Permits,
+    error::{Error, ErrorKind},
+    hot::HotAdmission,
+    key::Key,
     loader::AnyLoader,
-    members::{Owner, Rehome},
-    permit::Permits,
-    seldom::Seldom,
-    slots::Slots,
-    stats::Counters,
+    members::{Members, Owner, Rehome},
+    registry::Groups,
+    stats::{Counters, Stats},
+    store::backoff::Backoff,
+    store::flight::{FlightKey, Landing, Outcome, Passenger, Pilot, landed},
     store::{Boarding, Store},
+    value::Value,
 };
 
 /// What all handles of a group share: the rooms that a get walks through, in the order in which it does.
@@ -321,7 +338,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     use super::*;
-    use crate::{Bytes, Groups, builder::GroupBuilder, with};
+    use crate::{Bytes, builder::GroupBuilder, loader::with, registry::Groups};
 
     /// The interleaving: we look and find nothing; another flight starts, lands and publishes; only then do we depart.
     #[tokio::test]

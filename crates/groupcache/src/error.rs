@@ -150,7 +150,7 @@ pub enum ConfigError {
     #[error("the member list is empty")]
     NoMembers,
     /// The member list has more members than a ring takes.
-    #[error("the member list has {0} members, more than {max}", max = crate::MEMBERS_MAX)]
+    #[error("the member list has {0} members, more than {max}", max = crate::members::MEMBERS_MAX)]
     TooManyMembers(usize),
     /// A member's name is not one that the transport can reach.
     #[error("{name:?} cannot be a member: {why}")]

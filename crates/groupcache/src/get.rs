@@ -10,10 +10,12 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    Answer, Error, ErrorKind, Value,
-    cache::{Found, Look, Reader},
+    answer::Answer,
+    cache::entry::{Found, Look, Reader},
     core::{Core, DEPARTURES_MAX, Departure, Trip, restless},
-    flight::{Landing, Outcome, Passenger, landed},
+    error::{Error, ErrorKind},
+    store::flight::{Landing, Outcome, Passenger, landed},
+    value::Value,
 };
 
 /// A get under way, made by [`Group::get`](crate::Group::get): a future of the value.

@@ -1,6 +1,16 @@
 use std::{fmt, sync::Arc};
 
-use crate::{Answer, Cached, Get, GetMany, IntoLoaded, Key, Stats, UpdateError, Value, core::Core};
+use crate::{
+    answer::{Answer, Cached},
+    core::Core,
+    get::Get,
+    key::Key,
+    loader::IntoLoaded,
+    many::GetMany,
+    peer::update::UpdateError,
+    stats::Stats,
+    value::Value,
+};
 
 /// A named cache with a loader and a byte budget, shared by all members that have a group of this name. A cheap handle:
 /// clones are the same group.

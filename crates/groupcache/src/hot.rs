@@ -4,7 +4,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::Key;
+use crate::key::Key;
 
 /// Decides which fetched values are mirrored: kept as hot copies at a node that does not own them.
 ///

@@ -1,6 +1,13 @@
+pub(crate) mod batch;
+
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use crate::{BoxError, Error, ErrorKind, Key, Value, batch::DynBatchLoader};
+use crate::{
+    error::{BoxError, Error, ErrorKind},
+    key::Key,
+    loader::batch::DynBatchLoader,
+    value::Value,
+};
 
 /// How a group gets a value at its origin: a database, an object store, another service.
 ///

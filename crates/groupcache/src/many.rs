@@ -12,11 +12,14 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, Error, ErrorKind, Key, Value,
-    cache::{Look, Reader},
+    answer::Answer,
+    cache::entry::{Look, Reader},
     core::{Core, Departure, Trip},
-    flight::Outcome,
+    error::{Error, ErrorKind},
+    key::Key,
     members::Owner,
+    store::flight::Outcome,
+    value::Value,
 };
 
 /// Many gets under way, made by [`Group::get_many`](crate::Group::get_many): a future of their results, in the order of the keys.

@@ -1,3 +1,6 @@
+pub(crate) mod placement;
+pub(crate) mod undelivered;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -11,8 +14,10 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::{
-    ConfigError, Connect, NativePlacement, Peer, Placement, Ring,
-    backlog::{Backlog, Removal},
+    error::ConfigError,
+    members::placement::{NativePlacement, Placement, Ring},
+    members::undelivered::{Backlog, Removal},
+    peer::{Connect, Peer},
 };
 
 /// The most members a list may have. The native table for so many takes about 0.3 s to build; a longer list is a mistake.

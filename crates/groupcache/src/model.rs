@@ -6,11 +6,15 @@ use std::sync::Arc;
 use loom::future::block_on;
 
 use crate::{
-    BoxError, Bytes, Error, ErrorKind, Key, Source, Value,
-    cache::{Entry, Found, Look, Origin, Place, Reader},
-    flight::{FlightKey, Landing, Passenger, Pilot, landed},
-    life::Life,
+    Bytes,
+    answer::Source,
+    cache::entry::{Entry, Found, Look, Origin, Place, Reader},
+    cache::expiry::Life,
+    error::{BoxError, Error, ErrorKind},
+    key::Key,
+    store::flight::{FlightKey, Landing, Passenger, Pilot, landed},
     store::{Boarding, Store, Write},
+    value::Value,
 };
 
 /// A value that tells where it came from.

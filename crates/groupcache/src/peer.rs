@@ -1,8 +1,15 @@
+pub(crate) mod served_group;
+pub(crate) mod update;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{Ack, BoxError, Error, Key, PeerUpdate};
+use crate::{
+    error::{BoxError, Error},
+    key::Key,
+    peer::update::{Ack, PeerUpdate},
+};
 
 /// Another member, as a group asks it for values and tells it of changes. A transport implements this; one `Peer` serves
 /// all groups.

@@ -4,7 +4,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::{BatchLoader, ConfigError, GroupBuilder, Loader, Members, ServedGroup, clock::Clock, loader::AnyLoader};
+use crate::{
+    builder::GroupBuilder,
+    clock::Clock,
+    error::ConfigError,
+    loader::batch::BatchLoader,
+    loader::{AnyLoader, Loader},
+    members::Members,
+    peer::served_group::ServedGroup,
+};
 
 /// The groups of one node, by name: what a peer server answers from. A cheap handle; a value, not a global, so that
 /// three nodes fit in one process.

@@ -5,16 +5,23 @@
 //! maps the key to that very flight, and remove and set detach it. So a removed key never comes back. The model check in
 //! `tests/loom.rs` runs this file.
 
+pub(crate) mod backoff;
+pub(crate) mod flight;
+
 use peercache_singleflight::{Detached, Join};
 #[cfg(peercache_loom)]
 use {crate::cache::Shape, ahash::RandomState, peercache_lru::Policy};
 
 use crate::{
-    Error, Key, Value,
-    backoff::Backoff,
-    cache::{Cache, Entry, Evicted, Found, Look, Place, Reader},
-    flight::{FlightKey, Landing, Outcome, Passenger, Pilot, Table},
-    life::Life,
+    cache::Cache,
+    cache::discarded::Evicted,
+    cache::entry::{Entry, Found, Look, Place, Reader},
+    cache::expiry::Life,
+    error::Error,
+    key::Key,
+    store::backoff::Backoff,
+    store::flight::{FlightKey, Landing, Outcome, Passenger, Pilot, Table},
+    value::Value,
 };
 
 pub(crate) struct Store<V> {

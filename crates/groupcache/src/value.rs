@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use crate::{BoxError, block};
+use crate::{cache::block, error::BoxError};
 
 /// What a group can hold: something cheap to clone that can cross the network.
 ///

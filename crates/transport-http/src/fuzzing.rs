@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use crate::{
-    decoder::{Decoder, FrameError},
-    frame::Frame,
-    request, update,
+    wire::decoder::{Decoder, FrameError},
+    wire::frame::Frame,
+    wire::{get_request, update},
 };
 
 const KEY_BYTES_MAX: usize = 512;
@@ -20,7 +20,7 @@ pub fn read_as_everybody_does(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let whole = read_answers(&bytes, bytes.len());
     assert_eq!(whole, read_answers(&bytes, 1 + usize::from(*cut)), "it depends on the pieces");
-    if let Some(asked) = request::read(bytes.clone(), KEY_BYTES_MAX) {
+    if let Some(asked) = get_request::read(bytes.clone(), KEY_BYTES_MAX) {
         let key_bytes: usize = asked.keys.iter().map(|(key, _)| key.len()).sum();
         assert!(key_bytes + asked.group.len() <= bytes.len(), "more was read than came");
     }
@@ -49,7 +49,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
-    use crate::frame::{header, kind};
+    use crate::wire::frame::{header, kind};
 
     #[test]
     fn the_corpus_is_read() {

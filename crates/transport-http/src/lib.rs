@@ -7,35 +7,23 @@ mod error;
 mod node_id;
 
 // What is on the wire, for both sides.
-mod answer;
-mod base_path;
-mod decoder;
-mod escape;
-mod frame;
-mod gather;
-mod greeting;
-mod life;
-mod millis;
-mod request;
-mod update;
 mod wire;
 
 #[cfg(any(fuzzing, test))]
 mod fuzzing;
 
-#[cfg(feature = "server")]
-mod answering;
 #[cfg(feature = "client")]
-mod asking;
-
+mod client;
+#[cfg(feature = "server")]
+mod server;
 #[cfg(fuzzing)]
-pub use fuzzing::read_as_everybody_does;
+pub use crate::fuzzing::read_as_everybody_does;
 
-pub use dialect::Dialect;
-pub use error::BuildError;
-pub use node_id::{NodeId, NotANodeId};
+pub use crate::dialect::Dialect;
+pub use crate::error::BuildError;
+pub use crate::node_id::{NodeId, NotANodeId};
 
-#[cfg(feature = "server")]
-pub use answering::{PeerServer, Server, listen};
 #[cfg(feature = "client")]
-pub use asking::{HttpPool, HttpPoolBuilder};
+pub use crate::{client::builder::HttpPoolBuilder, client::pool::HttpPool};
+#[cfg(feature = "server")]
+pub use crate::{server::accept::Server, server::listen::listen, server::router::PeerServer};

@@ -2,11 +2,13 @@
 
 use peercache_lru::{Resident, Segment, Standing};
 
-use super::{ends::END_BYTES, rate::Rate, stored::Stored};
 use crate::{
-    Key, Source, Value,
-    life::{Life, Stage},
+    answer::Source,
+    cache::expiry::{Life, Stage},
+    key::Key,
+    value::Value,
 };
+use crate::{cache::expiry_queue::END_BYTES, cache::request_rate::Rate, cache::stored::Stored};
 
 /// A key with its value, or a "not found", and what must be known of it: what comes into the cache.
 #[derive(Clone)]

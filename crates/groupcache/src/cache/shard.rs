@@ -3,15 +3,19 @@
 use foldhash::fast::SeedableRandomState as RandomState;
 use peercache_lru::{Lane, Resident, Segment, Standing};
 
-use super::{
-    Budget, Evicted, Shape,
-    ends::Ends,
-    entry::{Entry, Found, Held, Look, Place, Reader, end_bytes},
-    rate::Rate,
+use crate::{
+    answer::Source,
+    cache::expiry::{Life, Stage},
+    key::Key,
+    stats::CacheStats,
+    value::Value,
 };
 use crate::{
-    CacheStats, Key, Source, Value,
-    life::{Life, Stage},
+    cache::discarded::Evicted,
+    cache::entry::{Entry, Found, Held, Look, Place, Reader, end_bytes},
+    cache::expiry_queue::Ends,
+    cache::request_rate::Rate,
+    cache::{Budget, Shape},
 };
 
 pub(super) struct Shard<V> {

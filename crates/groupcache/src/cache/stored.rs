@@ -1,6 +1,6 @@
 //! A key and its value, as the cache holds them.
 
-use crate::{Value, block};
+use crate::{cache::block, value::Value};
 
 /// Values that are bytes share a block with their key; others lie beside it.
 #[derive(Clone)]

@@ -1,11 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Bytes, Key, Source, life::Stage};
+use crate::cache::entry::Origin;
+use crate::{Bytes, answer::Source, cache::expiry::Stage, key::Key};
 
 const WEIGHT: usize = 100;
 /// What an end costs on top.
-const END: usize = ends::END_BYTES;
+const END: usize = expiry_queue::END_BYTES;
 
 /// The share of hot in these tests: more than a third of main is more than a fourth of both.
 const HOT_SHARE: f64 = 0.25;

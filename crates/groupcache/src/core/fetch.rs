@@ -1,0 +1,265 @@
+//! A value from the member that owns the key, and from here if that member cannot be asked.
+
+use std::sync::Arc;
+
+use tokio::{runtime::Handle, time::Instant};
+
+use crate::{
+    answer::Source,
+    cache::entry::{Entry, Found, Look, Origin, Place},
+    cache::expiry::Life,
+    cache::stored::Stored,
+    core::catch_panic::caught,
+    core::permit::Permit,
+    core::{Core, Departure, Trip},
+    error::{BoxError, Error, ErrorKind},
+    hot::HotCandidate,
+    key::Key,
+    members::Remote,
+    peer::{PeerError, PeerReply, PeerRequest, Reply, Terms},
+    store::Write,
+    store::flight::{FlightKey, Landing, Pilot},
+    value::Value,
+};
+
+/// A fetch under way, which the transport's reply brings to its end.
+struct Fetch<V> {
+    core: Arc<Core<V>>,
+    key: Key,
+    pilot: Pilot<V>,
+    permit: Permit,
+    /// Of the ring that named the peer.
+    digest: u64,
+    trip: Trip,
+    /// Where to load if the peer fails: the reply may come from a thread that knows no runtime.
+    runtime: Handle,
+}
+
+/// The most keys that a peer is asked for in one go.
+const KEYS_AT_ONCE_MAX: usize = 1_024;
+
+impl<V: Value> Core<V> {
+    /// Joins the fetch of `key` or starts it. No task: the transport calls back.
+    pub(crate) fn fetch(
+        self: &Arc<Self>,
+        key: Key,
+        remote: &Arc<Remote>,
+        digest: u64,
+        trip: Trip,
+        runtime: &Handle,
+    ) -> Departure<V> {
+        let (departure, fetch) = self.board_fetch(key, digest, trip, runtime);
+        if let Some(fetch) = fetch {
+            match remote.is_owed(&self.name, fetch.key.as_bytes(), runtime) {
+                true => fetch.go_around(remote),
+                false => {
+                    let request = fetch.request();
+                    remote.peer.get(request, Reply::new(move |answer| fetch.land(answer)));
+                }
+            }
+        }
+        departure
+    }
+
+    /// As [`fetch`](Core::fetch), for many keys of one owner in one go.
+    pub(crate) fn fetch_many(
+        self: &Arc<Self>,
+        keys: Vec<Key>,
+        remote: &Arc<Remote>,
+        digest: u64,
+        trip: Trip,
+        runtime: &Handle,
+    ) -> Vec<Departure<V>> {
+        let mut departures = Vec::with_capacity(keys.len());
+        let mut requests = Vec::new();
+        for key in keys {
+            let (departure, fetch) = self.board_fetch(key, digest, trip, runtime);
+            departures.push(departure);
+            match fetch {
+                None => {}
+                // Asked after boarding: a change that comes between is then known, or has detached the fetch.
+                Some(fetch) if remote.is_owed(&self.name, fetch.key.as_bytes(), runtime) => fetch.go_around(remote),
+                Some(fetch) => requests.push((fetch.request(), Reply::new(move |answer| fetch.land(answer)))),
+            }
+        }
+        while !requests.is_empty() {
+            let rest = requests.split_off(requests.len().min(KEYS_AT_ONCE_MAX));
+            remote.peer.get_many(std::mem::replace(&mut requests, rest));
+        }
+        departures
+    }
+
+    fn board_fetch(
+        self: &Arc<Self>,
+        key: Key,
+        digest: u64,
+        trip: Trip,
+        runtime: &Handle,
+    ) -> (Departure<V>, Option<Fetch<V>>) {
+        let pilot = match self.board(FlightKey::fetch(key.clone()), trip) {
+            Ok(pilot) => pilot,
+            Err(departure) => return (departure, None),
+        };
+        let passenger = pilot.waiter();
+        let Some(permit) = self.fetch_permits.acquire() else {
+            self.store.fail(pilot, &key, self.overloaded(), false, self.clock.coarse_ms());
+            return (Departure::Waiting(passenger), None);
+        };
+        self.counters.loads_deduped.count();
+        let fetch = Fetch { core: self.clone(), key, pilot, permit, digest, trip, runtime: runtime.clone() };
+        (Departure::Waiting(passenger), Some(fetch))
+    }
+}
+
+impl<V: Value> Fetch<V> {
+    fn request(&self) -> PeerRequest {
+        let settings = &self.core.settings;
+        PeerRequest {
+            group: self.core.name.clone(),
+            key: self.key.clone(),
+            load_timeout: settings.load_timeout,
+            value_bytes_max: settings.value_bytes_max,
+            terms: Terms {
+                timeout: self.trip.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+                fresh: self.trip.look != Look::Any,
+            },
+        }
+    }
+
+    fn land(self, answer: Result<PeerReply, PeerError>) {
+        let counters = &self.core.counters;
+        match answer.and_then(|reply| self.decode(reply)) {
+            Ok(fetched) => {
+                counters.peer_loads.count();
+                self.publish(fetched);
+            }
+            Err(PeerError::Answered(error)) => {
+                counters.peer_load_errors.count();
+                self.refused(error);
+            }
+            Err(PeerError::Failed(cause)) => {
+                counters.peer_errors.count();
+                self.tell_of_failure(&cause);
+                self.fall_back();
+            }
+            Err(PeerError::NotCarried) => {
+                counters.keys_not_carried.count();
+                self.fall_back();
+            }
+        }
+    }
+
+    /// Loads here, because the peer has not heard of a change yet that we know of.
+    fn go_around(self, remote: &Remote) {
+        self.core.counters.peer_errors.count();
+        self.tell_of_failure(&format!("{} has missed a change and is not asked before it knows", remote.name).into());
+        self.fall_back();
+    }
+
+    /// The owner's word is final.
+    fn refused(self, error: Error) {
+        let Fetch { core, key, pilot, permit, trip, .. } = self;
+        drop(permit);
+        match error.kind() {
+            // The caller who started this is gone. Those who still want the key ask anew, with the time that they have. A peer that
+            // says so too early is not believed for ever.
+            ErrorKind::DeadlineExceeded if trip.is_as_good_as_over() => pilot.finish(Landing::Left),
+            ErrorKind::DeadlineExceeded if trip.deadline.is_some() => pilot.finish(Landing::Again),
+            ErrorKind::NotFound => core.store.publish(pilot, key, Err(error), Write::Nothing, || None),
+            _ => core.store.fail(pilot, &key, error, false, core.clock.coarse_ms()),
+        }
+    }
+
+    /// A dead peer fails every fetch: one line a second says so, the rest is for those who look closer.
+    fn tell_of_failure(&self, cause: &BoxError) {
+        let (group, key) = (&self.core.name, &self.key);
+        match self.core.peer_warnings.due(self.core.clock.coarse_ms()) {
+            true => tracing::warn!(%group, %key, %cause, "a peer failed, loading here"),
+            false => tracing::debug!(%group, %key, %cause, "a peer failed, loading here"),
+        }
+    }
+
+    fn decode(&self, reply: PeerReply) -> Result<Fetched<V>, PeerError> {
+        let PeerReply { value, remaining, age, stale, ring, minute_qps } = reply;
+        let now_ms = self.core.clock.exact_ms();
+        let lives = &self.core.settings.lives;
+        let life = match value {
+            Some(_) => lives.of_fetched(remaining, age, now_ms).filter(|_| !stale),
+            None => lives.of_fetched_nothing(remaining, now_ms),
+        };
+        let (value, weight) = match value {
+            None => (None, self.core.weight_of_not_found(&self.key)),
+            Some(bytes) => {
+                let value = caught("the decoder", || V::decode(bytes)).map_err(PeerError::failed)?;
+                let value = value.map_err(PeerError::Failed)?;
+                let weight = self.core.weigh(&self.key, &value).map_err(PeerError::Answered)?;
+                (Some(value), weight)
+            }
+        };
+        let agreed = ring.is_none_or(|ring| ring == self.digest);
+        let source = if stale { Source::Stale } else { Source::Peer };
+        let remaining_ms = if stale { Some(0) } else { remaining.map(millis) };
+        let found = Found { value, source, age_ms: millis(age), remaining_ms, qps: minute_qps };
+        Ok(Fetched { found, life: life.filter(|_| agreed), weight, now_ms })
+    }
+
+    fn publish(self, fetched: Fetched<V>) {
+        let Fetch { core, key, pilot, digest, permit, .. } = self;
+        let Fetched { mut found, life, weight, now_ms } = fetched;
+        drop(permit);
+        let life =
+            life.and_then(|life| life.ending_within(core.settings.hot_ttl, now_ms, core.settings.lives.refresh_ahead));
+        // A copy that is there already was worth it once.
+        let mirrored = life.filter(|_| {
+            let copy = HotCandidate { key: &key, weight, minute_qps: found.qps };
+            let admitted = caught("the hot admission", || core.settings.hot_admission.admit(&copy)).unwrap_or(false);
+            (admitted || core.store.cache.holds(key.as_bytes())) && core.store.cache.admits(weight)
+        });
+        let Some(life) = mirrored else {
+            let write = if found.source == Source::Stale { Write::Keep } else { Write::Nothing };
+            return core.store.publish(pilot, key, Ok(found), write, || None);
+        };
+        let stored = caught("the value", || Stored::new(key.as_bytes(), found.value.clone()));
+        let Ok(stored) = stored else { return core.store.publish(pilot, key, Ok(found), Write::Nothing, || None) };
+        found.value = None;
+        let mut entry = Entry { stored, origin: Origin::Fetched, life, in_demand: false };
+        entry.in_demand = found.qps.is_some_and(|qps| qps >= core.members.view().names().len() as f64);
+        found.value = entry.stored.value();
+        let place = || core.place_of_fetched(digest, life);
+        core.store.publish(pilot, key, Ok(found), Write::Entry(weight, entry), place);
+    }
+
+    /// The owner could not be asked, so its key is loaded here: one more origin call rather than an error.
+    fn fall_back(self) {
+        let Fetch { core, key, pilot, permit, trip, runtime, .. } = self;
+        runtime.clone().spawn(async move {
+            // The fetch is held to the end, so that all who wait for it get what is loaded, and so is its permit: what waits for a
+            // load is a fetch still.
+            let landing = core.load(key, trip, &runtime).landing().await;
+            drop(permit);
+            pilot.finish_with(|still_mapped| if still_mapped { landing } else { Landing::Again });
+        });
+    }
+}
+
+/// What came, read.
+struct Fetched<V> {
+    found: Found<V>,
+    /// `None` if it is not to be cached.
+    life: Option<Life>,
+    weight: usize,
+    now_ms: u64,
+}
+
+impl<V: Value> Core<V> {
+    /// Hot, unless the ring has changed since the fetch began: its answer may come from a member that is not told of
+    /// later changes.
+    fn place_of_fetched(&self, digest: u64, life: Life) -> Option<(Place, Life)> {
+        let unchanged = self.members.view().digest() == digest;
+        unchanged.then_some((Place::Hot, life))
+    }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,134 @@
+//! A group as peers see it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, time::Instant};
+
+use crate::{
+    answer::Source,
+    cache::entry::{Found, Look, Reader},
+    core::catch_panic::caught,
+    core::{Core, Departure, Trip},
+    error::{Error, ErrorKind},
+    key::Key,
+    peer::served_group::{Served, ServedGroup, is_held},
+    peer::update::{Ack, PeerUpdate},
+    peer::{PeerReply, Terms},
+    store::flight::{Landing, Outcome},
+    value::Value,
+};
+
+impl<V: Value> ServedGroup for Core<V> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served {
+        self.counters.server_requests.count();
+        let trip = Trip::of_peer(terms);
+        if let Some(found) = self.look_up(key, trip.reader, trip.look, |seen| seen.served()) {
+            return Served::Ready(self.encode(Ok(found)));
+        }
+        let departure = self.depart(key, trip);
+        self.serve(Key::copy_from(key), trip, departure)
+    }
+
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
+        let trip = Trip::of_peer(terms);
+        let mut served = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        let mut ready_bytes = 0;
+        for key in keys {
+            self.counters.server_requests.count();
+            match self.look_up(key.as_bytes(), trip.reader, trip.look, |seen| seen.served()) {
+                Some(found) => {
+                    let value_bytes = found.value.as_ref().map_or(0, V::weight);
+                    ready_bytes += value_bytes;
+                    served.push(Some(self.clone().serve_found(found, is_held(value_bytes, ready_bytes))));
+                }
+                None => {
+                    missing.push((served.len(), key));
+                    served.push(None);
+                }
+            }
+        }
+        for (position, key, departure) in self.depart_many_for_peer(missing, trip) {
+            served[position] = Some(self.clone().serve(key, trip, departure));
+        }
+        served.into_iter().map(|served| served.expect("every key was found or has departed")).collect()
+    }
+
+    fn update(self: Arc<Self>, update: PeerUpdate) -> Result<Ack, Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
+        self.clock.start(&runtime);
+        self.make(update, &runtime)
+    }
+}
+
+impl Trip {
+    fn of_peer(terms: Terms) -> Self {
+        Trip {
+            reader: Reader::Peer,
+            look: if terms.fresh { Look::Renewed } else { Look::Any },
+            // A time beyond what a clock can say is none.
+            deadline: terms.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        }
+    }
+}
+
+impl<V: Value> Core<V> {
+    fn serve_found(self: Arc<Self>, found: Found<V>, is_held: bool) -> Served {
+        match is_held {
+            true => Served::Ready(self.encode(Ok(found))),
+            false => Served::Loading(Box::pin(async move { self.encode(Ok(found)) })),
+        }
+    }
+
+    fn serve(self: Arc<Self>, key: Key, trip: Trip, departure: Departure<V>) -> Served {
+        match departure {
+            Departure::Landed(Landing::Done(outcome)) => {
+                Served::Ready(self.encode(self.arrived(key.as_bytes(), trip.reader, outcome)))
+            }
+            waiting => Served::Loading(Box::pin(async move {
+                let outcome = self.clone().travel(key, trip, waiting).await;
+                self.encode(outcome)
+            })),
+        }
+    }
+
+    fn depart_many_for_peer(self: &Arc<Self>, keys: Vec<(usize, Key)>, trip: Trip) -> Vec<(usize, Key, Departure<V>)> {
+        let mut departures = Vec::with_capacity(keys.len());
+        let mut ready = Vec::new();
+        let mut runtime = None;
+        for (position, key) in keys {
+            match self.prepare(key.as_bytes()) {
+                Ok((key, handle)) if !trip.is_over() => {
+                    runtime = Some(handle);
+                    ready.push((position, key));
+                }
+                Ok((key, _)) => {
+                    departures.push((position, key, Departure::failed(Error::new(ErrorKind::DeadlineExceeded))));
+                }
+                Err(error) => departures.push((position, key, Departure::failed(error))),
+            }
+        }
+        if let Some(runtime) = runtime {
+            let loads = self.load_many(ready.iter().map(|(_, key)| key.clone()).collect(), trip, &runtime);
+            departures.extend(ready.into_iter().zip(loads).map(|((position, key), load)| (position, key, load)));
+        }
+        departures
+    }
+
+    fn encode(&self, outcome: Outcome<V>) -> Result<PeerReply, Error> {
+        let Found { value, source, age_ms, remaining_ms, qps } = outcome?;
+        let encoded = value.map(|value| caught("the encoder", || value.encode())).transpose()?;
+        Ok(PeerReply {
+            value: encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?,
+            remaining: remaining_ms.map(Duration::from_millis),
+            age: Duration::from_millis(age_ms),
+            stale: source == Source::Stale,
+            ring: Some(self.members.view().digest()),
+            minute_qps: qps,
+        })
+    }
+}

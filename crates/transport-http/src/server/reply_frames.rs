@@ -1,0 +1,90 @@
+//! One answer as frames.
+
+use bytes::Bytes;
+use peercache_groupcache::{Error, ErrorKind, PeerReply};
+
+use crate::{
+    wire::reply_meta::Life,
+    wire::{error_codes, frame},
+};
+
+/// What an asker can make use of.
+#[derive(Clone, Copy)]
+pub(super) struct Asker {
+    /// The longest value that it takes.
+    pub(super) value_bytes_max: u64,
+    /// Whether it said how long its callers wait.
+    pub(super) has_deadline: bool,
+}
+
+/// Writes what comes before the value of an answer, and gives the value. What is no value is all written.
+pub(super) fn write_head(out: &mut Vec<u8>, index: u16, outcome: Result<PeerReply, Error>, asker: Asker) -> Bytes {
+    let reply = match outcome {
+        Ok(reply) => reply,
+        Err(error) => return refuse(out, index, &error, asker),
+    };
+    let life = Life::of(&reply);
+    let Some(value) = reply.value else {
+        // Without its life it would be one that may not be cached.
+        frame::write_life(out, index, &life);
+        return refuse(out, index, &Error::new(ErrorKind::NotFound), asker);
+    };
+    if value.len() as u64 > asker.value_bytes_max.min(u32::MAX.into()) {
+        return refuse(out, index, &Error::new(ErrorKind::ValueTooLarge), asker);
+    }
+    if !life.goes_without_saying() {
+        frame::write_life(out, index, &life);
+    }
+    out.extend(frame::value_header(index, value.len() as u32));
+    value
+}
+
+fn refuse(out: &mut Vec<u8>, index: u16, error: &Error, asker: Asker) -> Bytes {
+    let (code, _) = error_codes::code_and_word(error_codes::said_to(asker.has_deadline, error.kind()));
+    out.extend(frame::error(index, &error_codes::payload(code, &error_codes::text_of(error))));
+    Bytes::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{wire::frame::HEADER_BYTES, wire::reply_meta::LIFE_BYTES};
+
+    fn sent(outcome: Result<PeerReply, Error>) -> Vec<u8> {
+        let mut head = Vec::new();
+        let value = write_head(&mut head, 7, outcome, Asker { value_bytes_max: 4, has_deadline: false });
+        [&head[..], &value].concat()
+    }
+
+    #[test]
+    fn a_value_that_just_came_and_does_not_expire_needs_no_words() {
+        assert_eq!(sent(Ok(PeerReply::new("v".into()))), [0x11, 0, 0, 7, 0, 0, 0, 1, b'v']);
+    }
+
+    #[test]
+    fn a_life_goes_before_its_value() {
+        let mut reply = PeerReply::new("v".into());
+        reply.remaining = Some(Duration::from_millis(258));
+        let golden = [
+            &[0x81, 0, 0, 7, 0, 0, 0, 17, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+            &[0x11, 0, 0, 7, 0, 0, 0, 1, b'v'],
+        ];
+        assert_eq!(sent(Ok(reply)), golden.concat());
+    }
+
+    #[test]
+    fn a_not_found_has_a_life_only_if_it_may_be_cached() {
+        let error = [&[0x12, 0, 0, 7, 0, 0, 0, 10, 1][..], b"not found"].concat();
+        assert_eq!(sent(Err(Error::new(ErrorKind::NotFound))), error);
+        let cached = sent(Ok(PeerReply::not_found()));
+        assert_eq!((cached[0], &cached[HEADER_BYTES + LIFE_BYTES..]), (0x81, &error[..]));
+    }
+
+    #[test]
+    fn a_value_that_the_asker_does_not_take_stays_here() {
+        let sent = sent(Ok(PeerReply::new("12345".into())));
+        assert_eq!((sent[0], sent[HEADER_BYTES]), (0x12, 5));
+    }
+}

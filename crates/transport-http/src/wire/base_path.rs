@@ -1,0 +1,35 @@
+use crate::error::BuildError;
+
+/// Where golang/groupcache answers unless told otherwise.
+pub(crate) const DEFAULT_BASE_PATH: &str = "/_groupcache/";
+
+/// A base path stands in a request line and in a route, so it is kept to what means itself in both.
+pub(crate) fn check(path: String) -> Result<String, BuildError> {
+    let plain = |segment: &str| {
+        let unreserved = segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+        unreserved && !["", ".", ".."].contains(&segment)
+    };
+    let segments = path.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
+    let plain = path == "/" || segments.is_some_and(|segments| segments.split('/').all(plain));
+    match plain && !path.starts_with("/_peercache/") {
+        true => Ok(path),
+        false => Err(BuildError::BasePath(path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_paths() {
+        for good in ["/", "/_groupcache/", "/v1/cache-7.x/"] {
+            assert_eq!(check(good.into()).unwrap(), good);
+        }
+        for bad in
+            ["", "x", "/x", "x/", "//", "/a//b/", "/../", "/./", "/a b/", "/{a}/", "/%41/", "/a?/", "/_peercache/x/"]
+        {
+            check(bad.into()).expect_err(bad);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+use bytes::Bytes;
+use peercache_groupcache::Terms;
+
+use crate::{
+    wire::decoder::Decoder,
+    wire::frame::{Ask, Frame, KEYS_MAX},
+};
+
+/// What is asked for in one exchange.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) ask: Ask,
+    pub(crate) value_bytes_max: u64,
+    pub(crate) group: Bytes,
+    /// At least one. They are parts of the request.
+    pub(crate) keys: Vec<(Bytes, Terms)>,
+}
+
+/// What a body asks for: `ASK`, `GROUP`, then `KEY`s counted from 0, at least one, each perhaps behind its own `TERMS`.
+/// `None` when it is no request.
+pub(crate) fn read(mut body: Bytes, key_bytes_max: usize) -> Option<Asked> {
+    let mut decoder = Decoder::of_requests(key_bytes_max);
+    let mut next = || decoder.next(&mut body).ok();
+    let (Frame::Ask(ask), Frame::Group { value_bytes_max, name: group }) = (next()??, next()??) else {
+        return None;
+    };
+    let mut keys = Vec::new();
+    let mut own_terms = None;
+    while let Some(frame) = next()? {
+        match frame {
+            Frame::Key { index, key } if usize::from(index) == keys.len() && keys.len() < KEYS_MAX => {
+                keys.push((key, own_terms.take().unwrap_or(ask.terms)));
+            }
+            Frame::Terms { index, terms } if usize::from(index) == keys.len() && own_terms.is_none() => {
+                own_terms = Some(terms);
+            }
+            _ => return None,
+        }
+    }
+    let ended = !keys.is_empty() && own_terms.is_none() && decoder.is_between_frames() && body.is_empty();
+    ended.then_some(Asked { ask, value_bytes_max, group, keys })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::frame;
+
+    const ASK: &[u8] = &[1, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 7];
+    const GROUP: &[u8] = &[2, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 9, b'g'];
+    const TERMS: &[u8] = &[0x82, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0];
+    const KEY: &[u8] = &[3, 0, 0, 0, 0, 0, 0, 1, b'k'];
+
+    #[test]
+    fn a_request_is_read_as_it_was_written() {
+        let ask = Ask { silence_ms: 7, terms: Terms::new() };
+        let hurried = Terms::new().timeout(Some(Duration::from_millis(3)));
+        let keys = [(&b"a"[..], Terms::new()), (b"", hurried), (b"b", Terms::new().fresh(true))];
+        let asked = read(frame::request(ask, 9, "g", keys.into_iter()), 1).unwrap();
+        assert_eq!((asked.ask, asked.value_bytes_max, &asked.group[..]), (ask, 9, &b"g"[..]));
+        assert_eq!(asked.keys, keys.map(|(key, terms)| (Bytes::copy_from_slice(key), terms)));
+    }
+
+    #[test]
+    fn terms_belong_to_the_key_behind_them() {
+        let is_request = |frames: &[&[u8]]| read(frames.concat().into(), 1).is_some();
+        assert!(is_request(&[ASK, GROUP, KEY]) && is_request(&[ASK, GROUP, TERMS, KEY]));
+        for frames in
+            [&[ASK, GROUP][..], &[ASK, GROUP, TERMS], &[ASK, GROUP, KEY, TERMS], &[ASK, GROUP, TERMS, TERMS, KEY]]
+        {
+            assert!(!is_request(frames), "{frames:?}");
+        }
+    }
+}
