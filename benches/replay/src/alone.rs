@@ -175,7 +175,7 @@ fn scale(trace: &Trace, capacity: Capacity, overhead: u64) -> usize {
 
 /// What the builder would choose: see `GroupBuilder::shards`.
 fn default_shards(max_bytes: usize) -> usize {
-    peercache_lru::shard_count(max_bytes, 512).min(64)
+    peercache_lru::sharding::shard_count(max_bytes, 512).min(64)
 }
 
 #[cfg(test)]

@@ -315,7 +315,7 @@ fn default_shards(max_bytes: usize) -> usize {
     const EXPECTED_ENTRY_BYTES: usize = 512;
     /// More locks than that no machine of today contends for.
     const DEFAULT_MAX: usize = 64;
-    peercache_lru::shard_count(max_bytes, EXPECTED_ENTRY_BYTES).min(DEFAULT_MAX)
+    peercache_lru::sharding::shard_count(max_bytes, EXPECTED_ENTRY_BYTES).min(DEFAULT_MAX)
 }
 
 impl<V> fmt::Debug for GroupBuilder<V> {

@@ -10,7 +10,10 @@ pub(crate) mod stored;
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::SeedableRandomState as RandomState;
-use peercache_lru::{Policy, Tally, shard_of};
+use peercache_lru::{
+    Policy,
+    sharding::{Tally, shard_of},
+};
 
 use crate::{
     cache::expiry::Life,

@@ -9,8 +9,13 @@ use std::{
 };
 
 use crate::{
-    ByHeapBytes, Cache, Policy, Removal, ShardedCache, Weigher, entry::Listener, entry_overhead,
-    sharded_entry_overhead, shards::Shards, store::Store,
+    cache::Cache,
+    entry::{Listener, Removal},
+    segment::order::Policy,
+    sharded::{ShardedCache, sharded_entry_overhead},
+    sharding::Shards,
+    store::Store,
+    weight::{ByHeapBytes, Weigher, entry_overhead},
 };
 
 /// Makes a [`Cache`] or a [`ShardedCache`].
@@ -92,7 +97,7 @@ impl<K, V, S, W> Builder<K, V, S, W> {
     }
 
     /// How many shards a [`ShardedCache`] has: rounded up to a power of two, at most 256. Read by
-    /// [`build_sharded`](Self::build_sharded) alone. Defaults to [`shard_count`](crate::shard_count).
+    /// [`build_sharded`](Self::build_sharded) alone. Defaults to [`shard_count`](crate::sharding::shard_count).
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Shards::Exactly(shards);
         self

@@ -9,9 +9,11 @@ use std::{
 };
 
 use crate::{
-    Builder, ByHeapBytes, Entry, HeapBytes, Removal, TooHeavy, Weigher,
-    entry::Listener,
+    builder::Builder,
+    entry::{Entry, Listener, Removal},
+    error::TooHeavy,
     store::{Slot, Store},
+    weight::{ByHeapBytes, HeapBytes, Weigher},
 };
 
 /// A least-recently-used cache of at most `max_bytes`.

@@ -9,27 +9,20 @@ mod builder;
 mod cache;
 mod entry;
 mod error;
-mod list;
-mod order;
-mod segment;
+pub mod segment;
 mod sharded;
-mod shards;
-mod slab;
-mod standing;
+pub mod sharding;
 mod stats;
 mod store;
-mod tally;
 mod weight;
 
-pub use builder::Builder;
-pub use cache::{Cache, Iter};
-pub use entry::{Entry, Removal};
-pub use error::TooHeavy;
-pub use order::Policy;
-pub use segment::{Held, Lane, Resident, Segment};
-pub use sharded::{ShardedCache, sharded_entry_overhead};
-pub use shards::{shard_count, shard_of};
-pub use standing::Standing;
-pub use stats::Stats;
-pub use tally::Tally;
-pub use weight::{ByHeapBytes, HeapBytes, Weigher, entry_overhead};
+pub use crate::{
+    builder::Builder,
+    cache::{Cache, Iter},
+    entry::{Entry, Removal},
+    error::TooHeavy,
+    segment::order::Policy,
+    sharded::{ShardedCache, sharded_entry_overhead},
+    stats::Stats,
+    weight::{ByHeapBytes, HeapBytes, Weigher, entry_overhead},
+};

@@ -1,14 +1,19 @@
 //! What lies under one lock: the entries, their index, and the order in which they leave.
 
+mod list;
+pub(crate) mod order;
+pub(crate) mod policy_state;
+mod slab;
+
+pub use crate::segment::policy_state::Standing;
+
 use std::fmt;
 
 use hashbrown::HashTable;
 
 use crate::{
-    Policy,
-    order::Order,
-    slab::{Slab, slot_bytes},
-    standing::Standing,
+    segment::order::{Order, Policy},
+    segment::slab::{Slab, slot_bytes},
 };
 
 /// The entries of one shard, for those who bring the lock, the budget and the hashing: [`ShardedCache`](crate::ShardedCache) is one such.
@@ -49,7 +54,7 @@ impl<E> Segment<E> {
     /// What an entry takes of memory here, in bytes: its slot, its share of the index and of the policy's memory.
     #[must_use]
     pub const fn overhead() -> usize {
-        slot_bytes::<E>() + INDEX_BYTES + crate::order::HISTORY_BYTES
+        slot_bytes::<E>() + INDEX_BYTES + crate::segment::order::HISTORY_BYTES
     }
 }
 

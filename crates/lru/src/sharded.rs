@@ -9,18 +9,24 @@ use std::{
 };
 
 use crate::{
-    Builder, ByHeapBytes, Entry, HeapBytes, Lane, Policy, Removal, Resident, Segment, Standing, Stats, Tally, TooHeavy,
-    Weigher,
-    entry::Listener,
-    shards::{shard_of, share},
+    builder::Builder,
+    entry::{Entry, Listener, Removal},
+    error::TooHeavy,
+    segment::order::Policy,
+    segment::policy_state::Standing,
+    segment::{Lane, Resident, Segment},
+    sharding::per_thread_counters::Tally,
+    sharding::{shard_of, share},
+    stats::Stats,
     store::{Change, Evicted},
+    weight::{ByHeapBytes, HeapBytes, Weigher},
 };
 
 /// A cache of at most `max_bytes`, for many threads, which keeps what is used again: see [`Policy`].
 ///
 /// Keys are spread over shards, each with its own lock, its own order of use and an equal part of the budget; so **an entry must fit its
 /// shard**: [`max_entry_bytes`](Self::max_entry_bytes). How many shards there are follows from the budget by
-/// [`shard_count`](crate::shard_count), one below 8 MiB, or is the builder's to say. Readers share a shard's lock; they wait for those who
+/// [`shard_count`](crate::sharding::shard_count), one below 8 MiB, or is the builder's to say. Readers share a shard's lock; they wait for those who
 /// insert or remove in it, and under [`Policy::Lru`] for each other.
 ///
 /// Values are cloned out, so make that cheap: `Arc<T>`, `Bytes`. They lie in slots, of which 64 are taken at a time: box what is larger than a

@@ -8,7 +8,7 @@ use std::{
 
 use lru::LruCache;
 
-use crate::{Entry, TooHeavy};
+use crate::{entry::Entry, error::TooHeavy};
 
 pub(crate) struct Store<K, V, S> {
     /// Unbounded by itself: the budget is ours to keep.

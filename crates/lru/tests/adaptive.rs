@@ -1,6 +1,9 @@
 //! The scan-resistant policy against a slow, obvious twin: vectors, oldest first, and a memory that forgets nothing.
 
-use peercache_lru::{Lane, Policy, Resident, Segment, Standing};
+use peercache_lru::{
+    Policy,
+    segment::{Lane, Resident, Segment, Standing},
+};
 use proptest::{collection::vec, prelude::*};
 
 const CAPACITY: usize = 120;

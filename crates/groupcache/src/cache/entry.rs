@@ -1,6 +1,6 @@
 //! What the cache holds, and what it gives.
 
-use peercache_lru::{Resident, Segment, Standing};
+use peercache_lru::segment::{Resident, Segment, Standing};
 
 use crate::{
     answer::Source,

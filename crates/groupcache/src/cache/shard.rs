@@ -1,7 +1,7 @@
 //! One shard of the cache: what is done under its lock, by readers side by side and by writers alone.
 
 use foldhash::fast::SeedableRandomState as RandomState;
-use peercache_lru::{Lane, Resident, Segment, Standing};
+use peercache_lru::segment::{Lane, Resident, Segment, Standing};
 
 use crate::{
     answer::Source,

@@ -11,13 +11,13 @@
 //! The constants were found on 37 workloads, real and synthetic, at eight sizes each, for the best mean over exact LRU among those that are
 //! nowhere far below it.
 
-use super::{ghosts::Ghosts, last};
 use crate::{
-    Resident,
-    list::List,
-    slab::Slab,
-    standing::{GUESTS, Uses},
+    segment::Resident,
+    segment::list::List,
+    segment::policy_state::{GUESTS, Uses},
+    segment::slab::Slab,
 };
+use crate::{segment::order::ghosts::Ghosts, segment::order::last};
 
 /// The entries of one lane.
 pub(crate) struct Adaptive {

@@ -8,10 +8,10 @@ use adaptive::Adaptive;
 use exact::Lru;
 
 use crate::{
-    Held, Lane, Resident,
-    list::List,
-    slab::{NIL, Slab},
-    standing::{GUESTS, Uses},
+    segment::list::List,
+    segment::policy_state::{GUESTS, Uses},
+    segment::slab::{NIL, Slab},
+    segment::{Held, Lane, Resident},
 };
 
 /// Who leaves first when room is needed.

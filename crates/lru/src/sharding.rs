@@ -1,10 +1,14 @@
 //! How many shards, how much budget each, and whose key goes where.
 
+pub(crate) mod per_thread_counters;
+
+pub use crate::sharding::per_thread_counters::Tally;
+
 /// How many shards a [`ShardedCache`](crate::ShardedCache) of `max_bytes` has by default: one per 4 MiB, fewer where 256 entries of `expected_entry_bytes` would
 /// not fit one, a power of two from 1 to 256.
 ///
 /// ```
-/// use peercache_lru::shard_count;
+/// use peercache_lru::sharding::shard_count;
 ///
 /// assert_eq!(shard_count(1 << 20, 1 << 10), 1);
 /// assert_eq!(shard_count(64 << 20, 1 << 10), 16);

@@ -8,7 +8,7 @@ use thread_local::ThreadLocal;
 /// operation. Reading sums up the sets of all threads, of those that have ended as well.
 ///
 /// ```
-/// use peercache_lru::Tally;
+/// use peercache_lru::sharding::Tally;
 ///
 /// let tally = Tally::<2>::default();
 /// std::thread::scope(|threads| {

@@ -5,7 +5,7 @@
 
 use std::array;
 
-use crate::list::{List, Node};
+use crate::segment::list::{List, Node};
 
 /// A slot's number that stands for none.
 pub(crate) const NIL: u32 = u32::MAX;

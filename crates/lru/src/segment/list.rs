@@ -1,6 +1,6 @@
 //! Doubly linked lists of slots, whose links lie in the slab.
 
-use crate::slab::{NIL, Slab};
+use crate::segment::slab::{NIL, Slab};
 
 /// What a list keeps beside an entry.
 #[derive(Clone, Copy, Debug)]

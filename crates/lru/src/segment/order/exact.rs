@@ -1,7 +1,7 @@
 //! Exact LRU: a list in the order of use.
 
-use super::last;
-use crate::{Resident, list::List, slab::Slab};
+use crate::segment::order::last;
+use crate::{segment::Resident, segment::list::List, segment::slab::Slab};
 
 /// The entries of one lane.
 pub(crate) struct Lru {

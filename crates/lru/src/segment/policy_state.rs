@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use crate::Lane;
+use crate::segment::Lane;
 
-/// What an entry carries for its [`Segment`](crate::Segment): where it stands with the policy, and a small count of its uses, which readers
+/// What an entry carries for its [`Segment`](crate::segment::Segment): where it stands with the policy, and a small count of its uses, which readers
 /// raise side by side.
 ///
 /// Two that raise it at once may count once: what decides who leaves is a rough idea of use, and an exact one would cost every hit a locked
