@@ -26,7 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
-use peercache_groupcache::{Group, GroupBuilder, Groups, Members, from_fn};
+use peercache_groupcache::{Group, GroupBuilder, Groups, Members, loader_fn};
 use peercache_singleflight::{Flights, Join};
 use tokio::runtime::{Builder, Runtime};
 
@@ -163,6 +163,6 @@ fn change(criterion: &mut Criterion, runtime: &Runtime) {
 }
 
 fn group(kind: fn(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>, max_bytes: usize) -> Group<Bytes> {
-    let builder = Groups::new(Members::alone()).group("expiry", from_fn(|_| async { Ok(value()) }));
+    let builder = Groups::new(Members::alone()).group("expiry", loader_fn(|_| async { Ok(value()) }));
     kind(builder.max_bytes(max_bytes)).build().expect("the settings are good")
 }

@@ -129,7 +129,7 @@ async fn listener() -> TcpListener {
 
 /// Two of our nodes, as their builders give them.
 mod native {
-    use peercache::{Group, HttpPool, HttpPoolBuilder, Never, Node, from_fn};
+    use peercache::{Group, HttpPool, HttpPoolBuilder, Never, Node, loader_fn};
 
     use super::*;
 
@@ -162,9 +162,10 @@ mod native {
     /// One of two members, with its group.
     pub fn node(names: &[String; 2], which: usize, pool: HttpPoolBuilder) -> (Node, Group<Bytes>) {
         let transport = pool.build().expect("the settings are good");
-        let node = Node::builder(&names[which]).peers(names).transport(transport).build().expect("the names are good");
+        let node =
+            Node::builder(&names[which]).members(names).transport(transport).build().expect("the names are good");
         let value = [far_value(), near_value()][which].clone();
-        let loader = from_fn(move |_| {
+        let loader = loader_fn(move |_| {
             let value = value.clone();
             async move { Ok(value) }
         });

@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
-use peercache_groupcache::{Clock, Groups, Members, from_fn};
+use peercache_groupcache::{Clock, Groups, Members, loader_fn};
 use peercache_lru::ShardedCache;
 use tokio::runtime::Builder;
 
@@ -69,7 +69,7 @@ fn awaited(count: usize) {
 fn of_group(count: usize, in_runtime: bool) {
     // Tokio's time: a thread that ticks would be counted as well.
     let groups = Groups::with_clock(Members::alone(), Clock::tokio());
-    let group = groups.group("hit", from_fn(|_| async { Ok(value()) })).build().expect("the settings are good");
+    let group = groups.group("hit", loader_fn(|_| async { Ok(value()) })).build().expect("the settings are good");
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime starts");
     runtime.block_on(async {
         for number in 0..KEYS {

@@ -2,7 +2,7 @@
 //! process; what one loads, the other fetches over a socket.
 use std::{error::Error, sync::Arc};
 
-use peercache::{BoxError, Bytes, Group, LoadError, Node, Source, Value, with};
+use peercache::{BoxError, Bytes, Group, LoadError, Node, Source, Value, loader_fn_with};
 use prost::Message;
 use tokio::net::TcpListener;
 
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let (mut nodes, mut groups) = (Vec::new(), Vec::new());
     for (listener, name) in listeners.into_iter().zip(&members) {
-        let node = Node::builder(name).peers(&members).build()?;
+        let node = Node::builder(name).members(&members).build()?;
         groups.push(soldiers(&node)?);
         tokio::spawn(node.serve(listener));
         nodes.push(node);
@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn soldiers(node: &Node) -> Result<Group<Arc<Soldier>>, Box<dyn Error>> {
-    let load = with((), |(), key| async move {
+    let load = loader_fn_with((), |(), key| async move {
         let name = key.as_str()?.to_owned();
         let years_of_service = u32::try_from(name.len())?;
         Ok::<_, LoadError>(Arc::new(Soldier { name, role: "列兵".to_owned(), years_of_service }))

@@ -1,7 +1,7 @@
 //! One process: whoever asks, and however often, each role is loaded once.
 use std::{collections::HashMap, sync::Arc};
 
-use peercache::{LoadError, Node, with};
+use peercache::{LoadError, Node, loader_fn_with};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // More processes? Name all with `.peers([..])`, and `tokio::spawn(node.serve(listener))` lets them ask this one.
     let node = Node::builder("http://127.0.0.1:9090").build()?;
-    let load = with(database, |database, key| async move {
+    let load = loader_fn_with(database, |database, key| async move {
         println!("loading {key}");
         let role = database.get(key.as_str()?).ok_or_else(LoadError::not_found)?;
         Ok(role.to_string())

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
-use peercache_groupcache::{Clock, Group, Groups, Members, from_fn};
+use peercache_groupcache::{Clock, Group, Groups, Members, loader_fn};
 use peercache_lru::ShardedCache;
 use tokio::runtime::{Builder, Runtime};
 
@@ -50,7 +50,7 @@ impl Filled {
         let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime starts");
         // Tokio's time, which stands still while the runtime does: a thread that ticks would be measured as well.
         let groups = Groups::with_clock(Members::alone(), Clock::tokio());
-        let group = groups.group("hit", from_fn(|_| async { Ok(value()) })).build().expect("the settings are good");
+        let group = groups.group("hit", loader_fn(|_| async { Ok(value()) })).build().expect("the settings are good");
         let cache = ShardedCache::builder(MAX_BYTES).hasher(FixedState::default()).build_sharded();
         let map = DashMap::with_hasher(FixedState::default());
         for number in 0..keys {

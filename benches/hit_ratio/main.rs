@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use peercache_replay::{
-    Alone, Belady, Capacity, Cluster, Golang, Lru, Policy, Records, S3Fifo, SharedPolicy, Sieve, Tally, Trace, Unit,
-    Workload, owners, replay, replay_shared,
+    Alone, Belady, Capacity, Cluster, EvictionPolicy, Golang, Lru, PerThreadCounters, Records, S3Fifo, SharedPolicy,
+    Sieve, Trace, Unit, Workload, owners, replay, replay_shared,
 };
 
 use args::{HitRatio, PolicyName, RecordsName, WorkloadName};
@@ -149,7 +149,7 @@ fn tally(
     capacity: Capacity,
     policy: PolicyName,
     advance: &mut dyn FnMut(u64),
-) -> Tally {
+) -> PerThreadCounters {
     match args.nodes {
         None => replay(trace, capacity.unit, &mut *policy_of(args, trace, capacity, policy), advance),
         Some(nodes) => {
@@ -160,7 +160,7 @@ fn tally(
     }
 }
 
-fn policy_of(args: &HitRatio, trace: &Trace, capacity: Capacity, policy: PolicyName) -> Box<dyn Policy> {
+fn policy_of(args: &HitRatio, trace: &Trace, capacity: Capacity, policy: PolicyName) -> Box<dyn EvictionPolicy> {
     match policy {
         PolicyName::Default => Box::new(Alone::new(trace, capacity)),
         PolicyName::Lru => Box::new(Lru::new(trace, capacity)),

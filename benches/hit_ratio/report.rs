@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 use anyhow::Result;
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
-use peercache_replay::{Capacity, Tally, Unit};
+use peercache_replay::{Capacity, PerThreadCounters, Unit};
 use serde_json::json;
 
 use crate::args::{HitRatio, PolicyName};
@@ -16,7 +16,7 @@ pub struct Run {
     pub policy: PolicyName,
     /// Of each node.
     pub capacity: Capacity,
-    pub tally: Tally,
+    pub tally: PerThreadCounters,
 }
 
 pub fn name(policy: PolicyName) -> String {
@@ -55,16 +55,16 @@ pub fn print_tables(args: &HitRatio, runs: &[Run]) -> Result<()> {
             print_nodes(args, of_trace)?;
             continue;
         }
-        print_ratios("hit ratio, %", of_trace, Tally::hit_ratio)?;
+        print_ratios("hit ratio, %", of_trace, PerThreadCounters::hit_ratio)?;
         if capacity.unit == Unit::Bytes {
-            print_ratios("byte hit ratio, %", of_trace, Tally::byte_hit_ratio)?;
+            print_ratios("byte hit ratio, %", of_trace, PerThreadCounters::byte_hit_ratio)?;
         }
     }
     Ok(())
 }
 
 /// A line for each size, a column for each policy.
-fn print_ratios(title: &str, runs: &[Run], ratio: fn(&Tally) -> f64) -> Result<()> {
+fn print_ratios(title: &str, runs: &[Run], ratio: fn(&PerThreadCounters) -> f64) -> Result<()> {
     let sizes: Vec<&[Run]> = runs.chunk_by(|one, other| one.capacity == other.capacity).collect();
     let mut header = vec![title.to_owned()];
     header.extend(sizes[0].iter().map(|run| name(run.policy)));

@@ -1,6 +1,6 @@
 //! Caches of others, as policies.
 
-use peercache_replay::{Capacity, Policy, Request, Trace};
+use peercache_replay::{Capacity, EvictionPolicy, Request, Trace};
 
 /// Entries are their weights.
 pub struct Moka(moka::sync::Cache<u32, u32>);
@@ -12,7 +12,7 @@ impl Moka {
     }
 }
 
-impl Policy for Moka {
+impl EvictionPolicy for Moka {
     fn request(&mut self, request: Request) -> bool {
         let hit = self.0.get(&request.key).is_some();
         if !hit {
@@ -43,7 +43,7 @@ impl QuickCache {
     }
 }
 
-impl Policy for QuickCache {
+impl EvictionPolicy for QuickCache {
     fn request(&mut self, request: Request) -> bool {
         let hit = self.0.get(&request.key).is_some();
         if !hit {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use peercache_groupcache::{Clock, Group, Groups, Members, from_fn};
+use peercache_groupcache::{Clock, Group, Groups, Members, loader_fn};
 use peercache_lru::ShardedCache;
 use tokio::runtime::{Builder, Runtime};
 
@@ -76,7 +76,7 @@ impl WholeGroup {
     pub fn with_bytes(max_bytes: usize) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime starts");
         let groups = Groups::with_clock(Members::alone(), Clock::system());
-        let group = groups.group("bench", from_fn(|_| async { Ok(value()) })).max_bytes(max_bytes).build();
+        let group = groups.group("bench", loader_fn(|_| async { Ok(value()) })).max_bytes(max_bytes).build();
         WholeGroup { group: group.expect("the settings are good"), runtime }
     }
 }

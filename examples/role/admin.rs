@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use peercache::{ConfigError, Node};
+use peercache::{BuildError, Node};
 
 use crate::{
     config, form,
@@ -28,7 +28,7 @@ pub fn router(node: Node, phases: Phases) -> Router {
         .route("/healthz", get("ok\n"))
         .route("/readyz", get(ready).with_state(phases))
         .route("/owner", get(owner).with_state(node.clone()))
-        .route("/peers", get(peers).put(set_peers).with_state(node))
+        .route("/peers", get(peers).put(set_members).with_state(node))
         .fallback(async || (StatusCode::NOT_FOUND, "ask for /healthz, /readyz, /owner?key=KEY or /peers\n"))
 }
 
@@ -52,7 +52,7 @@ async fn peers(State(node): State<Node>) -> Response {
     ([(CONTENT_TYPE, "application/json")], names).into_response()
 }
 
-async fn set_peers(State(node): State<Node>, body: Body) -> Response {
+async fn set_members(State(node): State<Node>, body: Body) -> Response {
     match replace_list(node, body).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err((status, why)) => (status, format!("{why}\n")).into_response(),
@@ -70,15 +70,15 @@ async fn replace_list(node: Node, body: Body) -> Result<(), (StatusCode, String)
         config::member(name).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
     }
     // A new ring takes milliseconds, which would hold up everybody else on this thread.
-    tokio::task::spawn_blocking(move || node.set_peers(names))
+    tokio::task::spawn_blocking(move || node.set_members(names))
         .await
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
         .map_err(|error| (StatusCode::BAD_REQUEST, sentence(&error)))
 }
 
-fn sentence(error: &ConfigError) -> String {
+fn sentence(error: &BuildError) -> String {
     match error {
-        ConfigError::SelfMissing(name) => format!("the list must name this node, {name}, too"),
+        BuildError::SelfMissing(name) => format!("the list must name this node, {name}, too"),
         _ => error.to_string(),
     }
 }

@@ -194,7 +194,7 @@ async fn a_list_is_changed_at_run_time() {
     let key = cluster.key_of(2, "k").await;
     assert_eq!(cluster.nodes[0].raw(&key).await.brief(), "200 peer");
     for node in &cluster.nodes[..2] {
-        assert_eq!(node.set_peers(&two).await, (204, String::new()));
+        assert_eq!(node.set_members(&two).await, (204, String::new()));
     }
     assert_eq!(cluster.nodes[0].peers().await, two.replace(", ", ","));
     let owner = cluster.owner(&key).await;
@@ -219,7 +219,7 @@ async fn a_bad_list_is_refused_and_the_old_one_stays() {
         (&format!("[{me:?}, \"http://127.0.0.1:99999\"]"), "99999"),
         (&format!("[{me:?}, \"https://127.0.0.1:1\"]"), "without TLS; write http://127.0.0.1:1"),
     ] {
-        let (status, said) = node.set_peers(list).await;
+        let (status, said) = node.set_members(list).await;
         assert_eq!(status, 400, "{list}: {said}");
         assert!(said.contains(sentence), "{list}: {said}");
         assert_eq!(node.peers().await, before);
@@ -231,9 +231,9 @@ async fn a_host_may_be_a_name() {
     let (cluster, _origin) = three_with(&[]).await;
     let node = &cluster.nodes[0];
     let list = format!("[{:?},\"http://localhost:{}\"]", node.peer, &cluster.nodes[1].peer[17..]);
-    assert_eq!(node.set_peers(&list).await.0, 204);
+    assert_eq!(node.set_members(&list).await.0, 204);
     assert_eq!(node.peers().await, list);
-    assert_eq!(node.set_peers("x".repeat(2 << 20)).await.0, 400, "a list has a longest length");
+    assert_eq!(node.set_members("x".repeat(2 << 20)).await.0, 400, "a list has a longest length");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +242,7 @@ async fn rings_that_disagree_cost_loads_and_hold_nobody_up() {
     let names: Vec<&str> = cluster.nodes.iter().map(|node| node.peer.as_str()).collect();
     // The first gives away most keys, the second keeps all, the third knows one other.
     for (node, list) in [(1, &names[1..2]), (2, &[names[2], names[0]][..])] {
-        assert_eq!(cluster.nodes[node].set_peers(format!("{list:?}")).await.0, 204);
+        assert_eq!(cluster.nodes[node].set_members(format!("{list:?}")).await.0, 204);
     }
     let mut asked = JoinSet::new();
     for number in 0..300 {

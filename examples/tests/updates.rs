@@ -332,8 +332,8 @@ async fn a_member_with_another_list_is_named() {
     let (cluster, _origin) = start(3, &[]).await;
     let names: Vec<&str> = cluster.nodes.iter().map(|node| node.peer.as_str()).collect();
     // The third has not heard of the first.
-    assert_eq!(cluster.nodes[2].set_peers(format!("{:?}", &names[1..])).await.0, 204);
+    assert_eq!(cluster.nodes[2].set_members(format!("{:?}", &names[1..])).await.0, 204);
     assert_eq!(cluster.nodes[0].delete("a").await, Said::missed(&[names[2]]));
-    assert_eq!(cluster.nodes[2].set_peers(format!("{names:?}")).await.0, 204);
+    assert_eq!(cluster.nodes[2].set_members(format!("{names:?}")).await.0, 204);
     assert_eq!(cluster.nodes[0].delete("a").await, Said::known());
 }

@@ -11,7 +11,7 @@ use peercache_groupcache::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Capacity, Policy, Request, Trace, Unit};
+use crate::{Capacity, EvictionPolicy, Request, Trace, Unit};
 
 /// A real group at a node that is alone, as its builder gives it without options: what `default` means.
 ///
@@ -47,7 +47,7 @@ impl Alone {
     }
 }
 
-impl Policy for Alone {
+impl EvictionPolicy for Alone {
     fn request(&mut self, request: Request) -> bool {
         self.size.set(request);
         let get = pin!(self.group.get(&self.keys[request.key as usize]).detailed());
@@ -226,7 +226,7 @@ mod tests {
     fn asked_twice_in_a_row_is_a_hit() {
         let trace = Trace::new("t", [1, 1, 2, 2]);
         let capacity = Capacity::entries(3);
-        let hits = |policy: &mut dyn Policy| replay(&trace, Unit::Entries, policy, &mut |_| {}).hits;
+        let hits = |policy: &mut dyn EvictionPolicy| replay(&trace, Unit::Entries, policy, &mut |_| {}).hits;
         assert_eq!(hits(&mut Alone::new(&trace, capacity)), hits(&mut Lru::new(&trace, capacity)));
     }
 }

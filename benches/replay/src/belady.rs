@@ -1,6 +1,6 @@
 use std::collections::BinaryHeap;
 
-use crate::{Capacity, Policy, Request, Trace, Unit};
+use crate::{Capacity, EvictionPolicy, Request, Trace, Unit};
 
 /// Belady's optimum: what is asked for again latest goes first, or is not taken in at all (Belady: A study of replacement algorithms for
 /// a virtual-storage computer, 1966).
@@ -51,7 +51,7 @@ impl Belady {
     }
 }
 
-impl Policy for Belady {
+impl EvictionPolicy for Belady {
     fn request(&mut self, request: Request) -> bool {
         let key = request.key as usize;
         let next = self.next[request.position];

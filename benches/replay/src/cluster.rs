@@ -51,7 +51,7 @@ impl Cluster {
         let (net, size) = (Net::default(), CurrentSize::default());
         let names = names(nodes);
         let group = |name: &String| {
-            let members = Members::builder(name, net.clone()).peers(names.clone()).build().expect("the list is good");
+            let members = Members::builder(name, net.clone()).members(names.clone()).build().expect("the list is good");
             let groups = Groups::with_clock(members, Clock::tokio());
             net.nodes().insert(name.clone(), groups.clone());
             let loader = Origin { net: net.clone(), size: size.clone() };

@@ -1,7 +1,7 @@
 use peercache_lru::ShardedCache;
 
 use crate::{
-    Capacity, Policy, Request, Trace,
+    Capacity, EvictionPolicy, Request, Trace,
     alone::{Charge, runtime},
 };
 
@@ -21,7 +21,7 @@ impl Direct {
     }
 }
 
-impl Policy for Direct {
+impl EvictionPolicy for Direct {
     fn request(&mut self, request: Request) -> bool {
         let hit = self.cache.get(&request.key).is_some();
         if !hit {

@@ -1,4 +1,4 @@
-use crate::{Capacity, Lru, Policy, Request, Rng, Shared, SharedPolicy, Trace};
+use crate::{Capacity, EvictionPolicy, Lru, Request, Rng, Shared, SharedPolicy, Trace};
 
 /// golang/groupcache's rule at several nodes: each has a main cache for the keys that it owns and a hot one for copies of others', both
 /// exact LRU. What is fetched is copied one time in ten, at random. While the two hold too much, hot gives way if it holds more
@@ -55,7 +55,7 @@ impl SharedPolicy for Golang {
 }
 
 /// A node alone, which owns all keys.
-impl Policy for Golang {
+impl EvictionPolicy for Golang {
     fn request(&mut self, request: Request) -> bool {
         SharedPolicy::request(self, 0, request).hit
     }

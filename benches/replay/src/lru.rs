@@ -1,4 +1,4 @@
-use crate::{Capacity, Policy, Request, Trace, order::Order};
+use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
 
 /// The exact least-recently-used order. What is larger than the capacity is not taken in.
 pub struct Lru {
@@ -43,7 +43,7 @@ impl Lru {
     }
 }
 
-impl Policy for Lru {
+impl EvictionPolicy for Lru {
     fn request(&mut self, request: Request) -> bool {
         if self.get(request.key) {
             return true;

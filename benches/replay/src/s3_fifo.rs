@@ -1,4 +1,4 @@
-use crate::{Capacity, Policy, Request, Trace, order::Order};
+use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
 
 /// S3-FIFO as its paper has it (Yang, Zhang, Qiu, Yue, Vinayak: FIFO queues are all you need for cache eviction, SOSP 2023): a small queue
 /// of a tenth, a main queue, and a ghost queue of keys that left the small one, which weighs as much as main.
@@ -77,7 +77,7 @@ impl S3Fifo {
     }
 }
 
-impl Policy for S3Fifo {
+impl EvictionPolicy for S3Fifo {
     fn request(&mut self, request: Request) -> bool {
         let key = request.key as usize;
         if self.small.order.contains(request.key) || self.main.order.contains(request.key) {

@@ -1,4 +1,4 @@
-use crate::{Capacity, Policy, Request, Trace, order::Order};
+use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
 
 /// SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: SIEVE is simpler than LRU, NSDI 2024): one queue, a bit that a hit sets, and a hand that
 /// walks from old to new, clears bits, and takes out the first key without one.
@@ -39,7 +39,7 @@ impl Sieve {
     }
 }
 
-impl Policy for Sieve {
+impl EvictionPolicy for Sieve {
     fn request(&mut self, request: Request) -> bool {
         if self.order.contains(request.key) {
             self.visited[request.key as usize] = true;

@@ -1,14 +1,14 @@
 use crate::{Capacity, Request, Rng, Trace, Unit};
 
 /// A cache, as far as its hit ratio goes.
-pub trait Policy {
+pub trait EvictionPolicy {
     /// Asks for a key, and takes it in if it is not there and the policy wants it. Says whether it was there.
     fn request(&mut self, request: Request) -> bool;
 }
 
 /// What came of a trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct PerThreadCounters {
     /// Requests made.
     pub requests: u64,
     /// Requests that found their key. Of several nodes: in the cache of the node that was asked.
@@ -23,7 +23,7 @@ pub struct Tally {
     pub origin_loads: u64,
 }
 
-impl Tally {
+impl PerThreadCounters {
     /// Hits per request, from 0 to 1; 0 of no requests.
     pub fn hit_ratio(&self) -> f64 {
         ratio(self.hits, self.requests)
@@ -52,8 +52,13 @@ fn ratio(part: u64, whole: u64) -> f64 {
 const TOLD_EACH: usize = 4_096;
 
 /// Puts every request of the trace to the policy. `advance` hears now and then of so many more that are done.
-pub fn replay(trace: &Trace, unit: Unit, policy: &mut dyn Policy, advance: &mut dyn FnMut(u64)) -> Tally {
-    let mut tally = Tally::default();
+pub fn replay(
+    trace: &Trace,
+    unit: Unit,
+    policy: &mut dyn EvictionPolicy,
+    advance: &mut dyn FnMut(u64),
+) -> PerThreadCounters {
+    let mut tally = PerThreadCounters::default();
     for_each(trace, unit, advance, |request| tally.count(request, policy.request(request)));
     tally.origin_loads = tally.requests - tally.hits;
     tally
@@ -84,8 +89,8 @@ pub fn replay_shared(
     seed: u64,
     policy: &mut dyn SharedPolicy,
     advance: &mut dyn FnMut(u64),
-) -> Tally {
-    let mut tally = Tally::default();
+) -> PerThreadCounters {
+    let mut tally = PerThreadCounters::default();
     let mut rng = Rng::new(seed);
     for_each(trace, unit, advance, |request| {
         let node = rng.below(nodes as u64) as usize;

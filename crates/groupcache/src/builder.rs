@@ -1,13 +1,13 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use peercache_lru::Policy;
+use peercache_lru::EvictionPolicy;
 use tokio::sync::Semaphore;
 
 use crate::{
     cache::expiry::Lives,
     cache::{Cache, Shape},
     core::{Core, Settings},
-    error::ConfigError,
+    error::BuildError,
     group::Group,
     hot::{Always, HotAdmission},
     key::Key,
@@ -57,7 +57,7 @@ pub struct GroupBuilder<V> {
     settings: Settings<V>,
     max_bytes: usize,
     shards: Option<usize>,
-    policy: Policy,
+    policy: EvictionPolicy,
     hot_share: f64,
 }
 
@@ -93,7 +93,7 @@ impl<V: Value> GroupBuilder<V> {
             settings,
             max_bytes: MAX_BYTES,
             shards: None,
-            policy: Policy::default(),
+            policy: EvictionPolicy::default(),
             hot_share: HOT_SHARE,
         }
     }
@@ -101,7 +101,7 @@ impl<V: Value> GroupBuilder<V> {
     /// The budget of this node for the group, main and hot together: keys, values and overhead, in bytes. 0 caches
     /// nothing and still merges concurrent loads. A value that takes more than half of it, and more than
     /// twice what others do, is served and not cached where others would have to leave for it, unless it is [set](Group::set) or the policy is
-    /// [`Policy::Lru`]. Defaults to 64 MiB.
+    /// [`EvictionPolicy::Lru`]. Defaults to 64 MiB.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -207,9 +207,9 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
-    /// Who leaves first when the budget is used up. Defaults to [`Policy::Adaptive`], which resists scans; [`Policy::Lru`] is exactly the
+    /// Who leaves first when the budget is used up. Defaults to [`EvictionPolicy::Adaptive`], which resists scans; [`EvictionPolicy::Lru`] is exactly the
     /// least recently used, as golang/groupcache has it, and has threads wait for each other.
-    pub fn policy(mut self, policy: Policy) -> Self {
+    pub fn eviction_policy(mut self, policy: EvictionPolicy) -> Self {
         self.policy = policy;
         self
     }
@@ -253,11 +253,11 @@ impl<V: Value> GroupBuilder<V> {
     ///
     /// # Errors
     /// A setting out of range, a name that is empty or over 255 bytes, or one that this node has already.
-    pub fn build(self) -> Result<Group<V>, ConfigError> {
+    pub fn build(self) -> Result<Group<V>, BuildError> {
         self.build_core().map(Group::new)
     }
 
-    pub(crate) fn build_core(self) -> Result<Arc<Core<V>>, ConfigError> {
+    pub(crate) fn build_core(self) -> Result<Arc<Core<V>>, BuildError> {
         self.check()?;
         let shards = self.shards.unwrap_or_else(|| default_shards(self.max_bytes));
         let shape = Shape { max_bytes: self.max_bytes, shards, policy: self.policy, hot_share: self.hot_share };
@@ -269,11 +269,11 @@ impl<V: Value> GroupBuilder<V> {
         Ok(core)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), BuildError> {
         if !(1..=255).contains(&self.name.len()) {
-            return Err(ConfigError::GroupName(self.name.len()));
+            return Err(BuildError::GroupName(self.name.len()));
         }
-        let bad = |name, expected| Err(ConfigError::Setting { name, expected });
+        let bad = |name, expected| Err(BuildError::Setting { name, expected: Cow::Borrowed(expected) });
         let settings = &self.settings;
         let lives = &settings.lives;
         let times = [

@@ -11,8 +11,8 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::SeedableRandomState as RandomState;
 use peercache_lru::{
-    Policy,
-    sharding::{Tally, shard_of},
+    EvictionPolicy,
+    sharding::{PerThreadCounters, shard_of},
 };
 
 use crate::{
@@ -39,11 +39,11 @@ pub(crate) struct Cache<V> {
     shards: Box<[Padded<V>]>,
     /// One for the choice of the shard and for the index in it. Never one that anybody outside knows: a ring's hashes are public.
     hasher: RandomState,
-    policy: Policy,
+    policy: EvictionPolicy,
     budget: Budget,
     /// No entry ends before.
     next_end_ms: AtomicU64,
-    lookups: Tally<3>,
+    lookups: PerThreadCounters<3>,
 }
 
 /// What look-ups are counted as.
@@ -57,7 +57,7 @@ pub(crate) struct Shape {
     pub(crate) max_bytes: usize,
     /// Rounded up to a power of two.
     pub(crate) shards: usize,
-    pub(crate) policy: Policy,
+    pub(crate) policy: EvictionPolicy,
     /// The share of what is held that hot may have, from 0 to 1, before it gives way.
     pub(crate) hot_share: f64,
 }
@@ -96,7 +96,7 @@ impl<V: Value> Cache<V> {
             policy,
             budget: Budget { max_bytes, bytes: AtomicUsize::new(0) },
             next_end_ms: AtomicU64::new(u64::MAX),
-            lookups: Tally::default(),
+            lookups: PerThreadCounters::default(),
         }
     }
 
@@ -116,7 +116,7 @@ impl<V: Value> Cache<V> {
         match looked {
             Looked::Hit(place, seen) => {
                 self.lookups.count(if place == Place::Main { MAIN_HITS } else { HOT_HITS });
-                if self.policy == Policy::Lru {
+                if self.policy == EvictionPolicy::Lru {
                     self.touch(hash, key);
                 }
                 Some(seen)
@@ -266,7 +266,8 @@ impl<V: Value> Cache<V> {
     /// have most of them leave for it, which is worth it only if somebody wants it held; to exact LRU all that fits is equal.
     pub(crate) fn admits(&self, weight: usize) -> bool {
         let is_large = weight > self.budget.max_bytes / 2 && self.budget.excess(weight) > 0;
-        self.fits(weight) && (self.policy == Policy::Lru || !is_large || weight as u64 / 2 <= self.mean_weight())
+        self.fits(weight)
+            && (self.policy == EvictionPolicy::Lru || !is_large || weight as u64 / 2 <= self.mean_weight())
     }
 
     fn mean_weight(&self) -> u64 {

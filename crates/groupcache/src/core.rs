@@ -211,7 +211,7 @@ impl<V: Value> Core<V> {
     #[inline(never)]
     fn renew(self: &Arc<Self>, key: &[u8], reader: Reader) {
         if Handle::try_current().is_ok() {
-            self.counters.renewals.count();
+            self.counters.refreshes.count();
             drop(self.depart(key, Trip { reader, look: Look::Renewed, deadline: None }));
         }
     }
@@ -268,7 +268,7 @@ impl<V: Value> Core<V> {
 
     pub(crate) fn stats(&self) -> Stats {
         let (main, hot) = self.store.cache.stats();
-        Stats { under_way: self.store.under_way() as u64, ..self.counters.stats(main, hot) }
+        Stats { in_flight: self.store.under_way() as u64, ..self.counters.stats(main, hot) }
     }
 
     /// Has the member list tell us of every change of the ring, and the clock of every tick.
@@ -338,13 +338,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     use super::*;
-    use crate::{Bytes, builder::GroupBuilder, loader::with, registry::Groups};
+    use crate::{Bytes, builder::GroupBuilder, loader::loader_fn_with, registry::Groups};
 
     /// The interleaving: we look and find nothing; another flight starts, lands and publishes; only then do we depart.
     #[tokio::test]
     async fn a_leader_that_comes_late_finds_what_the_first_one_left() {
         let loads = Arc::new(AtomicUsize::new(0));
-        let loader = with(loads.clone(), |loads: Arc<AtomicUsize>, _| async move {
+        let loader = loader_fn_with(loads.clone(), |loads: Arc<AtomicUsize>, _| async move {
             loads.fetch_add(1, SeqCst);
             Ok(Bytes::from_static(b"value"))
         });

@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 /// Any error, as loaders and peers give them.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -122,10 +122,10 @@ impl StdError for Error {
     }
 }
 
-/// A group or a member list that cannot be built as asked. Found when it is built or set, never later.
+/// A group, a member list, a transport or a node that cannot be built as asked. Found when it is built or set, never later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConfigError {
+pub enum BuildError {
     /// A group of this name exists at this node already.
     #[error("a group named {0:?} exists already")]
     DuplicateGroup(String),
@@ -138,7 +138,7 @@ pub enum ConfigError {
         /// The setter's name.
         name: &'static str,
         /// What it takes.
-        expected: &'static str,
+        expected: Cow<'static, str>,
     },
     /// The member list does not name this node, which is not `client_only`.
     #[error("the member list does not contain this node, {0:?}; add it, or build the node as client_only")]
@@ -150,7 +150,7 @@ pub enum ConfigError {
     #[error("the member list is empty")]
     NoMembers,
     /// The member list has more members than a ring takes.
-    #[error("the member list has {0} members, more than {max}", max = crate::members::MEMBERS_MAX)]
+    #[error("the member list has {0} members, more than {max}", max = crate::members::placement::MAX_MEMBERS)]
     TooManyMembers(usize),
     /// A member's name is not one that the transport can reach.
     #[error("{name:?} cannot be a member: {why}")]
@@ -160,6 +160,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// The transport cannot be set up. The words say why.
+    #[error("{0}")]
+    Transport(String),
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ impl<V: Value> Group<V> {
     ///
     /// # Errors
     /// See [`ErrorKind`](crate::ErrorKind). A peer that cannot be reached is none: the value is then loaded here.
+    #[doc(alias = "get_with")]
     pub fn get<'a, K: AsRef<[u8]> + ?Sized>(&'a self, key: &'a K) -> Get<'a, V> {
         Get::new(&self.core, key.as_ref())
     }
@@ -59,6 +60,7 @@ impl<V: Value> Group<V> {
     ///
     /// # Errors
     /// [`UpdateError::Missed`] names the members that could not be told; all others have forgotten.
+    #[doc(alias = "invalidate")]
     pub async fn remove<K: AsRef<[u8]> + ?Sized>(&self, key: &K) -> Result<(), UpdateError> {
         self.core.remove(vec![Key::copy_from(key.as_ref())]).await
     }
@@ -76,6 +78,7 @@ impl<V: Value> Group<V> {
     ///
     /// # Errors
     /// As [`remove`](Group::remove).
+    #[doc(alias = "invalidate_all")]
     pub async fn clear(&self) -> Result<(), UpdateError> {
         self.core.clear().await
     }
@@ -88,6 +91,7 @@ impl<V: Value> Group<V> {
     /// # Errors
     /// As [`remove`](Group::remove), and [`Refused`](UpdateError::Refused) for a value that the owner's budget cannot hold. If the owner is among
     /// those missed, do not count on the value being anywhere.
+    #[doc(alias = "insert")]
     pub async fn set<K, T>(&self, key: &K, value: T) -> Result<(), UpdateError>
     where
         K: AsRef<[u8]> + ?Sized,

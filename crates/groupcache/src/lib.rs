@@ -24,22 +24,22 @@ mod sync;
 mod value;
 
 pub use bytes::Bytes;
-pub use peercache_lru::Policy;
+pub use peercache_lru::EvictionPolicy;
 
 pub use crate::{
     answer::{Answer, Cached, Source},
     builder::GroupBuilder,
     clock::Clock,
-    error::{BoxError, ConfigError, Error, ErrorKind},
+    error::{BoxError, BuildError, Error, ErrorKind},
     get::{Detailed, Get},
     group::Group,
     hot::{Always, HotAdmission, HotCandidate, Never, OneIn},
     key::Key,
     loader::batch::{Batch, BatchLoader},
-    loader::{FromFn, IntoLoaded, LoadError, Loaded, Loader, With, from_fn, with},
+    loader::{IntoLoaded, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, loader_fn, loader_fn_with},
     many::{GetMany, GetStream},
     members::placement::{GolangPlacement, NativePlacement, Placement, Ring},
-    members::{MEMBERS_MAX, Members, MembersBuilder, View},
+    members::{Members, MembersBuilder, View},
     peer::served_group::{Served, ServedGroup},
     peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
     peer::{Connect, Peer, PeerError, PeerReply, PeerRequest, Reply, Terms},

@@ -11,7 +11,7 @@ use crate::{
 
 /// How a group gets a value at its origin: a database, an object store, another service.
 ///
-/// A closure is a loader too, by way of [`with`] or [`from_fn`]. Written out, it is an `async fn`:
+/// A closure is a loader too, by way of [`loader_fn_with`] or [`loader_fn`]. Written out, it is an `async fn`:
 ///
 /// ```
 /// use peercache_groupcache::{Key, LoadError, Loaded, Loader};
@@ -126,43 +126,43 @@ impl<V: Value> IntoLoaded for Loaded<V> {
     }
 }
 
-/// A loader from a closure: `from_fn(|key| async move { Ok(..) })`.
+/// A loader from a closure: `loader_fn(|key| async move { Ok(..) })`.
 ///
-/// The closure's future is `'static`, so it owns what it uses; [`with`] hands it a clone of some state for each load.
-pub fn from_fn<F, Fut, T>(load: F) -> FromFn<F>
+/// The closure's future is `'static`, so it owns what it uses; [`loader_fn_with`] hands it a clone of some state for each load.
+pub fn loader_fn<F, Fut, T>(load: F) -> LoaderFn<F>
 where
     F: Fn(Key) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
     T: IntoLoaded,
 {
-    FromFn(load)
+    LoaderFn(load)
 }
 
-/// A loader from some state and a closure: `with(db, |db, key| async move { Ok(db.find(key).await?) })`.
+/// A loader from some state and a closure: `loader_fn_with(db, |db, key| async move { Ok(db.find(key).await?) })`.
 ///
 /// The state is cloned for each load; keep it in an `Arc` if that is costly.
-pub fn with<S, F, Fut, T>(state: S, load: F) -> With<S, F>
+pub fn loader_fn_with<S, F, Fut, T>(state: S, load: F) -> LoaderFnWith<S, F>
 where
     S: Clone + Send + Sync + 'static,
     F: Fn(S, Key) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
     T: IntoLoaded,
 {
-    With { state, load }
+    LoaderFnWith { state, load }
 }
 
-/// The loader that [`from_fn`] makes.
+/// The loader that [`loader_fn`] makes.
 #[derive(Clone, Copy)]
-pub struct FromFn<F>(F);
+pub struct LoaderFn<F>(F);
 
-/// The loader that [`with`] makes.
+/// The loader that [`loader_fn_with`] makes.
 #[derive(Clone, Copy)]
-pub struct With<S, F> {
+pub struct LoaderFnWith<S, F> {
     state: S,
     load: F,
 }
 
-impl<F, Fut, T> Loader for FromFn<F>
+impl<F, Fut, T> Loader for LoaderFn<F>
 where
     F: Fn(Key) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
@@ -175,7 +175,7 @@ where
     }
 }
 
-impl<S, F, Fut, T> Loader for With<S, F>
+impl<S, F, Fut, T> Loader for LoaderFnWith<S, F>
 where
     S: Clone + Send + Sync + 'static,
     F: Fn(S, Key) -> Fut + Send + Sync + 'static,
@@ -189,15 +189,15 @@ where
     }
 }
 
-impl<F> fmt::Debug for FromFn<F> {
+impl<F> fmt::Debug for LoaderFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FromFn")
+        f.write_str("LoaderFn")
     }
 }
 
-impl<S, F> fmt::Debug for With<S, F> {
+impl<S, F> fmt::Debug for LoaderFnWith<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("With")
+        f.write_str("LoaderFnWith")
     }
 }
 

@@ -14,14 +14,12 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::{
-    error::ConfigError,
+    error::BuildError,
+    members::placement::MAX_MEMBERS,
     members::placement::{NativePlacement, Placement, Ring},
     members::undelivered::{Backlog, Removal},
     peer::{Connect, Peer},
 };
-
-/// The most members a list may have. The native table for so many takes about 0.3 s to build; a longer list is a mistake.
-pub const MEMBERS_MAX: usize = 1_000;
 
 /// Who the members are and which keys they own. A cheap handle: clones see the same list.
 ///
@@ -53,7 +51,7 @@ enum Departed {
 }
 
 /// The most members that have left and are remembered. Beyond that they are forgotten, as if they had never been here.
-const DEPARTED_MAX: usize = 4 * MEMBERS_MAX;
+const DEPARTED_MAX: usize = 4 * Members::MAX;
 
 /// What stays while lists come and go.
 struct Site {
@@ -101,6 +99,10 @@ pub struct MembersBuilder {
 }
 
 impl Members {
+    /// The most members a list may have. The native table for this many takes about 0.3 s to build; a longer list
+    /// is a mistake.
+    pub const MAX: usize = MAX_MEMBERS;
+
     /// This node by itself: it owns every key. The list cannot be changed to name others.
     pub fn alone() -> Self {
         let self_name = "self".to_owned();
@@ -129,7 +131,7 @@ impl Members {
     /// # Errors
     /// A list that is empty, too long, names a member twice, leaves this node out (unless it is `client_only`) or
     /// names a member that the transport cannot reach. The old list stays in force then.
-    pub fn set<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<(), ConfigError> {
+    pub fn set<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<(), BuildError> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
         let mut groups = self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.view();
@@ -222,7 +224,7 @@ impl Shared {
 }
 
 impl Site {
-    fn view(&self, names: Vec<String>, old: Option<&View>) -> Result<View, ConfigError> {
+    fn view(&self, names: Vec<String>, old: Option<&View>) -> Result<View, BuildError> {
         check(&names, &self.self_name, self.client_only)?;
         let known: HashMap<&str, &Arc<Remote>> =
             old.iter().flat_map(|old| old.remotes()).map(|remote| (remote.name.as_str(), remote)).collect();
@@ -237,8 +239,8 @@ impl Site {
         Ok(View { ring: self.placement.ring(&names), names, remotes })
     }
 
-    fn remote(&self, name: &str) -> Result<Arc<Remote>, ConfigError> {
-        let bad = |why: String| ConfigError::MemberName { name: name.to_owned(), why };
+    fn remote(&self, name: &str) -> Result<Arc<Remote>, BuildError> {
+        let bad = |why: String| BuildError::MemberName { name: name.to_owned(), why };
         let Some(connect) = &self.connect else {
             return Err(bad("this node was built to be alone".to_owned()));
         };
@@ -247,20 +249,20 @@ impl Site {
     }
 }
 
-fn check(names: &[String], self_name: &str, client_only: bool) -> Result<(), ConfigError> {
+fn check(names: &[String], self_name: &str, client_only: bool) -> Result<(), BuildError> {
     if names.is_empty() {
-        return Err(ConfigError::NoMembers);
+        return Err(BuildError::NoMembers);
     }
-    if names.len() > MEMBERS_MAX {
-        return Err(ConfigError::TooManyMembers(names.len()));
+    if names.len() > Members::MAX {
+        return Err(BuildError::TooManyMembers(names.len()));
     }
     let mut sorted: Vec<&String> = names.iter().collect();
     sorted.sort_unstable();
     if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(ConfigError::DuplicateMember(twice[0].clone()));
+        return Err(BuildError::DuplicateMember(twice[0].clone()));
     }
     if !client_only && !names.iter().any(|name| name == self_name) {
-        return Err(ConfigError::SelfMissing(self_name.to_owned()));
+        return Err(BuildError::SelfMissing(self_name.to_owned()));
     }
     Ok(())
 }
@@ -306,7 +308,7 @@ impl View {
 
 impl MembersBuilder {
     /// The members, this node among them. Defaults to this node alone.
-    pub fn peers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+    pub fn members<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.names = Some(names.into_iter().map(Into::into).collect());
         self
     }
@@ -328,7 +330,7 @@ impl MembersBuilder {
     ///
     /// # Errors
     /// As [`Members::set`].
-    pub fn build(self) -> Result<Members, ConfigError> {
+    pub fn build(self) -> Result<Members, BuildError> {
         let names = self.names.unwrap_or_else(|| vec![self.site.self_name.clone()]);
         let view = self.site.view(names, None)?;
         Ok(Members::with(self.site, view))

@@ -7,7 +7,7 @@ use std::{
 use crate::{
     builder::GroupBuilder,
     clock::Clock,
-    error::ConfigError,
+    error::BuildError,
     loader::batch::BatchLoader,
     loader::{AnyLoader, Loader},
     members::Members,
@@ -37,8 +37,8 @@ impl Groups {
         Groups { members, clock, by_name: Arc::default() }
     }
 
-    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`with`](crate::with) or
-    /// [`from_fn`](crate::from_fn). The loader decides the type of the values.
+    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`loader_fn_with`](crate::loader_fn_with) or
+    /// [`loader_fn`](crate::loader_fn). The loader decides the type of the values.
     pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
         GroupBuilder::new(self.clone(), name.into(), AnyLoader::Each(Arc::new(loader)))
     }
@@ -74,9 +74,9 @@ impl Groups {
     ///
     /// # Errors
     /// When a group of that name exists.
-    pub fn register(&self, group: Arc<dyn ServedGroup>) -> Result<(), ConfigError> {
+    pub fn register(&self, group: Arc<dyn ServedGroup>) -> Result<(), BuildError> {
         match self.by_name.write().unwrap_or_else(PoisonError::into_inner).entry(group.name().clone()) {
-            Entry::Occupied(taken) => Err(ConfigError::DuplicateGroup(taken.key().to_string())),
+            Entry::Occupied(taken) => Err(BuildError::DuplicateGroup(taken.key().to_string())),
             Entry::Vacant(free) => {
                 free.insert(group);
                 Ok(())

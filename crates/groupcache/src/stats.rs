@@ -9,7 +9,7 @@ pub struct Stats {
     pub gets: u64,
     /// Gets answered from main or hot.
     pub cache_hits: u64,
-    /// Gets that found nothing cached, renewals in the background, and gets that a removal sent back.
+    /// Gets that found nothing cached, refreshes in the background, and gets that a removal sent back.
     pub loads: u64,
     /// Loads and fetches really begun, after callers of one key were merged.
     pub loads_deduped: u64,
@@ -32,11 +32,11 @@ pub struct Stats {
     /// Loads, in the background too, that were not begun because one failed a moment ago.
     pub backed_off: u64,
     /// Hits of values that were late or stale, and so asked for a new one in the background.
-    pub renewals: u64,
+    pub refreshes: u64,
     /// Changes made here, for this node's callers and for peers, each round of one counted.
     pub updates: u64,
     /// Loads and fetches under way now.
-    pub under_way: u64,
+    pub in_flight: u64,
     /// Entries that this node owns.
     pub main: CacheStats,
     /// Copies of entries that it does not own.
@@ -94,7 +94,7 @@ pub(crate) struct Counters {
     pub(crate) keys_not_carried: Counter,
     pub(crate) overloads: Counter,
     pub(crate) backed_off: Counter,
-    pub(crate) renewals: Counter,
+    pub(crate) refreshes: Counter,
     pub(crate) updates: Counter,
 }
 
@@ -129,9 +129,9 @@ impl Counters {
             keys_not_carried: self.keys_not_carried.read(),
             overloads: self.overloads.read(),
             backed_off: self.backed_off.read(),
-            renewals: self.renewals.read(),
+            refreshes: self.refreshes.read(),
             updates: self.updates.read(),
-            under_way: 0,
+            in_flight: 0,
             main,
             hot,
         }

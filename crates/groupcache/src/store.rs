@@ -10,7 +10,7 @@ pub(crate) mod flight;
 
 use peercache_singleflight::{Detached, Join};
 #[cfg(peercache_loom)]
-use {crate::cache::Shape, ahash::RandomState, peercache_lru::Policy};
+use {crate::cache::Shape, ahash::RandomState, peercache_lru::EvictionPolicy};
 
 use crate::{
     cache::Cache,
@@ -64,7 +64,7 @@ impl<V: Value> Store<V> {
         let second = std::time::Duration::from_secs(1);
         Store {
             cache: Cache::with_hasher(
-                Shape { max_bytes, shards: 1, policy: Policy::default(), hot_share: 0.125 },
+                Shape { max_bytes, shards: 1, policy: EvictionPolicy::default(), hot_share: 0.125 },
                 foldhash::fast::SeedableRandomState::fixed(),
             ),
             flights: Table::with_shards(1, hasher()),

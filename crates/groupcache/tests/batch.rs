@@ -96,7 +96,7 @@ async fn loaded_by(load: impl Fn(&Batch<Bytes>) -> Result<(), LoadError> + Send 
     let groups = Groups::with_clock(Members::alone(), Clock::tokio());
     let group = groups.group_batched(GROUP, ByBatch(load)).build().unwrap();
     let results = soon(group.get_many(keys(4))).await.into_iter().map(told).collect();
-    assert_eq!(group.stats().under_way, 0);
+    assert_eq!(group.stats().in_flight, 0);
     results
 }
 

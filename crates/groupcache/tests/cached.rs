@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use peercache_groupcache::{Bytes, Cached, Policy, Source};
+use peercache_groupcache::{Bytes, Cached, EvictionPolicy, Source};
 use support::{
     assert_about,
     cluster::{AB, Cluster, Node},
@@ -106,7 +106,8 @@ async fn a_peek_says_where_the_value_is_and_how_long_it_holds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peek_does_not_keep_an_entry_from_being_evicted() {
-    let cluster = Cluster::with(["a"], |group| group.max_bytes(64 << 10).shards(1).policy(Policy::Lru));
+    let cluster =
+        Cluster::with(["a"], |group| group.max_bytes(64 << 10).shards(1).eviction_policy(EvictionPolicy::Lru));
     cluster["a"].read("first").await;
     for key in 0..1_000 {
         cluster["a"].group.peek("first");

@@ -94,7 +94,7 @@ async fn assert_sound(op: Op, begun: bool, cluster: &Cluster, keys: &[String], c
     sleep(ms(3_000)).await;
     settle().await;
     for node in cluster.nodes() {
-        assert_eq!(node.group.stats().under_way, 0, "{case}, node {}", node.name);
+        assert_eq!(node.group.stats().in_flight, 0, "{case}, node {}", node.name);
     }
     let expected = match op {
         Op::Set if begun => "set set set",

@@ -9,7 +9,7 @@ use std::{
 };
 
 use peercache_groupcache::{
-    BoxError, Bytes, Clock, ConfigError, Group, Groups, Loaded, Members, Source, Value, from_fn, with,
+    BoxError, BuildError, Bytes, Clock, Group, Groups, Loaded, Members, Source, Value, loader_fn, loader_fn_with,
 };
 use support::{
     TICK, assert_about,
@@ -220,7 +220,7 @@ async fn an_expired_value_is_dropped_and_not_only_uncounted() {
     let group: Group<Tracked> = groups
         .group(
             "tracked",
-            with(loaded.clone(), |loaded: Arc<Mutex<Weak<()>>>, _| async move {
+            loader_fn_with(loaded.clone(), |loaded: Arc<Mutex<Weak<()>>>, _| async move {
                 let value = Tracked(Arc::new(()));
                 *loaded.lock().unwrap() = Arc::downgrade(&value.0);
                 Ok(Loaded::new(value).ttl(ms(1_000)))
@@ -327,15 +327,15 @@ async fn jitter_shortens_lives_that_loaders_say_too() {
 async fn a_jitter_that_is_no_share_is_refused() {
     for share in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
         let groups = Groups::with_clock(Members::alone(), Clock::tokio());
-        let built = groups.group("g", from_fn(|_| async { Ok(Bytes::new()) })).expiry_jitter(share).build();
+        let built = groups.group("g", loader_fn(|_| async { Ok(Bytes::new()) })).expiry_jitter(share).build();
         let refused = built.unwrap_err();
-        assert!(matches!(refused, ConfigError::Setting { name: "expiry_jitter", .. }), "{share}: {refused}");
+        assert!(matches!(refused, BuildError::Setting { name: "expiry_jitter", .. }), "{share}: {refused}");
     }
 }
 
 #[tokio::test]
 async fn a_time_to_live_beyond_all_clocks_is_refused() {
     let groups = Groups::with_clock(Members::alone(), Clock::tokio());
-    let built = groups.group("g", from_fn(|_| async { Ok(Bytes::new()) })).time_to_live(Duration::MAX).build();
-    assert!(matches!(built, Err(ConfigError::Setting { .. })));
+    let built = groups.group("g", loader_fn(|_| async { Ok(Bytes::new()) })).time_to_live(Duration::MAX).build();
+    assert!(matches!(built, Err(BuildError::Setting { .. })));
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use peercache_groupcache::{Always, Groups, HotAdmission, Members, Never, Placement, Policy, Ring};
+use peercache_groupcache::{Always, EvictionPolicy, Groups, HotAdmission, Members, Never, Placement, Ring};
 use support::{Net, Origin, alone, group_of};
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn ten_gets_cost_one_load() {
 #[tokio::test]
 async fn an_entry_leaves_when_the_budget_is_full_and_is_loaded_again() {
     let origin = Origin::echo();
-    let group = alone(&origin).max_bytes(64 << 10).policy(Policy::Lru).build().unwrap();
+    let group = alone(&origin).max_bytes(64 << 10).eviction_policy(EvictionPolicy::Lru).build().unwrap();
     group.get("first").await.unwrap();
     for filler in 0..2_000 {
         group.get(&format!("filler-{filler}")).await.unwrap();
@@ -90,12 +90,13 @@ impl FourNodes {
         let net = Net::default();
         let names = ["peer-0", "peer-1", "peer-2", "us"];
         for peer in &names[..3] {
-            let members = Members::builder(*peer, net.clone()).peers(names).placement(FourSlots { absent });
+            let members = Members::builder(*peer, net.clone()).members(names).placement(FourSlots { absent });
             let groups = Groups::new(members.build().unwrap());
             group_of(&groups, &Origin::echo()).build().unwrap();
             net.add(peer, &groups);
         }
-        let members = Members::builder("us", net.clone()).peers(names).placement(FourSlots { absent }).build().unwrap();
+        let members =
+            Members::builder("us", net.clone()).members(names).placement(FourSlots { absent }).build().unwrap();
         let origin = Origin::echo();
         let group = group_of(&Groups::new(members), &origin).hot_admission(hot).build().unwrap();
         FourNodes { net, group, origin, loads_before: 0 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{Bytes, Error, ErrorKind, Group, Groups, LoadError, Members, Source, from_fn};
+use peercache_groupcache::{Bytes, Error, ErrorKind, Group, Groups, LoadError, Members, Source, loader_fn};
 use support::{Origin, alone, ms};
 
 /// Polls a future once and lets it go, as a caller that is cancelled does.
@@ -110,7 +110,7 @@ async fn a_panic_before_the_first_await_is_an_error_too() {
     let group: Group<Bytes> = groups
         .group(
             "g",
-            from_fn(|_| {
+            loader_fn(|_| {
                 if true {
                     panic!("at once")
                 }
@@ -145,7 +145,10 @@ async fn a_nested_groups_not_found_stays_a_not_found() {
     let inner = Origin::replying(|_| Err(LoadError::not_found()));
     let inner = support::group_of(&groups, &inner).build().unwrap();
     let outer: Group<Bytes> = groups
-        .group("outer", peercache_groupcache::with(inner, |inner, key| async move { Ok(inner.get(&key).await?) }))
+        .group(
+            "outer",
+            peercache_groupcache::loader_fn_with(inner, |inner, key| async move { Ok(inner.get(&key).await?) }),
+        )
         .build()
         .unwrap();
     assert!(outer.get("key").await.unwrap_err().is_not_found());
@@ -222,7 +225,7 @@ async fn nothing_is_left_under_way_however_a_load_ends() {
     let group = alone(&origin).max_concurrent_loads(1).max_queued_loads(0).build().unwrap();
     for key in ["panic", "fail", "missing", "fine"] {
         let _ = group.get(key).await;
-        assert_eq!(group.stats().under_way, 0, "{key}");
+        assert_eq!(group.stats().in_flight, 0, "{key}");
     }
     assert_eq!(group.stats().overloads, 0);
 }
@@ -230,7 +233,7 @@ async fn nothing_is_left_under_way_however_a_load_ends() {
 #[tokio::test]
 async fn text_is_charged_what_it_holds_and_not_what_it_was_built_in() {
     let groups = Groups::new(Members::alone());
-    let loader = from_fn(|_| async {
+    let loader = loader_fn(|_| async {
         let mut text = String::with_capacity(1 << 20);
         text.push_str("ten bytes.");
         Ok(text)

@@ -298,7 +298,7 @@ async fn compare(settings: Settings, ops: Vec<Op>) -> Result<(), TestCaseError> 
     model.now += 10;
     sleep(time(10)).await;
     prop_assert_eq!(real.cluster["a"].items(), model.items());
-    prop_assert_eq!(real.cluster["a"].group.stats().under_way, 0);
+    prop_assert_eq!(real.cluster["a"].group.stats().in_flight, 0);
     Ok(())
 }
 

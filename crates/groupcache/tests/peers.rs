@@ -3,7 +3,7 @@
 mod support;
 
 use peercache_groupcache::{
-    Always, Bytes, Clock, ConfigError, Error, ErrorKind, Group, GroupBuilder, Groups, LoadError, Members, Never,
+    Always, BuildError, Bytes, Clock, Error, ErrorKind, Group, GroupBuilder, Groups, LoadError, Members, Never,
     PeerError, PeerReply, Source, Terms,
 };
 use support::{GROUP, Net, Origin, group_of, ms};
@@ -28,7 +28,7 @@ impl Node {
         origin: Origin,
         set: impl Fn(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
     ) -> Self {
-        let members = Members::builder(name, net.clone()).peers(list.to_vec()).build().unwrap();
+        let members = Members::builder(name, net.clone()).members(list.to_vec()).build().unwrap();
         let groups = Groups::with_clock(members.clone(), Clock::tokio());
         net.add(name, &groups);
         let group = set(group_of(&groups, &origin)).build().unwrap();
@@ -48,7 +48,7 @@ impl Node {
 
 /// A key that `owner` owns among `list`.
 fn key_of(owner: &str, list: &[&str]) -> String {
-    let members = Members::builder(list[0], Net::default()).peers(list.to_vec()).build().unwrap();
+    let members = Members::builder(list[0], Net::default()).members(list.to_vec()).build().unwrap();
     let view = members.view();
     (0..).map(|n| format!("key-{n}")).find(|key| view.owner_name(key) == owner).expect("every member owns some key")
 }
@@ -231,7 +231,7 @@ async fn members_that_disagree_answer_each_other_while_both_fetch() {
     let a = Node::new(&net, "a", &["a"], Origin::gated());
     let b = Node::new(&net, "b", &["b"], Origin::gated());
     let swapped = |us: &str, other: &str| {
-        let members = Members::builder(us, net.clone()).client_only(true).peers([other.to_owned()]).build().unwrap();
+        let members = Members::builder(us, net.clone()).client_only(true).members([other.to_owned()]).build().unwrap();
         let groups = Groups::new(members);
         net.add(us, &groups);
         groups
@@ -306,7 +306,7 @@ async fn a_cached_value_pins_no_network_buffer() {
 async fn a_client_owns_nothing() {
     let net = Net::default();
     let b = Node::new(&net, "b", &["b"], Origin::echo());
-    let members = Members::builder("client", net.clone()).client_only(true).peers(["b"]).build().unwrap();
+    let members = Members::builder("client", net.clone()).client_only(true).members(["b"]).build().unwrap();
     let origin = Origin::echo();
     let client = group_of(&Groups::new(members), &origin).build().unwrap();
     for key in ["x", "y", "z"] {
@@ -318,10 +318,10 @@ async fn a_client_owns_nothing() {
 #[tokio::test]
 async fn garbage_that_does_not_decode_is_a_failed_peer() {
     let net = Net::default();
-    let members = Members::builder("a", net.clone()).peers(AB).build().unwrap();
+    let members = Members::builder("a", net.clone()).members(AB).build().unwrap();
     let key = key_of("b", &AB);
     let group: Group<String> = Groups::new(members)
-        .group(GROUP, peercache_groupcache::from_fn(|_| async { Ok("text".to_owned()) }))
+        .group(GROUP, peercache_groupcache::loader_fn(|_| async { Ok("text".to_owned()) }))
         .build()
         .unwrap();
     net.hold("b");
@@ -346,11 +346,11 @@ async fn an_answer_larger_than_the_limit_is_an_error() {
 
 #[test]
 fn a_bad_member_list_is_refused_and_the_old_one_stays() {
-    let members = Members::builder("a", Net::default()).peers(AB).build().unwrap();
+    let members = Members::builder("a", Net::default()).members(AB).build().unwrap();
     let refused = |list: &[&str]| members.set(list.to_vec()).unwrap_err();
-    assert_eq!(refused(&[]), ConfigError::NoMembers);
-    assert_eq!(refused(&["b"]), ConfigError::SelfMissing("a".into()));
-    assert_eq!(refused(&["a", "b", "b"]), ConfigError::DuplicateMember("b".into()));
+    assert_eq!(refused(&[]), BuildError::NoMembers);
+    assert_eq!(refused(&["b"]), BuildError::SelfMissing("a".into()));
+    assert_eq!(refused(&["a", "b", "b"]), BuildError::DuplicateMember("b".into()));
     assert_eq!(members.view().names(), AB);
 }
 
@@ -358,5 +358,5 @@ fn a_bad_member_list_is_refused_and_the_old_one_stays() {
 fn a_group_is_named_once() {
     let groups = Groups::new(Members::alone());
     group_of(&groups, &Origin::echo()).build().unwrap();
-    assert_eq!(group_of(&groups, &Origin::echo()).build().unwrap_err(), ConfigError::DuplicateGroup(GROUP.to_owned()));
+    assert_eq!(group_of(&groups, &Origin::echo()).build().unwrap_err(), BuildError::DuplicateGroup(GROUP.to_owned()));
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use peercache_groupcache::{BoxError, Bytes, Change, ErrorKind, Group, Loaded, Source, Value, from_fn};
+use peercache_groupcache::{BoxError, Bytes, Change, ErrorKind, Group, Loaded, Source, Value, loader_fn};
 use support::{
     cluster::{AB, ABC, Cluster, text},
     ms,
@@ -232,7 +232,7 @@ impl Value for Stuck {
 #[tokio::test(start_paused = true)]
 async fn a_value_that_cannot_be_encoded_is_not_set_at_another_node() {
     let cluster = Cluster::new(AB);
-    let group: Group<Stuck> = cluster["a"].groups.group("stuck", from_fn(|_| async { Ok(Stuck) })).build().unwrap();
+    let group: Group<Stuck> = cluster["a"].groups.group("stuck", loader_fn(|_| async { Ok(Stuck) })).build().unwrap();
     assert_eq!(refused(soon(group.set(&cluster.key_of("b"), Stuck)).await), ErrorKind::Codec);
 }
 

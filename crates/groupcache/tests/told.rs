@@ -10,7 +10,7 @@ use std::{
 
 use peercache_groupcache::{
     Always, BoxError, Bytes, Clock, Connect, ErrorKind, GroupBuilder, Groups, Members, Peer, PeerRequest, Reply,
-    Source, with,
+    Source, loader_fn_with,
 };
 use support::{
     GROUP, Net,
@@ -110,9 +110,9 @@ impl Peer for GetsOnlyPeer {
 #[tokio::test(start_paused = true)]
 async fn a_transport_that_knows_of_no_changes_is_one_that_carries_none() {
     let (cluster, key) = all_hold_the_old().await;
-    let members = Members::builder("a", GetsOnly(cluster.net.clone())).peers(ABC).build().unwrap();
+    let members = Members::builder("a", GetsOnly(cluster.net.clone())).members(ABC).build().unwrap();
     let groups = Groups::with_clock(members, Clock::tokio());
-    let group = plain(groups.group(GROUP, with(cluster.db.clone(), Db::load))).build().unwrap();
+    let group = plain(groups.group(GROUP, loader_fn_with(cluster.db.clone(), Db::load))).build().unwrap();
     assert_eq!(missed(soon(group.remove(&key)).await), ["b", "c"]);
     assert_eq!(soon(group.get(&key)).await.unwrap(), "v1", "the owner, which does not know");
 }

@@ -5,7 +5,7 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use peercache_groupcache::{
-    Bytes, Clock, ConfigError, ErrorKind, Group, GroupBuilder, Groups, Members, Terms, from_fn, with,
+    BuildError, Bytes, Clock, ErrorKind, Group, GroupBuilder, Groups, Members, Terms, loader_fn, loader_fn_with,
 };
 use support::{
     GROUP, Net,
@@ -115,12 +115,12 @@ fn nested() -> Vec<Group<Bytes>> {
     let db = Db::new();
     db.takes(ms(10));
     let outer = |name: &str| {
-        let members = Members::builder(name, net.seen_by(name)).peers(AB).build().unwrap();
+        let members = Members::builder(name, net.seen_by(name)).members(AB).build().unwrap();
         let groups = Groups::with_clock(members, Clock::tokio());
         net.add(name, &groups);
         let one = |group: GroupBuilder<Bytes>| group.max_concurrent_loads(1).build().unwrap();
-        let inner = one(groups.group("inner", with(db.asked_by(name), Db::load)));
-        one(groups.group("outer", with(inner, |inner, key| async move { Ok(inner.get(&key).await?) })))
+        let inner = one(groups.group("inner", loader_fn_with(db.asked_by(name), Db::load)));
+        one(groups.group("outer", loader_fn_with(inner, |inner, key| async move { Ok(inner.get(&key).await?) })))
     };
     AB.map(outer).into()
 }
@@ -297,17 +297,17 @@ async fn a_removed_key_that_waits_for_its_turn_is_not_loaded_for_nobody() {
     soon(cluster["a"].group.remove(&key)).await.unwrap();
     cluster.db.open();
     sleep(ms(1_000)).await;
-    assert_eq!((cluster.db.calls(), cluster["a"].group.stats().under_way), (1, 0));
+    assert_eq!((cluster.db.calls(), cluster["a"].group.stats().in_flight), (1, 0));
 }
 
 #[tokio::test]
 async fn bounds_of_nothing_are_refused() {
     let build = |set: fn(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>| {
         let groups = Groups::with_clock(Members::alone(), Clock::tokio());
-        set(groups.group("g", from_fn(|_| async { Ok(Bytes::new()) }))).build()
+        set(groups.group("g", loader_fn(|_| async { Ok(Bytes::new()) }))).build()
     };
-    assert!(matches!(build(|group| group.max_concurrent_loads(0)), Err(ConfigError::Setting { .. })));
-    assert!(matches!(build(|group| group.max_concurrent_fetches(0)), Err(ConfigError::Setting { .. })));
+    assert!(matches!(build(|group| group.max_concurrent_loads(0)), Err(BuildError::Setting { .. })));
+    assert!(matches!(build(|group| group.max_concurrent_fetches(0)), Err(BuildError::Setting { .. })));
     assert!(build(|group| group.max_queued_loads(0)).is_ok());
 }
 

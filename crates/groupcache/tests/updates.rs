@@ -2,7 +2,7 @@
 
 mod support;
 
-use peercache_groupcache::{Bytes, Clock, ErrorKind, Groups, Members, from_fn, with};
+use peercache_groupcache::{Bytes, Clock, ErrorKind, Groups, Members, loader_fn, loader_fn_with};
 use support::{
     GROUP,
     cluster::{AB, ABC, Cluster},
@@ -36,9 +36,9 @@ async fn what_is_removed_elsewhere_is_gone_everywhere() {
 async fn a_client_removes_as_members_do() {
     let (cluster, key) = all_hold_the_old().await;
     let members =
-        Members::builder("client", cluster.net.seen_by("client")).client_only(true).peers(ABC).build().unwrap();
+        Members::builder("client", cluster.net.seen_by("client")).client_only(true).members(ABC).build().unwrap();
     let groups = Groups::with_clock(members, Clock::tokio());
-    let client = groups.group(GROUP, with(cluster.db.asked_by("client"), Db::load)).build().unwrap();
+    let client = groups.group(GROUP, loader_fn_with(cluster.db.asked_by("client"), Db::load)).build().unwrap();
     client.get(&key).await.unwrap();
     soon(client.remove(&key)).await.unwrap();
     assert_eq!(cluster.read(&key).await, "v2 v2 v2");
@@ -398,7 +398,7 @@ async fn a_clear_names_who_was_missed() {
 #[tokio::test(start_paused = true)]
 async fn a_clear_is_of_one_group() {
     let (cluster, _) = all_hold_the_old().await;
-    let other = cluster["a"].groups.group("other", from_fn(|_| async { Ok(Bytes::new()) })).build().unwrap();
+    let other = cluster["a"].groups.group("other", loader_fn(|_| async { Ok(Bytes::new()) })).build().unwrap();
     other.get("key").await.unwrap();
     soon(cluster["a"].group.clear()).await.unwrap();
     assert_eq!(other.stats().main.items + other.stats().hot.items, 1);

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     cache::Cache,
     entry::{Listener, Removal},
-    segment::order::Policy,
+    segment::order::EvictionPolicy,
     sharded::{ShardedCache, sharded_entry_overhead},
     sharding::Shards,
     store::Store,
@@ -37,7 +37,7 @@ pub struct Builder<K, V, S = RandomState, W = ByHeapBytes> {
     hasher: S,
     listener: Option<Listener<K, V>>,
     shards: Shards,
-    policy: Policy,
+    policy: EvictionPolicy,
     types: PhantomData<fn(K, V)>,
 }
 
@@ -48,7 +48,7 @@ impl<K, V> Builder<K, V> {
             max_bytes,
             weigher: ByHeapBytes,
             entry_overhead: None,
-            policy: Policy::default(),
+            policy: EvictionPolicy::default(),
             hasher: RandomState::new(),
             listener: None,
             shards: Shards::default(),
@@ -76,8 +76,8 @@ impl<K, V, S, W> Builder<K, V, S, W> {
     }
 
     /// Who leaves a [`ShardedCache`] first; a [`Cache`] is exact LRU. Read by [`build_sharded`](Self::build_sharded) alone. Defaults to
-    /// [`Policy::Adaptive`].
-    pub fn policy(mut self, policy: Policy) -> Self {
+    /// [`EvictionPolicy::Adaptive`].
+    pub fn eviction_policy(mut self, policy: EvictionPolicy) -> Self {
         self.policy = policy;
         self
     }

@@ -21,7 +21,7 @@ pub use crate::{
     cache::{Cache, Iter},
     entry::{Entry, Removal},
     error::TooHeavy,
-    segment::order::Policy,
+    segment::order::EvictionPolicy,
     sharded::{ShardedCache, sharded_entry_overhead},
     stats::Stats,
     weight::{ByHeapBytes, HeapBytes, Weigher, entry_overhead},

@@ -5,14 +5,14 @@ pub(crate) mod order;
 pub(crate) mod policy_state;
 mod slab;
 
-pub use crate::segment::policy_state::Standing;
+pub use crate::segment::policy_state::PolicyState;
 
 use std::fmt;
 
 use hashbrown::HashTable;
 
 use crate::{
-    segment::order::{Order, Policy},
+    segment::order::{EvictionPolicy, Order},
     segment::slab::{Slab, slot_bytes},
 };
 
@@ -30,21 +30,21 @@ pub struct Segment<E> {
 }
 
 /// An entry as a [`Segment`] needs it.
-pub trait Resident {
-    /// Its standing. Whoever reads the entry [counts](Standing::count_use) the use.
-    fn standing(&self) -> &Standing;
+pub trait HasPolicyState {
+    /// Its standing. Whoever reads the entry [counts](PolicyState::count_use) the use.
+    fn policy_state(&self) -> &PolicyState;
 
     /// The same, to be changed.
-    fn standing_mut(&mut self) -> &mut Standing;
+    fn policy_state_mut(&mut self) -> &mut PolicyState;
 }
 
 /// Whose an entry is. Guests have a share of the room and leave first when they hold more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// An entry like all others.
-    Own,
+    Main,
     /// A copy of what is somebody else's, kept while it earns its place.
-    Guest,
+    Hot,
 }
 
 /// A bucket is a number and a byte. A table is from 7/16 to 7/8 full, and at times less, where marks of removed entries have made it double early.
@@ -58,11 +58,11 @@ impl<E> Segment<E> {
     }
 }
 
-impl<E: Resident> Segment<E> {
-    /// An empty one that is to hold about `capacity` bytes, of which guests may have `guest_share`, from 0 to 1, before they have to leave first.
+impl<E: HasPolicyState> Segment<E> {
+    /// An empty one that is to hold about `capacity` bytes, of which guests may have `hot_share`, from 0 to 1, before they have to leave first.
     #[must_use]
-    pub fn new(policy: Policy, capacity: usize, guest_share: f64) -> Self {
-        Segment { index: HashTable::new(), slab: Slab::new(), order: Order::new(policy, capacity, guest_share) }
+    pub fn new(policy: EvictionPolicy, capacity: usize, hot_share: f64) -> Self {
+        Segment { index: HashTable::new(), slab: Slab::new(), order: Order::new(policy, capacity, hot_share) }
     }
 
     /// The slot of the entry with this hash that `is_it`.
@@ -118,7 +118,7 @@ impl<E: Resident> Segment<E> {
     /// If there is none.
     #[must_use]
     pub fn lane(&self, slot: u32) -> Lane {
-        self.slab.entry(slot).standing().lane()
+        self.slab.entry(slot).policy_state().lane()
     }
 
     /// Whether a use has to be told by [`touch`](Self::touch), with an exclusive borrow, beside being counted.
@@ -145,7 +145,7 @@ impl<E: Resident> Segment<E> {
         slot
     }
 
-    /// Takes an entry in that stands with the policy as its [`Standing`] says, which is that of an entry that has been removed: the new value of
+    /// Takes an entry in that stands with the policy as its [`PolicyState`] says, which is that of an entry that has been removed: the new value of
     /// a key.
     ///
     /// # Panics
@@ -213,7 +213,7 @@ impl<E: Resident> Segment<E> {
 
     /// The entries from the one to stay longest, roughly, to the one to leave first; within each lane in this order, own ones first.
     pub fn iter(&self) -> impl Iterator<Item = (Lane, &E)> {
-        let lanes = [Lane::Own, Lane::Guest].into_iter();
+        let lanes = [Lane::Main, Lane::Hot].into_iter();
         lanes.flat_map(move |lane| self.order.slots(lane, &self.slab).map(move |slot| (lane, self.slab.entry(slot))))
     }
 
@@ -236,8 +236,8 @@ impl<E: Resident> Segment<E> {
 
     /// How many entries of a lane there are, and what they are charged together.
     #[must_use]
-    pub fn held(&self, lane: Lane) -> Held {
-        self.order.held(lane)
+    pub fn usage(&self, lane: Lane) -> Usage {
+        self.order.usage(lane)
     }
 
     /// Takes all entries out, and gives their memory and the index's back.
@@ -249,7 +249,7 @@ impl<E: Resident> Segment<E> {
 
 /// What a lane of a [`Segment`] holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct Usage {
     /// The number of its entries.
     pub entries: usize,
     /// What they are charged together, in bytes.

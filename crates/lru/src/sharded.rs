@@ -12,22 +12,22 @@ use crate::{
     builder::Builder,
     entry::{Entry, Listener, Removal},
     error::TooHeavy,
-    segment::order::Policy,
-    segment::policy_state::Standing,
-    segment::{Lane, Resident, Segment},
-    sharding::per_thread_counters::Tally,
+    segment::order::EvictionPolicy,
+    segment::policy_state::PolicyState,
+    segment::{HasPolicyState, Lane, Segment},
+    sharding::per_thread_counters::PerThreadCounters,
     sharding::{shard_of, share},
     stats::Stats,
     store::{Change, Evicted},
     weight::{ByHeapBytes, HeapBytes, Weigher},
 };
 
-/// A cache of at most `max_bytes`, for many threads, which keeps what is used again: see [`Policy`].
+/// A cache of at most `max_bytes`, for many threads, which keeps what is used again: see [`EvictionPolicy`].
 ///
 /// Keys are spread over shards, each with its own lock, its own order of use and an equal part of the budget; so **an entry must fit its
 /// shard**: [`max_entry_bytes`](Self::max_entry_bytes). How many shards there are follows from the budget by
 /// [`shard_count`](crate::sharding::shard_count), one below 8 MiB, or is the builder's to say. Readers share a shard's lock; they wait for those who
-/// insert or remove in it, and under [`Policy::Lru`] for each other.
+/// insert or remove in it, and under [`EvictionPolicy::Lru`] for each other.
 ///
 /// Values are cloned out, so make that cheap: `Arc<T>`, `Bytes`. They lie in slots, of which 64 are taken at a time: box what is larger than a
 /// few hundred bytes in itself. Weigher and listener are called outside of the locks and may use the
@@ -49,12 +49,12 @@ pub struct ShardedCache<K, V, S = RandomState> {
     shards: Box<[Shard<K, V>]>,
     /// One for the choice of the shard and for the index in it: see [`shard_of`].
     hasher: S,
-    policy: Policy,
+    policy: EvictionPolicy,
     weigher: Box<dyn Weigher<K, V> + Send + Sync>,
     /// Added to what the weigher says.
     entry_overhead: usize,
     listener: Option<Listener<K, V>>,
-    lookups: Tally<2>,
+    lookups: PerThreadCounters<2>,
 }
 
 const HITS: usize = 0;
@@ -74,7 +74,7 @@ struct Guarded<K, V> {
 struct Pair<K, V> {
     key: K,
     value: V,
-    standing: Standing,
+    standing: PolicyState,
 }
 
 /// What the cache spends on an entry of these types, in bytes, beside what key and value hold on the heap: slot, index, history, and the
@@ -106,7 +106,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
     pub(crate) fn from_parts(
         max_bytes: usize,
         shards: usize,
-        policy: Policy,
+        policy: EvictionPolicy,
         hasher: S,
         weigher: Box<dyn Weigher<K, V> + Send + Sync>,
         entry_overhead: usize,
@@ -118,7 +118,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
             Shard(RwLock::new(Guarded { segment, max_bytes, stats: Stats::default() }))
         };
         let shards = (0..shards).map(shard).collect();
-        Self { shards, hasher, policy, weigher, entry_overhead, listener, lookups: Tally::default() }
+        Self { shards, hasher, policy, weigher, entry_overhead, listener, lookups: PerThreadCounters::default() }
     }
 
     /// The value of `key`, which counts as used. Counted as a hit or a miss.
@@ -141,7 +141,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash);
         let found = match self.policy {
-            Policy::Lru => shard.write().used(hash, key).map(read),
+            EvictionPolicy::Lru => shard.write().used(hash, key).map(read),
             _ => shard.read().find(hash, key).map(|pair| {
                 pair.standing.count_use();
                 read(&pair.value)
@@ -370,8 +370,8 @@ impl<K: Hash + Eq, V> Guarded<K, V> {
         let hash_of = |pair: &Pair<K, V>| hasher.hash_one(&pair.key);
         let replaced = match before {
             None => {
-                let pair = Pair { key, value, standing: Standing::new() };
-                self.segment.insert(hash, pair, charged, Lane::Own, hash_of);
+                let pair = Pair { key, value, standing: PolicyState::new() };
+                self.segment.insert(hash, pair, charged, Lane::Main, hash_of);
                 None
             }
             // The key that was there stays, as in a map.
@@ -405,7 +405,7 @@ impl<K: Hash + Eq, V> Guarded<K, V> {
     }
 
     fn bytes(&self) -> usize {
-        self.segment.held(Lane::Own).bytes
+        self.segment.usage(Lane::Main).bytes
     }
 
     fn max_entry_bytes(&self) -> usize {
@@ -417,7 +417,7 @@ fn take<K: Hash + Eq, V>(
     segment: &mut Segment<Pair<K, V>>,
     slot: u32,
     hasher: &impl BuildHasher,
-) -> (Entry<K, V>, Standing) {
+) -> (Entry<K, V>, PolicyState) {
     let weight = segment.weight(slot);
     let Pair { key, value, standing } = segment.remove(slot, |pair| hasher.hash_one(&pair.key), |_, _| ());
     (Entry { key, value, weight }, standing)
@@ -429,12 +429,12 @@ fn pop<K: Hash + Eq, V>(segment: &mut Segment<Pair<K, V>>, hasher: &impl BuildHa
     Some(take(segment, slot, hasher).0)
 }
 
-impl<K, V> Resident for Pair<K, V> {
-    fn standing(&self) -> &Standing {
+impl<K, V> HasPolicyState for Pair<K, V> {
+    fn policy_state(&self) -> &PolicyState {
         &self.standing
     }
 
-    fn standing_mut(&mut self) -> &mut Standing {
+    fn policy_state_mut(&mut self) -> &mut PolicyState {
         &mut self.standing
     }
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod per_thread_counters;
 
-pub use crate::sharding::per_thread_counters::Tally;
+pub use crate::sharding::per_thread_counters::PerThreadCounters;
 
 /// How many shards a [`ShardedCache`](crate::ShardedCache) of `max_bytes` has by default: one per 4 MiB, fewer where 256 entries of `expected_entry_bytes` would
 /// not fit one, a power of two from 1 to 256.

@@ -1,8 +1,8 @@
 //! The scan-resistant policy against a slow, obvious twin: vectors, oldest first, and a memory that forgets nothing.
 
 use peercache_lru::{
-    Policy,
-    segment::{Lane, Resident, Segment, Standing},
+    EvictionPolicy,
+    segment::{HasPolicyState, Lane, PolicyState, Segment},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -14,15 +14,15 @@ const KEYS: u8 = 16;
 
 struct Entry {
     key: u8,
-    standing: Standing,
+    standing: PolicyState,
 }
 
-impl Resident for Entry {
-    fn standing(&self) -> &Standing {
+impl HasPolicyState for Entry {
+    fn policy_state(&self) -> &PolicyState {
         &self.standing
     }
 
-    fn standing_mut(&mut self) -> &mut Standing {
+    fn policy_state_mut(&mut self) -> &mut PolicyState {
         &mut self.standing
     }
 }
@@ -231,7 +231,7 @@ fn remove(segment: &mut Segment<Entry>, slot: u32) -> u8 {
 proptest! {
     #[test]
     fn does_what_its_twin_does(steps in vec(step(), 1..400)) {
-        let mut segment = Segment::new(Policy::Adaptive, CAPACITY, GUEST_SHARE);
+        let mut segment = Segment::new(EvictionPolicy::Adaptive, CAPACITY, GUEST_SHARE);
         let guests = (CAPACITY as f64 * GUEST_SHARE) as usize;
         let (mut own, mut guest) = (Twin::new(CAPACITY - guests), Twin::new(guests));
         for step in steps {
@@ -246,7 +246,7 @@ proptest! {
                 }
                 // As a cache does with a key that is not there.
                 Step::Insert(key, weight, is_guest) if find(&segment, key).is_none() => {
-                    while segment.held(Lane::Own).bytes + segment.held(Lane::Guest).bytes + weight as usize > CAPACITY {
+                    while segment.usage(Lane::Main).bytes + segment.usage(Lane::Hot).bytes + weight as usize > CAPACITY {
                         let victim = segment.victim(hash_of).expect("there is something that can leave");
                         let left = remove(&mut segment, victim);
                         let too_many = guest.bytes() as f64 > (own.bytes() + guest.bytes()) as f64 * GUEST_SHARE;
@@ -257,8 +257,8 @@ proptest! {
                         own.remove(left);
                         guest.remove(left);
                     }
-                    let lane = if is_guest { Lane::Guest } else { Lane::Own };
-                    segment.insert(hash(key), Entry { key, standing: Standing::new() }, weight, lane, hash_of);
+                    let lane = if is_guest { Lane::Hot } else { Lane::Main };
+                    segment.insert(hash(key), Entry { key, standing: PolicyState::new() }, weight, lane, hash_of);
                     if is_guest { &mut guest } else { &mut own }.insert(key, weight as usize);
                 }
                 Step::Insert(..) => {}
@@ -270,10 +270,10 @@ proptest! {
                     guest.remove(key);
                 }
             }
-            for (lane, twin) in [(Lane::Own, &own), (Lane::Guest, &guest)] {
+            for (lane, twin) in [(Lane::Main, &own), (Lane::Hot, &guest)] {
                 let keys: Vec<u8> = segment.slots(lane).map(|slot| segment.entry(slot).key).collect();
                 prop_assert_eq!(keys, twin.shown());
-                prop_assert_eq!(segment.held(lane).bytes, twin.bytes());
+                prop_assert_eq!(segment.usage(lane).bytes, twin.bytes());
             }
         }
     }
@@ -281,23 +281,23 @@ proptest! {
     /// Many more entries than a chunk of slots holds come and go: what is there is found where it is, and the memory shrinks.
     #[test]
     fn slots_move_when_many_have_left(kept in 0..40_u32, seed in any::<u64>()) {
-        struct Numbered(u32, Standing);
-        impl Resident for Numbered {
-            fn standing(&self) -> &Standing { &self.1 }
-            fn standing_mut(&mut self) -> &mut Standing { &mut self.1 }
+        struct Numbered(u32, PolicyState);
+        impl HasPolicyState for Numbered {
+            fn policy_state(&self) -> &PolicyState { &self.1 }
+            fn policy_state_mut(&mut self) -> &mut PolicyState { &mut self.1 }
         }
         let hash = |number: u32| (u64::from(number) ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let hash_of = |entry: &Numbered| hash(entry.0);
-        let mut segment = Segment::new(Policy::Adaptive, 1_000, 0.0);
+        let mut segment = Segment::new(EvictionPolicy::Adaptive, 1_000, 0.0);
         for number in 0..1_000 {
-            segment.insert(hash(number), Numbered(number, Standing::new()), 1, Lane::Own, hash_of);
+            segment.insert(hash(number), Numbered(number, PolicyState::new()), 1, Lane::Main, hash_of);
         }
         let mut moves = 0;
         for number in (0..1_000).filter(|number| number % 41 != kept) {
             let slot = segment.find(hash(number), |entry| entry.0 == number).expect("it is there");
             segment.remove(slot, hash_of, |from, to| { assert!(to < from); moves += 1 });
         }
-        let slots: Vec<u32> = segment.slots(Lane::Own).collect();
+        let slots: Vec<u32> = segment.slots(Lane::Main).collect();
         prop_assert!(moves > 0 && slots.iter().all(|slot| *slot < 128), "{} moves, {:?}", moves, slots);
         for number in (0..1_000).filter(|number| number % 41 == kept) {
             prop_assert!(segment.find(hash(number), |entry| entry.0 == number).is_some());

@@ -1,4 +1,4 @@
-//! Is the overhead honest? Resident memory gained, against what the entries are charged. Alone in its binary, so that nobody else's memory
+//! Is the overhead honest? HasPolicyState memory gained, against what the entries are charged. Alone in its binary, so that nobody else's memory
 //! is measured; glibc's allocator, because the overhead is.
 
 #![cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
@@ -26,7 +26,7 @@ fn resident_memory_stays_near_the_charge() {
     }
 }
 
-/// Resident memory gained by a full cache, over what its entries are charged.
+/// HasPolicyState memory gained by a full cache, over what its entries are charged.
 fn measured<K, V>(name: &'static str, entry: impl Fn(u64) -> (K, V)) -> (&'static str, f64)
 where
     K: HeapBytes + std::hash::Hash + Eq + 'static,

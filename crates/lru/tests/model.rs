@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use peercache_lru::{Cache, Policy, Removal, ShardedCache};
+use peercache_lru::{Cache, EvictionPolicy, Removal, ShardedCache};
 use proptest::{collection::vec, prelude::*};
 
 type Notices = Vec<(u8, u16, Removal)>;
@@ -182,7 +182,7 @@ proptest! {
     fn one_shard_does_what_its_twin_does(steps in vec(step(), 1..200)) {
         let (mut twin, notices) = (twin(), Arc::default());
         let cache: ShardedCache<u8, u16> =
-            ShardedCache::builder(MAX_BYTES).entry_overhead(0).weigher(weigh).eviction_listener(listener(&notices)).policy(Policy::Lru).build_sharded();
+            ShardedCache::builder(MAX_BYTES).entry_overhead(0).weigher(weigh).eviction_listener(listener(&notices)).eviction_policy(EvictionPolicy::Lru).build_sharded();
         prop_assert_eq!(cache.shards(), 1);
         for step in &steps {
             prop_assert_eq!(run_sharded(&cache, step), twin.run(step), "answer of {:?}", step);

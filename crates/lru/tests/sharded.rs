@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, Weak},
 };
 
-use peercache_lru::{Policy, Removal, ShardedCache, Stats};
+use peercache_lru::{EvictionPolicy, Removal, ShardedCache, Stats};
 use support::Heard;
 
 /// Entries weigh 1, so the budget counts them.
@@ -198,11 +198,11 @@ proptest::proptest! {
         exact in proptest::bool::ANY,
         shards in proptest::sample::select(vec![1_usize, 4]),
     ) {
-        let policy = if exact { Policy::Lru } else { Policy::Adaptive };
+        let policy = if exact { EvictionPolicy::Lru } else { EvictionPolicy::Adaptive };
         let cache: ShardedCache<u16, usize> = ShardedCache::builder(1_200)
             .entry_overhead(0)
             .weigher(|_: &u16, weight: &usize| *weight)
-            .policy(policy)
+            .eviction_policy(policy)
             .shards(shards)
             .build_sharded();
         let mut last = std::collections::HashMap::new();

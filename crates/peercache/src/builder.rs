@@ -1,38 +1,26 @@
 use std::fmt;
 
-use peercache_groupcache::{Clock, ConfigError, Connect, Groups, Members, MembersBuilder, Placement};
+use peercache_groupcache::{BuildError, Clock, Connect, Groups, Members, MembersBuilder, Placement};
 use peercache_transport_http::{HttpPool, PeerServer};
 
-use crate::Node;
+use crate::node::Node;
 
 /// Sets up a [`Node`]. Made by [`Node::builder`].
 #[must_use = "a node exists once it is built"]
 pub struct NodeBuilder {
     self_name: String,
-    peers: Option<Vec<String>>,
+    members: Option<Vec<String>>,
     client_only: bool,
     placement: Option<Box<dyn FnOnce(MembersBuilder) -> MembersBuilder + Send>>,
     transport: Option<HttpPool>,
     clock: Clock,
 }
 
-/// Why a node cannot be built as asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The member list cannot be.
-    #[error(transparent)]
-    Members(#[from] ConfigError),
-    /// The transport cannot be set up.
-    #[error(transparent)]
-    Transport(#[from] peercache_transport_http::BuildError),
-}
-
 impl NodeBuilder {
     pub(crate) fn new(self_name: String) -> Self {
         NodeBuilder {
             self_name,
-            peers: None,
+            members: None,
             client_only: false,
             placement: None,
             transport: None,
@@ -41,8 +29,8 @@ impl NodeBuilder {
     }
 
     /// The members' URLs, this node's own among them. Defaults to this node alone.
-    pub fn peers<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.peers = Some(names.into_iter().map(Into::into).collect());
+    pub fn members<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.members = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
@@ -86,10 +74,10 @@ impl NodeBuilder {
         let plain_gets = pool.is_kept_to_plain_gets();
         // The list would never connect to this node itself, so its own name is checked here.
         pool.connect(&self.self_name)
-            .map_err(|why| ConfigError::MemberName { name: self.self_name.clone(), why: why.to_string() })?;
+            .map_err(|why| BuildError::MemberName { name: self.self_name.clone(), why: why.to_string() })?;
         let mut members = Members::builder(self.self_name, pool).client_only(self.client_only);
-        if let Some(names) = self.peers {
-            members = members.peers(names);
+        if let Some(names) = self.members {
+            members = members.members(names);
         }
         if let Some(place) = self.placement {
             members = place(members);
@@ -104,7 +92,7 @@ impl fmt::Debug for NodeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeBuilder")
             .field("self_name", &self.self_name)
-            .field("peers", &self.peers)
+            .field("members", &self.members)
             .finish_non_exhaustive()
     }
 }

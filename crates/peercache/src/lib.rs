@@ -6,26 +6,22 @@ mod builder;
 #[cfg(feature = "http")]
 mod node;
 
+#[cfg(feature = "groupcache")]
+pub mod transport;
+
 #[cfg(feature = "http")]
-pub use crate::{
-    builder::{BuildError, NodeBuilder},
-    node::Node,
-};
+pub use crate::{builder::NodeBuilder, node::Node};
 
 #[cfg(feature = "groupcache")]
 pub use peercache_groupcache::{
-    Ack, Always, Answer, Batch, BatchLoader, BoxError, Bytes, CacheStats, Cached, Change, Clock, ConfigError, Connect,
-    Detailed, Error, ErrorKind, FromFn, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups,
-    HotAdmission, HotCandidate, IntoLoaded, Key, LoadError, Loaded, Loader, MEMBERS_MAX, Members, MembersBuilder,
-    Missed, NativePlacement, Never, OneIn, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Placement, Policy,
-    Reply, Ring, Served, ServedGroup, SetValue, Source, Stamp, Stats, Terms, UpdateError, Value, View, With, from_fn,
-    with,
+    Always, Answer, Batch, BatchLoader, BoxError, BuildError, Bytes, CacheStats, Cached, Clock, Detailed, Error,
+    ErrorKind, EvictionPolicy, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups, HotAdmission,
+    HotCandidate, IntoLoaded, Key, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, Members, MembersBuilder, Missed,
+    NativePlacement, Never, OneIn, Source, Stats, UpdateError, Value, View, loader_fn, loader_fn_with,
 };
 
 #[cfg(feature = "http")]
-pub use peercache_transport_http::{
-    BuildError as TransportError, Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server, listen,
-};
+pub use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server, listen};
 
 /// A key's owner among names: `peercache-consistenthash`.
 #[cfg(feature = "consistenthash")]

@@ -1,11 +1,11 @@
 use std::{fmt, future::Future, io, sync::Arc};
 
 use axum::Router;
-use peercache_groupcache::{BatchLoader, ConfigError, GroupBuilder, Groups, Loader, Members};
+use peercache_groupcache::{BatchLoader, BuildError, GroupBuilder, Groups, Loader, Members};
 use peercache_transport_http::{PeerServer, Server};
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::NodeBuilder;
+use crate::builder::NodeBuilder;
 
 /// This process as a member: its groups, its list of members, and the door at which peers ask. A cheap handle: clones
 /// are the same node.
@@ -28,12 +28,20 @@ impl Node {
         NodeBuilder::new(self_name.into())
     }
 
+    /// A node without a cluster: it owns every key, is asked by nobody and cannot be given other members.
+    ///
+    /// Its groups still merge concurrent loads, expire, refresh and evict as those of any node.
+    pub fn alone() -> Node {
+        let groups = Groups::new(Members::alone());
+        Node::new(groups.clone(), PeerServer::new(groups))
+    }
+
     pub(crate) fn new(groups: Groups, peer_server: PeerServer) -> Self {
         Node { shared: Arc::new(Shared { groups, peer_server, stopping: watch::Sender::new(false) }) }
     }
 
-    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`with`](crate::with) or
-    /// [`from_fn`](crate::from_fn). The loader decides the type of the values.
+    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`loader_fn_with`](crate::loader_fn_with) or
+    /// [`loader_fn`](crate::loader_fn). The loader decides the type of the values.
     pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
         self.shared.groups.group(name, loader)
     }
@@ -78,8 +86,13 @@ impl Node {
     ///
     /// # Errors
     /// A list that cannot be; the old one stays in force. See [`Members::set`].
-    pub fn set_peers<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<(), ConfigError> {
+    pub fn set_members<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<(), BuildError> {
         self.members().set(names)
+    }
+
+    /// The name of the member that owns `key`, as the list in force has it, whether that member is well or not.
+    pub fn owner<K: AsRef<[u8]> + ?Sized>(&self, key: &K) -> String {
+        self.members().view().owner_name(key).to_owned()
     }
 
     /// Who the members are and what they own.

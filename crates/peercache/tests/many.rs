@@ -28,7 +28,7 @@ async fn batched<const N: usize>(database: &Database) -> [(Node, Group<Bytes>); 
     let listeners = listeners::<N>().await;
     let list: Vec<String> = listeners.iter().map(name_of).collect();
     listeners.map(|listener| {
-        let node = Node::builder(name_of(&listener)).peers(&list).build().unwrap();
+        let node = Node::builder(name_of(&listener)).members(&list).build().unwrap();
         let group = node.groups().group_batched(GROUP, InBatches(database.clone())).build().unwrap();
         tokio::spawn(node.serve(listener));
         (node, group)

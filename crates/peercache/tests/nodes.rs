@@ -74,8 +74,9 @@ async fn nodes_that_disagree_about_owners_answer_and_do_not_hang() {
     let (name_one, name_two) = (name_of(&one), name_of(&two));
     // Each takes the other for the only member, so each asks the other for every key.
     let start = |listener: TcpListener, us: &str, other: &str| {
-        let node = Node::builder(us).peers([other]).client_only(true).build().unwrap();
-        let group = node.group(GROUP, peercache::with(origin.clone(), |_, key| async move { Ok(key.into_bytes()) }));
+        let node = Node::builder(us).members([other]).client_only(true).build().unwrap();
+        let group =
+            node.group(GROUP, peercache::loader_fn_with(origin.clone(), |_, key| async move { Ok(key.into_bytes()) }));
         tokio::spawn(node.serve(listener));
         group.build().unwrap()
     };
@@ -98,8 +99,8 @@ async fn one_key_in_flight_on_both_sides_at_once_is_answered_on_both() {
     };
     let first = [get(&a), get(&b)];
     watched(origin.called(2)).await;
-    a.node.set_peers(&list).unwrap();
-    b.node.set_peers(&list).unwrap();
+    a.node.set_members(&list).unwrap();
+    b.node.set_members(&list).unwrap();
     let second = [get(&a), get(&b)];
     watched(until(|| a.group.stats().gets + b.group.stats().gets >= 4)).await;
     origin.open(10);
@@ -202,7 +203,7 @@ async fn an_owner_without_the_group_is_a_failed_peer_and_not_a_missing_key() {
     let [one, two] = listeners::<2>().await;
     let list = [name_of(&one), name_of(&two)];
     let a = Member::start(one, &list, pool(), |group| group, &origin);
-    let b = Node::builder(&list[1]).peers(&list).build().unwrap();
+    let b = Node::builder(&list[1]).members(&list).build().unwrap();
     tokio::spawn(b.serve(two));
     let key = key_of(&list[1], &a);
     let answer = watched(a.group.get(&key).detailed()).await.unwrap();
@@ -242,9 +243,9 @@ async fn a_changed_list_is_in_force_at_once() {
     let origin = Origin::default();
     let [a, b] = cluster::<2>(&origin).await;
     let key = key_of(&b.name, &a);
-    a.node.set_peers([&a.name]).unwrap();
+    a.node.set_members([&a.name]).unwrap();
     assert_eq!(watched(a.group.get(&key).detailed()).await.unwrap().source, Source::Origin);
-    a.node.set_peers([&a.name, &b.name]).unwrap();
+    a.node.set_members([&a.name, &b.name]).unwrap();
     assert_eq!(a.node.members().view().owner_name(&key), b.name);
 }
 
@@ -269,9 +270,9 @@ async fn golang_placement_and_dialect_serve_a_whole_cluster() {
     let mut groups = Vec::new();
     for listener in [one, two] {
         let pool = HttpPool::builder().dialect(Dialect::Golang).build().unwrap();
-        let builder = Node::builder(name_of(&listener)).peers(&list).placement(GolangPlacement).transport(pool);
+        let builder = Node::builder(name_of(&listener)).members(&list).placement(GolangPlacement).transport(pool);
         let node = builder.build().unwrap();
-        let loader = peercache::from_fn(|key: peercache::Key| async move { Ok(key.into_bytes()) });
+        let loader = peercache::loader_fn(|key: peercache::Key| async move { Ok(key.into_bytes()) });
         groups.push(node.group(GROUP, loader).build().unwrap());
         tokio::spawn(node.serve(listener));
     }

@@ -409,7 +409,7 @@ async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_n
     });
     let (three, mut known) = (&four[..3], 0);
     for round in 0..ROUNDS {
-        members[..3].iter().for_each(|member| member.node.set_peers(three).unwrap());
+        members[..3].iter().for_each(|member| member.node.set_members(three).unwrap());
         let key = format!("key {round}");
         database.write(&key, "old");
         assert_eq!(values(&members[..3], &key).await, only("old"));
@@ -420,7 +420,7 @@ async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_n
                 let (node, four, turns) = (member.node.clone(), four.clone(), random.below(200));
                 tokio::spawn(async move {
                     a_while(turns).await;
-                    node.set_peers(four).unwrap();
+                    node.set_members(four).unwrap();
                 })
             })
             .collect();

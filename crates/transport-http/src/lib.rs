@@ -3,7 +3,6 @@
 #![cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
 
 mod dialect;
-mod error;
 mod node_id;
 
 // What is on the wire, for both sides.
@@ -20,8 +19,8 @@ mod server;
 pub use crate::fuzzing::read_as_everybody_does;
 
 pub use crate::dialect::Dialect;
-pub use crate::error::BuildError;
 pub use crate::node_id::{NodeId, NotANodeId};
+pub use peercache_groupcache::BuildError;
 
 #[cfg(feature = "client")]
 pub use crate::{client::builder::HttpPoolBuilder, client::pool::HttpPool};

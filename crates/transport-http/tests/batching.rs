@@ -192,7 +192,7 @@ async fn who_asks_outside_a_runtime_takes_nobody_elses_place() {
 /// Each key by itself, and none of them on the stack of another.
 #[test]
 fn many_keys_fail_at_once_outside_a_runtime() {
-    let peer = pool(HttpPool::builder().plain_gets(true).connections_max(1)).connect("http://127.0.0.1:1").unwrap();
+    let peer = pool(HttpPool::builder().plain_gets(true).max_connections(1)).connect("http://127.0.0.1:1").unwrap();
     for _ in 0..2 {
         let mut answers = support::ask_many(&peer, "g", (0..30_000).map(|n| n.to_string()));
         let mut failed = 0;

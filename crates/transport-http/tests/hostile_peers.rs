@@ -200,7 +200,7 @@ async fn who_waits_behind_a_silent_peer_is_told_with_the_first() {
         }
     })
     .await;
-    let peer = pool(native().connections_max(4)).connect(&url).unwrap();
+    let peer = pool(native().max_connections(4)).connect(&url).unwrap();
     let fetches: Vec<_> = (0..40).map(|_| (peer.clone(), PeerRequest::new("g", "k"))).collect();
     let fetches = fetches.into_iter().map(|(peer, request)| tokio::spawn(async move { ask(&peer, request).await }));
     for fetch in fetches.collect::<Vec<_>>() {
@@ -225,7 +225,7 @@ async fn who_waits_behind_a_stalled_answer_is_asked_for_all_the_same() {
         }
     })
     .await;
-    let peer = pool(native().connections_max(1)).connect(&url).unwrap();
+    let peer = pool(native().max_connections(1)).connect(&url).unwrap();
     let (first, second) = tokio::join!(ask(&peer, PeerRequest::new("g", "k")), ask(&peer, PeerRequest::new("h", "k")),);
     assert!(told(first).ends_with("was silent for 150ms"));
     assert_eq!(told(second), "value b\"v\"");
@@ -237,7 +237,7 @@ async fn who_waits_for_an_absent_peer_is_told_with_the_first() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     for builder in [golang(), native()] {
-        let peer = pool(builder.connections_max(1)).connect(&url).unwrap();
+        let peer = pool(builder.max_connections(1)).connect(&url).unwrap();
         let (first, second) =
             tokio::join!(ask(&peer, PeerRequest::new("g", "k")), ask(&peer, PeerRequest::new("h", "k")),);
         assert!(told(first).contains("cannot be reached: "));

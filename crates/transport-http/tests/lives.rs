@@ -213,7 +213,7 @@ async fn time_spent_waiting_here_is_not_there_any_more() {
         }))
     });
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder().connections_max(1)).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder().max_connections(1)).connect(&node.url()).unwrap();
     let mut answers = ask_many(&peer, "slow", ["k"]);
     soon(begun.notified()).await;
     let (tx, rx) = tokio::sync::oneshot::channel();

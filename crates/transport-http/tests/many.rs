@@ -144,7 +144,7 @@ async fn many_values_that_are_not_small_arrive_whole() {
 #[tokio::test]
 async fn keys_that_are_too_long_are_not_carried_and_spoil_nothing() {
     let node = node(groups()).await;
-    let peer = pool(HttpPool::builder().key_bytes_max(10)).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder().max_key_bytes(10)).connect(&node.url()).unwrap();
     let told = told_all(ask_many(&peer, "echo", ["short", "much too long", "again"])).await;
     assert_eq!(told, ["value b\"short\"", "key not carried", "value b\"again\""]);
 }
@@ -327,7 +327,7 @@ async fn a_value_without_room_holds_back_no_small_one() {
         b"large" => found(vec![b'x'; LARGE].into()),
         _ => found("v".into()),
     });
-    let server = Server::new(PeerServer::new(groups).held_bytes_max(LARGE).router()).write_timeout(support::WATCHDOG);
+    let server = Server::new(PeerServer::new(groups).max_held_bytes(LARGE).router()).write_timeout(support::WATCHDOG);
     let node = serve(server).await;
     let mut lazy = TcpStream::connect(node.address).await.unwrap();
     lazy.write_all(b"GET /_groupcache/g/large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -377,7 +377,7 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
             Ok(PeerReply::new(Bytes::from_owner(Counted(vec![b'x'; VALUE_BYTES], count))))
         }))
     });
-    let router = PeerServer::new(groups).held_bytes_max(2 * VALUE_BYTES).router();
+    let router = PeerServer::new(groups).max_held_bytes(2 * VALUE_BYTES).router();
     let node = serve(Server::new(router).write_timeout(Duration::from_millis(100))).await;
     let mut request = b"POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\ncontent-length: 109\r\n\r\n\
         \x01\0\0\0\0\0\0\x04\0\0\x03\xe8\x02\0\0\0\0\0\0\x09\0\0\0\0\x02\0\0\0g"
@@ -400,7 +400,7 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
 #[tokio::test]
 async fn of_more_keys_than_may_be_asked_for_at_once_as_many_are_as_fit() {
     let node = node(groups()).await;
-    let peer = pool(HttpPool::builder().fetches_max(10)).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder().max_fetches(10)).connect(&node.url()).unwrap();
     for _ in 0..2 {
         let answers = told_all(ask_many(&peer, "echo", (0..30).map(|n| n.to_string()))).await;
         let (fit, excess) = answers.split_at(10);

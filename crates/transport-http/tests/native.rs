@@ -218,7 +218,7 @@ async fn more_fetches_than_allowed_are_overload() {
     let groups = groups();
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder().fetches_max(2)).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder().max_fetches(2)).connect(&node.url()).unwrap();
     for _ in 0..2 {
         peer.get(PeerRequest::new("stuck", "k"), peercache_groupcache::Reply::new(drop));
     }
@@ -227,7 +227,7 @@ async fn more_fetches_than_allowed_are_overload() {
 
 #[tokio::test]
 async fn three_hundred_at_once_are_all_answered() {
-    let peer = pool(HttpPool::builder().connections_max(10)).connect(&node(groups()).await.keep()).unwrap();
+    let peer = pool(HttpPool::builder().max_connections(10)).connect(&node(groups()).await.keep()).unwrap();
     let asked: Vec<_> = (0..300)
         .map(|n| {
             let peer = peer.clone();
@@ -250,7 +250,7 @@ fn within(group: &str, load_ms: u64) -> PeerRequest {
 async fn waiting_for_a_connection_is_not_the_peers_fault() {
     let groups = groups();
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
-    let builder = HttpPool::builder().connections_max(1).peer_timeout(Duration::from_millis(300));
+    let builder = HttpPool::builder().max_connections(1).peer_timeout(Duration::from_millis(300));
     let peer = pool(builder).connect(&node(groups).await.keep()).unwrap();
     // The first is loading for as long as the second waits at most, and longer.
     let (long, short) = tokio::join!(ask(&peer, within("stuck", 600)), ask(&peer, within("stuck", 0)));
@@ -264,7 +264,7 @@ async fn a_fetch_that_waited_for_a_connection_has_its_whole_time() {
     let groups = groups();
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     group(&groups, "slow", |_| load_of_heartbeats(40));
-    let builder = HttpPool::builder().connections_max(1).peer_timeout(Duration::from_millis(300));
+    let builder = HttpPool::builder().max_connections(1).peer_timeout(Duration::from_millis(300));
     let peer = pool(builder).connect(&node(groups).await.keep()).unwrap();
     // The slow one takes over 1.2 s of its 2.8 s, after the stuck one held the only connection for 1.8 s.
     let (_, slow) = tokio::join!(ask(&peer, within("stuck", 1_500)), ask(&peer, within("slow", 2_500)));

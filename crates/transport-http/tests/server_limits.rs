@@ -70,7 +70,7 @@ const NEVER: Duration = Duration::MAX;
 #[tokio::test]
 async fn connections_that_ask_nothing_do_not_lock_others_out() {
     for words in ["", "GET / HTTP/1.1\r\nx: y"] {
-        let node = serve(hello().header_read_timeout(NEVER).connections_max(3)).await;
+        let node = serve(hello().header_read_timeout(NEVER).max_connections(3)).await;
         let mut silent = Vec::new();
         for _ in 0..4 {
             let mut stream = TcpStream::connect(node.address).await.unwrap();
@@ -85,7 +85,7 @@ async fn connections_that_ask_nothing_do_not_lock_others_out() {
 
 #[tokio::test]
 async fn who_has_been_idle_for_longest_makes_room() {
-    let node = serve(hello().header_read_timeout(NEVER).connections_max(2)).await;
+    let node = serve(hello().header_read_timeout(NEVER).max_connections(2)).await;
     let mut streams = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(node.address).await.unwrap();
@@ -112,7 +112,7 @@ async fn one_connection_too_many_waits_while_others_are_answered() {
         "hello"
     };
     let app = Router::new().route("/slow", get(handler)).route("/", get(|| async { "hello" }));
-    let node = serve(Server::new(app).header_read_timeout(NEVER).connections_max(1)).await;
+    let node = serve(Server::new(app).header_read_timeout(NEVER).max_connections(1)).await;
     let mut first = TcpStream::connect(node.address).await.unwrap();
     first.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     soon(begun.notified()).await;
@@ -130,7 +130,7 @@ async fn one_connection_too_many_waits_while_others_are_answered() {
 async fn an_answer_that_is_being_read_is_not_cut_for_others() {
     const BYTES: usize = 64 << 20;
     let app = Router::new().route("/large", get(|| async { vec![b'x'; BYTES] })).route("/", get(|| async { "hello" }));
-    let node = serve(Server::new(app).header_read_timeout(NEVER).write_timeout(NEVER).connections_max(1)).await;
+    let node = serve(Server::new(app).header_read_timeout(NEVER).write_timeout(NEVER).max_connections(1)).await;
     let mut first = TcpStream::connect(node.address).await.unwrap();
     first.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     first.readable().await.unwrap();
@@ -203,7 +203,7 @@ async fn a_body_that_drips_is_cut_off() {
 async fn a_reader_that_does_not_read_loses_its_place() {
     let app =
         Router::new().route("/large", get(|| async { vec![0_u8; 64 << 20] })).route("/", get(|| async { "hello" }));
-    let node = serve(Server::new(app).write_timeout(SHORT).connections_max(1)).await;
+    let node = serve(Server::new(app).write_timeout(SHORT).max_connections(1)).await;
     let mut lazy = TcpStream::connect(node.address).await.unwrap();
     lazy.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert_eq!(status_and_body(&raw_get(node.address, "/").await), (200, "hello"));

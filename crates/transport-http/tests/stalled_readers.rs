@@ -57,7 +57,7 @@ async fn node(write_timeout: Duration) -> (Node, Arc<Count>) {
     let count = Arc::new(Count::default());
     let counted = count.clone();
     group(&groups, "large", move |_| found(Bytes::from_owner(Counted::new(counted.clone()))));
-    let router = PeerServer::new(groups).held_bytes_max(2 * VALUE_BYTES).router();
+    let router = PeerServer::new(groups).max_held_bytes(2 * VALUE_BYTES).router();
     (serve(Server::new(router).write_timeout(write_timeout)).await, count)
 }
 

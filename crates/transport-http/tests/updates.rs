@@ -352,7 +352,7 @@ async fn changes_do_not_wait_for_fetches() {
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     told_group(&groups, "g", |_| Ok(ack(1)));
     let node = node(groups).await;
-    let peer = peer_at(HttpPool::builder().connections_max(1).fetches_max(1), &node.url());
+    let peer = peer_at(HttpPool::builder().max_connections(1).max_fetches(1), &node.url());
     peer.get(PeerRequest::new("stuck", "k"), Reply::new(drop));
     assert_eq!(outcome(&peer, remove(["k"])).await, "ring 7 at 1");
 }
@@ -369,7 +369,7 @@ fn outside_a_runtime_a_change_fails() {
 async fn node_for_values(value_bytes_max: usize, body_read_timeout: Duration) -> (support::Node, Told) {
     let groups = Groups::new(Members::alone());
     let told = told_group(&groups, "g", |count| Ok(ack(count as u64)));
-    let server = PeerServer::new(groups).value_bytes_max(value_bytes_max).body_read_timeout(body_read_timeout);
+    let server = PeerServer::new(groups).max_value_bytes(value_bytes_max).body_read_timeout(body_read_timeout);
     (serve(Server::new(server.router())).await, told)
 }
 

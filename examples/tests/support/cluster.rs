@@ -127,7 +127,7 @@ impl Node {
     }
 
     /// Sets the member list; the status and what was said.
-    pub async fn set_peers(&self, body: impl Into<String>) -> (u16, String) {
+    pub async fn set_members(&self, body: impl Into<String>) -> (u16, String) {
         let url = format!("{}/peers", self.admin);
         let answer = self.client.put(url).body(body.into()).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())

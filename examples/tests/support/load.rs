@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 /// People who ask one front over and over, until they are told to stop or the door is closed.
 pub struct Crowd {
     people: JoinSet<()>,
-    tally: Arc<Tally>,
+    tally: Arc<PerThreadCounters>,
 }
 
 #[derive(Default)]
-struct Tally {
+struct PerThreadCounters {
     leave: AtomicBool,
     answered: AtomicUsize,
     /// What went wrong after a connection was made: a request that was lost.
@@ -23,7 +23,7 @@ struct Tally {
 impl Crowd {
     /// `count` people at the gate of `front`; each second one makes a new connection for every question.
     pub fn gather(front: &str, count: usize) -> Self {
-        let tally = Arc::<Tally>::default();
+        let tally = Arc::<PerThreadCounters>::default();
         let mut people = JoinSet::new();
         for person in 0..count {
             let kept_connections = if person % 2 == 0 { 1 } else { 0 };
@@ -47,7 +47,7 @@ impl Crowd {
     }
 }
 
-async fn ask_on(client: Client, front: String, person: usize, tally: Arc<Tally>) {
+async fn ask_on(client: Client, front: String, person: usize, tally: Arc<PerThreadCounters>) {
     for question in 0_usize.. {
         if tally.leave.load(Ordering::Relaxed) {
             return;

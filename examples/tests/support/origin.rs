@@ -55,7 +55,7 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let app = Router::new().route("/value", get(answer)).with_state(seen.clone());
-        tokio::spawn(Server::new(app).connections_max(10_000).serve(listener, std::future::pending()));
+        tokio::spawn(Server::new(app).max_connections(10_000).serve(listener, std::future::pending()));
         Origin { address, seen }
     }
 

@@ -1,4 +1,4 @@
-//! Resident memory, ours alone: what others take does not change with our code, and is measured by `cargo xtask memory`.
+//! HasPolicyState memory, ours alone: what others take does not change with our code, and is measured by `cargo xtask memory`.
 
 use anyhow::Result;
 

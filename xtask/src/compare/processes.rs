@@ -37,7 +37,7 @@ impl Moment {
     }
 }
 
-/// Resident memory of a process in bytes.
+/// HasPolicyState memory of a process in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub now: u64,

@@ -29,7 +29,7 @@ const GAINED_MAX: u64 = 80_000_000;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Resident memory that the process gained, in bytes.
+/// HasPolicyState memory that the process gained, in bytes.
 pub struct Gained(u64);
 
 impl Gained {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use peercache::{Bytes, Group, Never, Node, with};
+use peercache::{Bytes, Group, Never, Node, loader_fn_with};
 use tokio::net::TcpListener;
 
 use super::Serving;
@@ -23,9 +23,9 @@ pub async fn serve(setting: &Setting) -> Result<Serving> {
 
 /// One of the two members. The owner loads values, the one who asks nothing but emptiness.
 fn member(setting: &Setting, itself: SocketAddr) -> Result<(Node, Group<Bytes>)> {
-    let node = Node::builder(name(itself)).peers([setting.server, setting.client].map(name)).build()?;
+    let node = Node::builder(name(itself)).members([setting.server, setting.client].map(name)).build()?;
     let owner = (itself == setting.server).then(|| setting.clone());
-    let loader = with(owner, |owner, key| async move {
+    let loader = loader_fn_with(owner, |owner, key| async move {
         Ok(match owner {
             Some(setting) => setting.load(key.as_bytes()).await,
             None => Bytes::new(),

@@ -1,6 +1,6 @@
 //! What the cache holds, and what it gives.
 
-use peercache_lru::segment::{Resident, Segment, Standing};
+use peercache_lru::segment::{HasPolicyState, PolicyState, Segment};
 
 use crate::{
     answer::Source,
@@ -25,7 +25,7 @@ pub(crate) struct Held<V> {
     pub(super) stored: Stored<V>,
     pub(super) born_ms: u64,
     pub(super) rate: Rate,
-    standing: Standing,
+    standing: PolicyState,
     pub(super) origin: Origin,
     /// Whether its life, which is with the ends of its shard, has an end.
     pub(super) ends: bool,
@@ -80,7 +80,7 @@ pub(crate) struct Found<V> {
 }
 
 impl<V> Held<V> {
-    pub(super) fn new(entry: Entry<V>, standing: Standing, rate: Rate) -> Self {
+    pub(super) fn new(entry: Entry<V>, standing: PolicyState, rate: Rate) -> Self {
         let Entry { stored, origin, life, in_demand } = entry;
         if in_demand {
             standing.count_use();
@@ -88,17 +88,17 @@ impl<V> Held<V> {
         Held { stored, born_ms: life.born_ms(), rate, standing, origin, ends: life.ends_ms().is_some() }
     }
 
-    pub(super) fn into_parts(self) -> (Stored<V>, Standing, Rate) {
+    pub(super) fn into_parts(self) -> (Stored<V>, PolicyState, Rate) {
         (self.stored, self.standing, self.rate)
     }
 }
 
-impl<V> Resident for Held<V> {
-    fn standing(&self) -> &Standing {
+impl<V> HasPolicyState for Held<V> {
+    fn policy_state(&self) -> &PolicyState {
         &self.standing
     }
 
-    fn standing_mut(&mut self) -> &mut Standing {
+    fn policy_state_mut(&mut self) -> &mut PolicyState {
         &mut self.standing
     }
 }

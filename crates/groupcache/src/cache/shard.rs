@@ -1,7 +1,7 @@
 //! One shard of the cache: what is done under its lock, by readers side by side and by writers alone.
 
 use foldhash::fast::SeedableRandomState as RandomState;
-use peercache_lru::segment::{Lane, Resident, Segment, Standing};
+use peercache_lru::segment::{HasPolicyState, Lane, PolicyState, Segment};
 
 use crate::{
     answer::Source,
@@ -57,15 +57,15 @@ enum Leaving {
 /// Main's entries are the segment's own, hot's are guests.
 fn place(lane: Lane) -> Place {
     match lane {
-        Lane::Own => Place::Main,
-        Lane::Guest => Place::Hot,
+        Lane::Main => Place::Main,
+        Lane::Hot => Place::Hot,
     }
 }
 
 fn lane(place: Place) -> Lane {
     match place {
-        Place::Main => Lane::Own,
-        Place::Hot => Lane::Guest,
+        Place::Main => Lane::Main,
+        Place::Hot => Lane::Hot,
     }
 }
 
@@ -94,7 +94,7 @@ impl<V: Value> Shard<V> {
             Stage::Ended => Looked::Ended,
             _ if !seen.will_do(reader, look) => Looked::Nothing,
             _ => {
-                seen.held.standing().count_use();
+                seen.held.policy_state().count_use();
                 if reader == Reader::Peer {
                     seen.held.rate.count(now_ms);
                 }
@@ -126,7 +126,7 @@ impl<V: Value> Shard<V> {
     fn see(&self, hash: u64, key: &[u8], now_ms: u64) -> Option<Seen<'_, V>> {
         let (slot, held) = self.segment.get(hash, |held| held.stored.is_of(key))?;
         let stage = if held.ends { self.life(slot).stage(now_ms) } else { Stage::Fresh };
-        let place = place(held.standing().lane());
+        let place = place(held.policy_state().lane());
         Some(Seen { shard: self, slot, held, place, stage, now_ms })
     }
 
@@ -154,7 +154,7 @@ impl<V: Value> Shard<V> {
             }
             before => {
                 let rate = before.map_or_else(Rate::default, |before| before.rate);
-                self.segment.insert(hash, Held::new(entry, Standing::new(), rate), weight, lane(place), hash_of)
+                self.segment.insert(hash, Held::new(entry, PolicyState::new(), rate), weight, lane(place), hash_of)
             }
         };
         self.ends.insert(slot, life);
@@ -203,7 +203,7 @@ impl<V: Value> Shard<V> {
     pub(super) fn clear(&mut self, budget: &Budget) -> Segment<Held<V>> {
         self.ends = Ends::default();
         for place in PLACES {
-            let held = self.segment.held(lane(place));
+            let held = self.segment.usage(lane(place));
             budget.subtract(held.bytes);
             self.counts[place as usize].removals += held.entries as u64;
         }
@@ -240,7 +240,7 @@ impl<V: Value> Shard<V> {
         out: &mut Evicted<V>,
     ) {
         // The first to leave first: moved one by one, they keep their order.
-        let mut lost: Vec<u32> = self.segment.slots(Lane::Own).filter(|&slot| !owns(self.key(slot))).collect();
+        let mut lost: Vec<u32> = self.segment.slots(Lane::Main).filter(|&slot| !owns(self.key(slot))).collect();
         lost.reverse();
         let mut gone = Vec::new();
         for slot in lost {
@@ -267,7 +267,7 @@ impl<V: Value> Shard<V> {
         budget.subtract(weight);
         budget.add(new_weight);
         let new_weight = u32::try_from(new_weight).unwrap_or(u32::MAX);
-        self.segment.move_to(slot, Lane::Guest, new_weight, hash_of(&self.hasher));
+        self.segment.move_to(slot, Lane::Hot, new_weight, hash_of(&self.hasher));
     }
 
     pub(super) fn for_each(&self, now_ms: u64, look: &mut impl FnMut(Place, &[u8], Found<V>)) {
@@ -283,7 +283,7 @@ impl<V: Value> Shard<V> {
     /// What main and hot have counted, beside look-ups, and hold.
     pub(super) fn stats(&self) -> [CacheStats; 2] {
         PLACES.map(|place| {
-            let held = self.segment.held(lane(place));
+            let held = self.segment.usage(lane(place));
             CacheStats { bytes: held.bytes as u64, items: held.entries as u64, ..self.counts[place as usize] }
         })
     }
@@ -364,7 +364,7 @@ impl<V: Value> Seen<'_, V> {
 /// How an entry stood that made way for another of its key.
 pub(super) struct Before {
     place: Place,
-    standing: Standing,
+    standing: PolicyState,
     rate: Rate,
 }
 

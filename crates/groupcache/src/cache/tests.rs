@@ -11,13 +11,13 @@ const END: usize = expiry_queue::END_BYTES;
 /// The share of hot in these tests: more than a third of main is more than a fourth of both.
 const HOT_SHARE: f64 = 0.25;
 
-fn shaped(max_bytes: usize, shards: usize, policy: Policy) -> Cache<Bytes> {
+fn shaped(max_bytes: usize, shards: usize, policy: EvictionPolicy) -> Cache<Bytes> {
     Cache::new(Shape { max_bytes, shards, policy, hot_share: HOT_SHARE })
 }
 
 /// One shard of exact LRU with room for so many entries of the tests' weight.
 fn cache(entries: usize) -> Cache<Bytes> {
-    shaped(entries * WEIGHT, 1, Policy::Lru)
+    shaped(entries * WEIGHT, 1, EvictionPolicy::Lru)
 }
 
 fn entry(key: &[u8], loaded: bool) -> Entry<Bytes> {
@@ -143,7 +143,7 @@ fn a_removed_entry_is_gone_and_counted() {
 
 #[test]
 fn a_value_may_be_as_large_as_the_whole_budget() {
-    let cache = shaped(64 * WEIGHT, 16, Policy::Lru);
+    let cache = shaped(64 * WEIGHT, 16, EvictionPolicy::Lru);
     (0..64).for_each(|n| put(&cache, &format!("small-{n}"), Place::Main));
     assert_eq!(items(&cache), (64, 0));
     drop(cache.insert(64 * WEIGHT, entry(b"large", true), || Some((Place::Hot, Life::endless(0)))));
@@ -274,8 +274,8 @@ enum Step {
     Clear,
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
-    prop_oneof![Just(Policy::Adaptive), Just(Policy::Lru)]
+fn policy() -> impl Strategy<Value = EvictionPolicy> {
+    prop_oneof![Just(EvictionPolicy::Adaptive), Just(EvictionPolicy::Lru)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -311,7 +311,7 @@ proptest! {
     #[test]
     fn behaves_as_two_lists_under_one_budget(steps in prop::collection::vec(step(), 1..150)) {
         const MAX_BYTES: usize = 400;
-        let cache = shaped(MAX_BYTES, 1, Policy::Lru);
+        let cache = shaped(MAX_BYTES, 1, EvictionPolicy::Lru);
         let mut model = Model { max_bytes: MAX_BYTES, ..Model::default() };
         let mut now_ms = 1_000;
         for step in steps {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{Clock, Group, GroupBuilder, Groups, HotAdmission, HotCandidate, Members, with};
+use peercache_groupcache::{Clock, Group, GroupBuilder, Groups, HotAdmission, HotCandidate, Members, loader_fn_with};
 use tokio::{
     runtime::{Builder, Handle},
     sync::Semaphore,
@@ -219,7 +219,7 @@ impl World {
 
     fn build(&self, place: Place, ring: Nodes) -> Node {
         let members = Members::builder(net::name(place.node), self.net.port(place))
-            .peers(ring.iter().map(net::name))
+            .members(ring.iter().map(net::name))
             .build()
             .unwrap();
         let groups = Groups::with_clock(members.clone(), Clock::tokio());
@@ -234,7 +234,7 @@ impl World {
         let name = ["everlasting", "expiring"][usize::from(group)];
         let builder = match plan.batched {
             true => groups.group_batched(name, well),
-            false => groups.group(name, with(well, Well::load)),
+            false => groups.group(name, loader_fn_with(well, Well::load)),
         };
         plan.set_up(builder).hot_admission(Sometimes::new(self.plan.seed, place, plan.hot_percent))
     }
@@ -255,7 +255,7 @@ impl World {
     fn note_left(&self, group: u8) {
         for node in self.plan.everyone().iter().filter_map(|node| self.node(node)) {
             let stats = node.groups[usize::from(group)].stats();
-            let (under_way, bytes) = (stats.under_way, stats.main.bytes + stats.hot.bytes);
+            let (under_way, bytes) = (stats.in_flight, stats.main.bytes + stats.hot.bytes);
             self.history.note(Event::Left { node: node.place.node, group, under_way, bytes });
         }
     }

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, ops::Index, task::Poll};
 
-use peercache_groupcache::{Always, Answer, Bytes, Clock, Error, Group, GroupBuilder, Groups, Members, Source, with};
+use peercache_groupcache::{
+    Always, Answer, Bytes, Clock, Error, Group, GroupBuilder, Groups, Members, Source, loader_fn_with,
+};
 use tokio::task::JoinHandle;
 
 use super::{GROUP, db::Db, net::Net, poll_once, soon};
@@ -45,7 +47,7 @@ impl Cluster {
         cluster
     }
 
-    /// As [`with`](Cluster::with), loading many keys in one go.
+    /// As [`loader_fn_with`](Cluster::with), loading many keys in one go.
     pub fn batched<const N: usize>(names: [&str; N], set: impl Settings) -> Self {
         let mut cluster = Cluster { net: Net::default(), db: Db::new(), nodes: BTreeMap::new() };
         for name in names {
@@ -59,12 +61,12 @@ impl Cluster {
     /// Starts a node with a list of its own.
     pub fn add(&mut self, name: &str, list: &[&str], set: impl Settings) {
         let (members, groups) = self.groups(name, list);
-        let group = set(plain(groups.group(GROUP, with(self.db.asked_by(name), Db::load)))).build().unwrap();
+        let group = set(plain(groups.group(GROUP, loader_fn_with(self.db.asked_by(name), Db::load)))).build().unwrap();
         self.nodes.insert(name.to_owned(), Node { name: name.to_owned(), members, groups, group });
     }
 
     fn groups(&self, name: &str, list: &[&str]) -> (Members, Groups) {
-        let members = Members::builder(name, self.net.seen_by(name)).peers(list.to_vec()).build().unwrap();
+        let members = Members::builder(name, self.net.seen_by(name)).members(list.to_vec()).build().unwrap();
         let groups = Groups::with_clock(members.clone(), Clock::tokio());
         self.net.add(name, &groups);
         (members, groups)

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{Bytes, Clock, GroupBuilder, Groups, Key, LoadError, Members, with};
+use peercache_groupcache::{Bytes, Clock, GroupBuilder, Groups, Key, LoadError, Members, loader_fn_with};
 use tokio::sync::{Notify, Semaphore};
 
 pub mod cluster;
@@ -133,5 +133,5 @@ pub fn alone(origin: &Origin) -> GroupBuilder<Bytes> {
 }
 
 pub fn group_of(groups: &Groups, origin: &Origin) -> GroupBuilder<Bytes> {
-    groups.group(GROUP, with(origin.clone(), Origin::load))
+    groups.group(GROUP, loader_fn_with(origin.clone(), Origin::load))
 }

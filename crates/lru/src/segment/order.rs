@@ -9,15 +9,15 @@ use exact::Lru;
 
 use crate::{
     segment::list::List,
-    segment::policy_state::{GUESTS, Uses},
+    segment::policy_state::{HOT_LISTS, Uses},
     segment::slab::{NIL, Slab},
-    segment::{Held, Lane, Resident},
+    segment::{HasPolicyState, Lane, Usage},
 };
 
 /// Who leaves first when room is needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Policy {
+pub enum EvictionPolicy {
     /// Scan-resistant: what is used again stays, what came once leaves soon. The default.
     #[default]
     Adaptive,
@@ -33,7 +33,7 @@ pub(crate) struct Order {
     own: LaneOrder,
     guests: LaneOrder,
     /// The share of all bytes that guests may have.
-    guest_share: f64,
+    hot_share: f64,
 }
 
 enum LaneOrder {
@@ -42,35 +42,35 @@ enum LaneOrder {
 }
 
 impl Order {
-    pub(crate) fn new(policy: Policy, capacity: usize, guest_share: f64) -> Self {
-        let guest_share = guest_share.clamp(0.0, 1.0);
-        let guests = ((capacity as f64 * guest_share) as usize).min(capacity);
+    pub(crate) fn new(policy: EvictionPolicy, capacity: usize, hot_share: f64) -> Self {
+        let hot_share = hot_share.clamp(0.0, 1.0);
+        let guests = ((capacity as f64 * hot_share) as usize).min(capacity);
         let (own, guests) = match policy {
-            Policy::Adaptive => {
+            EvictionPolicy::Adaptive => {
                 let own = Adaptive::own(capacity - guests);
                 (LaneOrder::Adaptive(own), LaneOrder::Adaptive(Adaptive::guests(guests)))
             }
-            Policy::Lru => (LaneOrder::Lru(Lru::new(0)), LaneOrder::Lru(Lru::new(GUESTS))),
+            EvictionPolicy::Lru => (LaneOrder::Lru(Lru::new(0)), LaneOrder::Lru(Lru::new(HOT_LISTS))),
         };
-        Order { own, guests, guest_share }
+        Order { own, guests, hot_share }
     }
 
     /// The same policy, with nothing in it and nothing remembered.
     pub(crate) fn emptied(&self) -> Self {
-        Order { own: self.own.emptied(), guests: self.guests.emptied(), guest_share: self.guest_share }
+        Order { own: self.own.emptied(), guests: self.guests.emptied(), hot_share: self.hot_share }
     }
 
     pub(crate) fn needs_touch(&self) -> bool {
         matches!(self.own, LaneOrder::Lru(_))
     }
 
-    pub(crate) fn touch<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        if let LaneOrder::Lru(order) = self.lane(slab.entry(slot).standing().lane()) {
+    pub(crate) fn touch<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
+        if let LaneOrder::Lru(order) = self.lane(slab.entry(slot).policy_state().lane()) {
             order.touch(slab, slot);
         }
     }
 
-    pub(crate) fn inserted<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32, hash: u64, lane: Lane) {
+    pub(crate) fn inserted<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32, hash: u64, lane: Lane) {
         match self.lane(lane) {
             LaneOrder::Adaptive(order) => order.inserted(slab, slot, hash),
             LaneOrder::Lru(order) => order.inserted(slab, slot),
@@ -78,44 +78,48 @@ impl Order {
     }
 
     /// Puts an entry on the list that its standing names.
-    pub(crate) fn reinserted<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        let list = slab.entry(slot).standing().list;
+    pub(crate) fn reinserted<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
+        let list = slab.entry(slot).policy_state().list;
         self.list(list).push_front(slab, slot);
     }
 
-    pub(crate) fn victim<E: Resident>(&mut self, slab: &mut Slab<E>, hash_of: &impl Fn(&E) -> u64) -> Option<u32> {
-        let (own, guests) = (self.held(Lane::Own).bytes, self.held(Lane::Guest).bytes);
-        let too_many = guests as f64 > (own + guests) as f64 * self.guest_share;
+    pub(crate) fn victim<E: HasPolicyState>(
+        &mut self,
+        slab: &mut Slab<E>,
+        hash_of: &impl Fn(&E) -> u64,
+    ) -> Option<u32> {
+        let (own, guests) = (self.usage(Lane::Main).bytes, self.usage(Lane::Hot).bytes);
+        let too_many = guests as f64 > (own + guests) as f64 * self.hot_share;
         let guests_first = too_many && (self.needs_touch() || !self.is_a_guest_in_use(slab));
-        let first = if guests_first { [Lane::Guest, Lane::Own] } else { [Lane::Own, Lane::Guest] };
+        let first = if guests_first { [Lane::Hot, Lane::Main] } else { [Lane::Main, Lane::Hot] };
         first.into_iter().find_map(|lane| self.lane(lane).victim(slab, hash_of))
     }
 
     /// Whether there is but one guest, and it was used since it was last passed over: larger than all guests should be together and yet worth it.
     /// It is passed over once for each use.
-    fn is_a_guest_in_use<E: Resident>(&mut self, slab: &mut Slab<E>) -> bool {
-        let mut guests = self.slots(Lane::Guest, slab);
+    fn is_a_guest_in_use<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> bool {
+        let mut guests = self.slots(Lane::Hot, slab);
         let (Some(slot), None) = (guests.next(), guests.next()) else { return false };
         drop(guests);
-        let standing = slab.entry_mut(slot).standing_mut();
+        let standing = slab.entry_mut(slot).policy_state_mut();
         let uses = standing.uses();
         standing.set_uses(Uses::idle(uses.count().saturating_sub(1)));
         uses.count() > 0
     }
 
-    pub(crate) fn unlink<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        let list = slab.entry(slot).standing().list;
+    pub(crate) fn unlink<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
+        let list = slab.entry(slot).policy_state().list;
         self.list(list).unlink(slab, slot);
     }
 
     /// Moves an entry to a lower slot.
-    pub(crate) fn move_down<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) -> u32 {
-        let list = slab.entry(slot).standing().list;
+    pub(crate) fn move_down<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) -> u32 {
+        let list = slab.entry(slot).policy_state().list;
         slab.move_down(slot, self.list(list))
     }
 
-    pub(crate) fn held(&self, lane: Lane) -> Held {
-        self.lists(lane).iter().fold(Held::default(), |held, list| Held {
+    pub(crate) fn usage(&self, lane: Lane) -> Usage {
+        self.lists(lane).iter().fold(Usage::default(), |held, list| Usage {
             entries: held.entries + list.len,
             bytes: held.bytes + list.bytes,
         })
@@ -128,13 +132,14 @@ impl Order {
 
     fn lane(&mut self, lane: Lane) -> &mut LaneOrder {
         match lane {
-            Lane::Own => &mut self.own,
-            Lane::Guest => &mut self.guests,
+            Lane::Main => &mut self.own,
+            Lane::Hot => &mut self.guests,
         }
     }
 
     fn list(&mut self, list: u8) -> &mut List {
-        let (order, number) = if list < GUESTS { (&mut self.own, list) } else { (&mut self.guests, list - GUESTS) };
+        let (order, number) =
+            if list < HOT_LISTS { (&mut self.own, list) } else { (&mut self.guests, list - HOT_LISTS) };
         match order {
             LaneOrder::Adaptive(order) => &mut order.lists[usize::from(number)],
             LaneOrder::Lru(order) => &mut order.lists[usize::from(number)],
@@ -142,7 +147,7 @@ impl Order {
     }
 
     fn lists(&self, lane: Lane) -> &[List] {
-        match if lane == Lane::Own { &self.own } else { &self.guests } {
+        match if lane == Lane::Main { &self.own } else { &self.guests } {
             LaneOrder::Adaptive(order) => &order.lists,
             LaneOrder::Lru(order) => &order.lists,
         }
@@ -157,7 +162,7 @@ impl LaneOrder {
         }
     }
 
-    fn victim<E: Resident>(&mut self, slab: &mut Slab<E>, hash_of: &impl Fn(&E) -> u64) -> Option<u32> {
+    fn victim<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, hash_of: &impl Fn(&E) -> u64) -> Option<u32> {
         match self {
             LaneOrder::Adaptive(order) => order.victim(slab, hash_of),
             LaneOrder::Lru(order) => order.victim(),

@@ -10,14 +10,14 @@ use crate::segment::Lane;
 /// Two that raise it at once may count once: what decides who leaves is a rough idea of use, and an exact one would cost every hit a locked
 /// operation. At its highest it is only read, so that an entry in everybody's use stays in everybody's processor cache.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct PolicyState {
     uses: AtomicU8,
-    /// The list that the entry is on, as the order numbers them; those of guests from [`GUESTS`] on.
+    /// The list that the entry is on, as the order numbers them; those of guests from [`HOT_LISTS`] on.
     pub(crate) list: u8,
 }
 
 /// The first list of guests.
-pub(crate) const GUESTS: u8 = 4;
+pub(crate) const HOT_LISTS: u8 = 4;
 
 /// A count up to 15 in the lower bits, and in the highest whether there was a use since the entry was last passed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub(crate) struct Uses(u8);
 const COUNT: u8 = 0x0f;
 const RECENT: u8 = 0x80;
 
-impl Standing {
+impl PolicyState {
     /// Of an entry that is new.
     #[must_use]
     pub const fn new() -> Self {
-        Standing { uses: AtomicU8::new(0), list: 0 }
+        PolicyState { uses: AtomicU8::new(0), list: 0 }
     }
 
     /// Counts a use.
@@ -46,7 +46,7 @@ impl Standing {
     #[inline]
     #[must_use]
     pub fn lane(&self) -> Lane {
-        if self.list < GUESTS { Lane::Own } else { Lane::Guest }
+        if self.list < HOT_LISTS { Lane::Main } else { Lane::Hot }
     }
 
     pub(crate) fn uses(&self) -> Uses {

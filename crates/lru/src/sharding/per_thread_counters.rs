@@ -8,9 +8,9 @@ use thread_local::ThreadLocal;
 /// operation. Reading sums up the sets of all threads, of those that have ended as well.
 ///
 /// ```
-/// use peercache_lru::sharding::Tally;
+/// use peercache_lru::sharding::PerThreadCounters;
 ///
-/// let tally = Tally::<2>::default();
+/// let tally = PerThreadCounters::<2>::default();
 /// std::thread::scope(|threads| {
 ///     for _ in 0..3 {
 ///         threads.spawn(|| tally.count(1));
@@ -19,7 +19,7 @@ use thread_local::ThreadLocal;
 /// assert_eq!(tally.sums(), [0, 3]);
 /// ```
 #[derive(Debug, Default)]
-pub struct Tally<const N: usize>(ThreadLocal<Own<N>>);
+pub struct PerThreadCounters<const N: usize>(ThreadLocal<Own<N>>);
 
 /// Two cache lines, since processors fetch them in pairs.
 #[repr(align(128))]
@@ -32,7 +32,7 @@ impl<const N: usize> Default for Own<N> {
     }
 }
 
-impl<const N: usize> Tally<N> {
+impl<const N: usize> PerThreadCounters<N> {
     /// Adds one to counter `which`.
     ///
     /// # Panics
@@ -48,7 +48,7 @@ impl<const N: usize> Tally<N> {
     fn own(&self) -> &Own<N> {
         #[cold]
         #[inline(never)]
-        fn new<const N: usize>(tally: &Tally<N>) -> &Own<N> {
+        fn new<const N: usize>(tally: &PerThreadCounters<N>) -> &Own<N> {
             tally.0.get_or_default()
         }
         self.0.get().unwrap_or_else(|| new(self))

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use peercache::{Bytes, Group, GroupBuilder, HttpPool, Key, LoadError, Loader, Never, Node, with};
+use peercache::{Bytes, Group, GroupBuilder, HttpPool, Key, LoadError, Loader, Never, Node, loader_fn_with};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub const GROUP: &str = "roles";
@@ -106,7 +106,7 @@ impl Member {
         let plain =
             |group: GroupBuilder<Bytes>| group.hot_admission(Never).error_backoff(Duration::ZERO, Duration::ZERO);
         let set = |group| set(plain(group));
-        Member::start_as(name, listener, list, pool, set, with(origin.clone(), Origin::load))
+        Member::start_as(name, listener, list, pool, set, loader_fn_with(origin.clone(), Origin::load))
     }
 
     /// As [`start`](Member::start), under any name and with any loader.
@@ -118,7 +118,7 @@ impl Member {
         set: impl FnOnce(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
         loader: impl Loader<Value = Bytes>,
     ) -> Self {
-        let node = Node::builder(&name).peers(list).transport(pool).build().unwrap();
+        let node = Node::builder(&name).members(list).transport(pool).build().unwrap();
         let group = set(node.group(GROUP, loader)).build().unwrap();
         let serving = tokio::spawn(node.serve(listener));
         Member { node, group, name, serving }

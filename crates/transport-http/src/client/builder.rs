@@ -1,7 +1,9 @@
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use peercache_groupcache::BuildError;
 
 use crate::{
-    client::connection::{Line, Lines},
+    client::connection::{Line, Lines, chained},
     client::connection_hyper::HyperLines,
     client::pool::Site,
     client::queue::IDLE_MAX,
@@ -10,7 +12,6 @@ use crate::{
 use crate::{
     client::pool::HttpPool,
     dialect::Dialect,
-    error::BuildError,
     node_id::NodeId,
     wire::base_path::{self, DEFAULT_BASE_PATH},
     wire::identity_header::Greeting,
@@ -134,21 +135,21 @@ impl HttpPoolBuilder {
     /// few connections carry much; what has no connection waits for one, for as long as a fetch takes at most, and is
     /// answered as overload then. If the peer is found silent or out of reach meanwhile, it fails at once. Changes have 16
     /// connections of their own beside them. Defaults to 256.
-    pub fn connections_max(mut self, connections_max: usize) -> Self {
+    pub fn max_connections(mut self, connections_max: usize) -> Self {
         self.connections_max = connections_max;
         self
     }
 
     /// How many keys one peer may be asked for at once, those that wait included. What is too many is answered as overload
     /// at once, which a group's statistics count as an answer of the owner. Defaults to 32,768.
-    pub fn fetches_max(mut self, fetches_max: usize) -> Self {
+    pub fn max_fetches(mut self, fetches_max: usize) -> Self {
         self.fetches_max = fetches_max;
         self
     }
 
     /// The longest key that peers are asked for, in bytes; a longer one is loaded here. Peers have the same bound,
-    /// [`PeerServer::key_bytes_max`](crate::PeerServer::key_bytes_max). Defaults to 64 KiB.
-    pub fn key_bytes_max(mut self, bytes: usize) -> Self {
+    /// [`PeerServer::key_bytes_max`](crate::PeerServer::max_key_bytes). Defaults to 64 KiB.
+    pub fn max_key_bytes(mut self, bytes: usize) -> Self {
         self.key_bytes_max = bytes;
         self
     }
@@ -195,7 +196,7 @@ impl HttpPoolBuilder {
             ("key_bytes_max", self.key_bytes_max <= 1 << 30, "at most 1 GiB"),
         ];
         match settings.into_iter().find(|(_, good, _)| !good) {
-            Some((name, _, expected)) => Err(BuildError::Setting { name, expected }),
+            Some((name, _, expected)) => Err(BuildError::Setting { name, expected: Cow::Borrowed(expected) }),
             None => Ok(()),
         }
     }
@@ -228,7 +229,7 @@ fn own_client(connect_timeout: Duration) -> Result<reqwest::Client, BuildError> 
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_MAX)
         .build()
-        .map_err(|error| BuildError::Client(error.into()))
+        .map_err(|error| BuildError::Transport(format!("the HTTP client cannot be set up: {}", chained(&error))))
 }
 
 #[cfg(test)]
@@ -253,8 +254,8 @@ mod tests {
             "peer_timeout must be from 30 ms to 49 days"
         );
         assert_eq!(refused(HttpPool::builder().connect_timeout(Duration::ZERO)), "connect_timeout must be above zero");
-        assert_eq!(refused(HttpPool::builder().connections_max(0)), "connections_max must be above zero");
-        assert_eq!(refused(HttpPool::builder().fetches_max(0)), "fetches_max must be above zero");
+        assert_eq!(refused(HttpPool::builder().max_connections(0)), "connections_max must be above zero");
+        assert_eq!(refused(HttpPool::builder().max_fetches(0)), "fetches_max must be above zero");
         assert!(refused(HttpPool::builder().base_path("cache")).contains("\"cache\" is not such a path"));
     }
 }

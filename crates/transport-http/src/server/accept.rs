@@ -85,7 +85,7 @@ impl Server {
 
     /// How many connections are served at once, at least 1. When another one comes, the one that has waited longest for
     /// a request is closed; while there is none, further connections wait. Defaults to 1,024.
-    pub fn connections_max(mut self, connections_max: usize) -> Self {
+    pub fn max_connections(mut self, connections_max: usize) -> Self {
         self.limits.connections_max = connections_max.max(1);
         self
     }
@@ -99,7 +99,7 @@ impl Server {
 
     /// The longest head of a request, in bytes, from the request line to the empty line, at least 8 KiB. A longer one
     /// is answered with 431. Defaults to 16 KiB.
-    pub fn head_bytes_max(mut self, bytes: usize) -> Self {
+    pub fn max_head_bytes(mut self, bytes: usize) -> Self {
         self.limits.head_bytes_max = bytes.max(HEAD_BYTES_MIN);
         self
     }

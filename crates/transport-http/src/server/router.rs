@@ -9,12 +9,11 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use peercache_groupcache::Groups;
+use peercache_groupcache::{BuildError, Groups};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::{
     dialect::Dialect,
-    error::BuildError,
     node_id::NodeId,
     wire::base_path::{self, DEFAULT_BASE_PATH},
     wire::identity_header::{GET_PATH, Greeting, UPDATE_PATH},
@@ -123,7 +122,7 @@ impl PeerServer {
     }
 
     /// The longest key that a peer may ask for in the body of a request, in bytes. Defaults to 64 KiB.
-    pub fn key_bytes_max(mut self, bytes: usize) -> Self {
+    pub fn max_key_bytes(mut self, bytes: usize) -> Self {
         self.key_bytes_max = bytes;
         self
     }
@@ -137,7 +136,7 @@ impl PeerServer {
     /// How many bytes of values may be on their way to readers at once, not counting values of at most 16 KiB. Readers
     /// that do not read can make the node hold no more than this. Further values wait their turn, for 5 s, and are
     /// answered as overload then; one that is larger than all of it goes alone. Defaults to 20 MiB.
-    pub fn held_bytes_max(mut self, bytes: usize) -> Self {
+    pub fn max_held_bytes(mut self, bytes: usize) -> Self {
         self.held_bytes_max = bytes;
         self
     }
@@ -145,7 +144,7 @@ impl PeerServer {
     /// The longest value that a peer may set, in bytes, at most 2 GiB. Values that are not small wait their turn to
     /// arrive, so that those who send slowly make the node hold no more than 20 MiB at once, or one longer value.
     /// Defaults to 32 MiB.
-    pub fn value_bytes_max(mut self, bytes: usize) -> Self {
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.value_bytes_max = bytes.min(VALUE_BYTES_LIMIT);
         self
     }

@@ -1,4 +1,6 @@
-use crate::error::BuildError;
+use std::borrow::Cow;
+
+use peercache_groupcache::BuildError;
 
 /// Where golang/groupcache answers unless told otherwise.
 pub(crate) const DEFAULT_BASE_PATH: &str = "/_groupcache/";
@@ -13,8 +15,16 @@ pub(crate) fn check(path: String) -> Result<String, BuildError> {
     let plain = path == "/" || segments.is_some_and(|segments| segments.split('/').all(plain));
     match plain && !path.starts_with("/_peercache/") {
         true => Ok(path),
-        false => Err(BuildError::BasePath(path)),
+        false => Err(bad(&path)),
     }
+}
+
+fn bad(path: &str) -> BuildError {
+    let expected = format!(
+        "a path that begins and ends with `/`, has letters, digits and `-._~/` between, no empty, `.` or `..` segment \
+         and is not below /_peercache/; {path:?} is not such a path"
+    );
+    BuildError::Setting { name: "base_path", expected: Cow::Owned(expected) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A change on its way to a member: the body of one request.
 
 use bytes::{BufMut, Bytes};
-use peercache_groupcache::{Change, Key, MEMBERS_MAX, PeerUpdate, SetValue};
+use peercache_groupcache::{Change, Key, Members, PeerUpdate, SetValue};
 
 use crate::{
     wire::decoder::Decoder,
@@ -23,13 +23,13 @@ mod change {
 
 /// How many bytes a change may have, its value not counted.
 pub(crate) fn bytes_max(key_bytes_max: usize) -> usize {
-    frame::request_bytes_max(key_bytes_max).saturating_add(NAMES_BYTES_MAX + MEMBERS_MAX * HEADER_BYTES)
+    frame::request_bytes_max(key_bytes_max).saturating_add(NAMES_BYTES_MAX + Members::MAX * HEADER_BYTES)
 }
 
 /// The change as requests that a member takes, one after another. `None` when it cannot be told: a key, a value or the
 /// names are too long.
 pub(crate) fn parts(update: PeerUpdate, key_bytes_max: usize) -> Option<Vec<PeerUpdate>> {
-    let names_fit = update.missed.len() <= MEMBERS_MAX
+    let names_fit = update.missed.len() <= Members::MAX
         && update.missed.iter().all(|name| name.len() <= NAME_BYTES_MAX)
         && update.missed.iter().map(String::len).sum::<usize>() <= NAMES_BYTES_MAX;
     let change_fits = match &update.change {
@@ -159,7 +159,7 @@ fn read_missed(next: &mut impl FnMut() -> Option<Option<Frame>>) -> Option<(Vec<
     let mut missed = Vec::new();
     loop {
         match next()? {
-            Some(Frame::Missed { name }) if missed.len() < MEMBERS_MAX => {
+            Some(Frame::Missed { name }) if missed.len() < Members::MAX => {
                 missed.push(std::str::from_utf8(&name).ok()?.to_owned());
             }
             Some(Frame::Missed { .. }) => return None,
@@ -254,10 +254,10 @@ mod tests {
     #[test]
     fn names_are_told_all_or_not_at_all() {
         let told = |names: Vec<String>| parts(PeerUpdate::new("g", 1, Change::Clear).missed(names), 100).is_some();
-        assert!(told(vec!["n".repeat(131); MEMBERS_MAX]) && !told(vec!["n".repeat(132); MEMBERS_MAX]));
+        assert!(told(vec!["n".repeat(131); Members::MAX]) && !told(vec!["n".repeat(132); Members::MAX]));
         assert!(told(vec!["n".repeat(1_024)]) && !told(vec!["n".repeat(1_025)]));
-        assert!(told(vec![String::new(); MEMBERS_MAX]) && !told(vec![String::new(); MEMBERS_MAX + 1]));
-        let most = PeerUpdate::new("g", 1, Change::Clear).missed(vec!["n".repeat(131); MEMBERS_MAX]);
+        assert!(told(vec![String::new(); Members::MAX]) && !told(vec![String::new(); Members::MAX + 1]));
+        let most = PeerUpdate::new("g", 1, Change::Clear).missed(vec!["n".repeat(131); Members::MAX]);
         assert!(body(&most).len() <= bytes_max(0));
         assert_eq!(read_all(body(&most)), Some(most));
     }
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(read_all(too_many.clone().into()), None);
         too_many.truncate(too_many.len() - HEADER_BYTES);
         assert!(read_all(too_many.into()).is_some());
-        let nameless = PeerUpdate::new("g", 1, Change::Clear).missed(vec![String::new(); MEMBERS_MAX + 1]);
+        let nameless = PeerUpdate::new("g", 1, Change::Clear).missed(vec![String::new(); Members::MAX + 1]);
         assert_eq!(read_all(body(&nameless)), None);
     }
 

@@ -12,9 +12,9 @@
 //! nowhere far below it.
 
 use crate::{
-    segment::Resident,
+    segment::HasPolicyState,
     segment::list::List,
-    segment::policy_state::{GUESTS, Uses},
+    segment::policy_state::{HOT_LISTS, Uses},
     segment::slab::Slab,
 };
 use crate::{segment::order::ghosts::Ghosts, segment::order::last};
@@ -67,7 +67,7 @@ impl Adaptive {
 
     /// The same for guests.
     pub(super) fn guests(capacity: usize) -> Self {
-        Adaptive::new(capacity, GUESTS)
+        Adaptive::new(capacity, HOT_LISTS)
     }
 
     fn new(capacity: usize, window: u8) -> Self {
@@ -80,7 +80,7 @@ impl Adaptive {
         Adaptive::new(self.capacity, self.window)
     }
 
-    pub(super) fn inserted<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32, hash: u64) {
+    pub(super) fn inserted<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32, hash: u64) {
         let weight = slab.node(slot).weight as usize;
         self.full &= self.bytes() + weight >= self.capacity / 2;
         let returns_to_main = match self.ghosts.take(hash) {
@@ -97,7 +97,11 @@ impl Adaptive {
         self.ghosts.grow(self.len());
     }
 
-    pub(super) fn victim<E: Resident>(&mut self, slab: &mut Slab<E>, hash_of: &impl Fn(&E) -> u64) -> Option<u32> {
+    pub(super) fn victim<E: HasPolicyState>(
+        &mut self,
+        slab: &mut Slab<E>,
+        hash_of: &impl Fn(&E) -> u64,
+    ) -> Option<u32> {
         let bytes = self.bytes();
         self.capacity = match self.full {
             // Weights differ, and so does what is held when something has to leave: a sixteenth of the way each time.
@@ -115,7 +119,7 @@ impl Adaptive {
     }
 
     /// The oldest of the window, if it is as large as it should be; those that were used go to main instead.
-    fn victim_of_window<E: Resident>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
+    fn victim_of_window<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
         for _ in 0..STEPS_MAX {
             let [window, main] = &self.lists;
             if !main.is_empty() && window.bytes < self.window_bytes() {
@@ -135,10 +139,10 @@ impl Adaptive {
     }
 
     /// The hand of the clock: the oldest that was not used since it last came by.
-    fn victim_of_main<E: Resident>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
+    fn victim_of_main<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
         for _ in 0..STEPS_MAX {
             let slot = last(&self.lists[1])?;
-            if slab.entry(slot).standing().uses().count() == 0 {
+            if slab.entry(slot).policy_state().uses().count() == 0 {
                 return Some(slot);
             }
             self.spare(slab, slot);
@@ -147,9 +151,9 @@ impl Adaptive {
     }
 
     /// The entry under the hand against a key that returns: whether the key wins, and whether the entry was idle since the hand last came by.
-    fn contest<E: Resident>(&mut self, slab: &mut Slab<E>) -> (bool, bool) {
+    fn contest<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> (bool, bool) {
         let Some(slot) = last(&self.lists[1]).filter(|_| self.full) else { return (true, false) };
-        let uses = slab.entry(slot).standing().uses();
+        let uses = slab.entry(slot).policy_state().uses();
         if uses.count() == 0 {
             return (true, true);
         }
@@ -158,8 +162,8 @@ impl Adaptive {
     }
 
     /// An entry in use pays with one of its uses, down to its last two; an idle or a heavy one with half of them.
-    fn spare<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        let uses = slab.entry(slot).standing().uses();
+    fn spare<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
+        let uses = slab.entry(slot).policy_state().uses();
         let count = uses.count();
         let left = match uses.is_recent() && !self.is_heavy(slab, slot, 1) {
             _ if self.window_share > RECENCY => 0,
@@ -170,8 +174,8 @@ impl Adaptive {
     }
 
     /// Used, and the more often the heavier it is: main is for the most uses by the byte.
-    fn is_worth_main<E: Resident>(&self, slab: &Slab<E>, slot: u32) -> bool {
-        let uses = slab.entry(slot).standing().uses().count();
+    fn is_worth_main<E: HasPolicyState>(&self, slab: &Slab<E>, slot: u32) -> bool {
+        let uses = slab.entry(slot).policy_state().uses().count();
         uses > 0 && !self.is_heavy(slab, slot, uses.into())
     }
 
@@ -196,7 +200,7 @@ impl Adaptive {
     }
 
     /// While main has room, the oldest of the window moves there unused.
-    fn fill_main<E: Resident>(&mut self, slab: &mut Slab<E>, weight: usize) {
+    fn fill_main<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, weight: usize) {
         let [window, main] = &self.lists;
         if window.bytes >= self.window_bytes()
             && main.bytes + self.window_bytes().max(weight) < self.capacity
@@ -223,15 +227,15 @@ impl Adaptive {
         self.window + 1
     }
 
-    fn move_to<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32, list: u8, uses: Uses) {
-        let from = slab.entry(slot).standing().list;
+    fn move_to<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32, list: u8, uses: Uses) {
+        let from = slab.entry(slot).policy_state().list;
         self.list(from).unlink(slab, slot);
-        slab.entry_mut(slot).standing_mut().set_uses(uses);
+        slab.entry_mut(slot).policy_state_mut().set_uses(uses);
         self.push(slab, slot, list);
     }
 
-    fn push<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32, list: u8) {
-        slab.entry_mut(slot).standing_mut().list = list;
+    fn push<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32, list: u8) {
+        slab.entry_mut(slot).policy_state_mut().list = list;
         self.list(list).push_front(slab, slot);
     }
 

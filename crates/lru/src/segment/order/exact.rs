@@ -1,7 +1,7 @@
 //! Exact LRU: a list in the order of use.
 
 use crate::segment::order::last;
-use crate::{segment::Resident, segment::list::List, segment::slab::Slab};
+use crate::{segment::HasPolicyState, segment::list::List, segment::slab::Slab};
 
 /// The entries of one lane.
 pub(crate) struct Lru {
@@ -20,12 +20,12 @@ impl Lru {
         Lru::new(self.number)
     }
 
-    pub(super) fn inserted<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        slab.entry_mut(slot).standing_mut().list = self.number;
+    pub(super) fn inserted<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
+        slab.entry_mut(slot).policy_state_mut().list = self.number;
         self.lists[0].push_front(slab, slot);
     }
 
-    pub(super) fn touch<E: Resident>(&mut self, slab: &mut Slab<E>, slot: u32) {
+    pub(super) fn touch<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
         self.lists[0].unlink(slab, slot);
         self.lists[0].push_front(slab, slot);
     }
