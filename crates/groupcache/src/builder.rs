@@ -4,7 +4,7 @@ use peercache_lru::EvictionPolicy;
 use tokio::sync::Semaphore;
 
 use crate::{
-    cache::expiry::Lives,
+    cache::expiry::ExpiryPolicy,
     cache::{Cache, Shape},
     core::{Core, Settings},
     error::BuildError,
@@ -63,7 +63,7 @@ pub struct GroupBuilder<V> {
 
 impl<V: Value> GroupBuilder<V> {
     pub(crate) fn new(groups: Groups, name: String, loader: AnyLoader<V>) -> Self {
-        let lives = Lives {
+        let expiry_policy = ExpiryPolicy {
             time_to_live: Duration::ZERO,
             jitter: JITTER,
             stale_while_revalidate: Duration::ZERO,
@@ -72,7 +72,7 @@ impl<V: Value> GroupBuilder<V> {
             negative_ttl: Duration::ZERO,
         };
         let settings = Settings {
-            lives,
+            expiry_policy,
             load_timeout: LOAD_TIMEOUT,
             hot_ttl: HOT_TTL,
             fallback_ttl: FALLBACK_TTL,
@@ -135,35 +135,35 @@ impl<V: Value> GroupBuilder<V> {
 
     /// How long a value may be answered, for values whose loader does not say. Zero is for ever. Defaults to zero.
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
-        self.settings.lives.time_to_live = ttl;
+        self.settings.expiry_policy.time_to_live = ttl;
         self
     }
 
     /// By how much at most a time to live is shortened, as a share of it, so that values that came together do not expire
     /// together. Defaults to 0.05.
     pub fn expiry_jitter(mut self, share: f64) -> Self {
-        self.settings.lives.jitter = share;
+        self.settings.expiry_policy.jitter = share;
         self
     }
 
     /// How long after its time to live a value is still answered at once, marked [`Stale`](crate::Source::Stale), while one load in the
     /// background brings a new one. Defaults to zero.
     pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
-        self.settings.lives.stale_while_revalidate = time;
+        self.settings.expiry_policy.stale_while_revalidate = time;
         self
     }
 
     /// How long after its time to live a value is answered, marked [`Stale`](crate::Source::Stale), if the load of a new one fails.
     /// Defaults to zero.
     pub fn stale_if_error(mut self, time: Duration) -> Self {
-        self.settings.lives.stale_if_error = time;
+        self.settings.expiry_policy.stale_if_error = time;
         self
     }
 
     /// From which share of its life on a hit starts a load in the background, so that values in use never expire: 0.8 is the
     /// last fifth. 1 never does. Defaults to 1.
     pub fn refresh_ahead(mut self, share: f64) -> Self {
-        self.settings.lives.refresh_ahead = share;
+        self.settings.expiry_policy.refresh_ahead = share;
         self
     }
 
@@ -176,7 +176,7 @@ impl<V: Value> GroupBuilder<V> {
 
     /// How long a "not found" is cached. Zero does not. Defaults to zero.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
-        self.settings.lives.negative_ttl = ttl;
+        self.settings.expiry_policy.negative_ttl = ttl;
         self
     }
 
@@ -275,14 +275,14 @@ impl<V: Value> GroupBuilder<V> {
         }
         let bad = |name, expected| Err(BuildError::Setting { name, expected: Cow::Borrowed(expected) });
         let settings = &self.settings;
-        let lives = &settings.lives;
+        let expiry_policy = &settings.expiry_policy;
         let times = [
             settings.hot_ttl,
             settings.fallback_ttl,
-            lives.time_to_live,
-            lives.negative_ttl,
-            lives.stale_while_revalidate,
-            lives.stale_if_error,
+            expiry_policy.time_to_live,
+            expiry_policy.negative_ttl,
+            expiry_policy.stale_while_revalidate,
+            expiry_policy.stale_if_error,
             settings.error_backoff.0,
             settings.error_backoff.1,
         ];
@@ -292,8 +292,12 @@ impl<V: Value> GroupBuilder<V> {
             ("load_timeout", in_time(settings.load_timeout), "more than zero and at most 100 years"),
             ("update_timeout", in_time(settings.update_timeout), "more than zero and at most 100 years"),
             ("a time", times.iter().all(|time| *time <= TIME_MAX), "at most 100 years"),
-            ("expiry_jitter", (0.0..=1.0).contains(&lives.jitter), "from 0 to 1"),
-            ("refresh_ahead", lives.refresh_ahead > 0.0 && lives.refresh_ahead <= 1.0, "more than 0 and at most 1"),
+            ("expiry_jitter", (0.0..=1.0).contains(&expiry_policy.jitter), "from 0 to 1"),
+            (
+                "refresh_ahead",
+                expiry_policy.refresh_ahead > 0.0 && expiry_policy.refresh_ahead <= 1.0,
+                "more than 0 and at most 1",
+            ),
             ("hot_share", (0.0..=1.0).contains(&self.hot_share), "from 0 to 1"),
             ("max_concurrent_loads", counts.contains(&settings.loads_max), "from 1 to what a semaphore counts"),
             ("max_concurrent_fetches", settings.fetches_max > 0, "at least 1"),

@@ -16,15 +16,15 @@ use peercache_lru::{
 };
 
 use crate::{
-    cache::expiry::Life,
+    cache::expiry::Expiry,
     stats::CacheStats,
     sync::Ordering::{Acquire, Relaxed, Release},
     sync::{self, AtomicU64, AtomicUsize, RwLock, read, write},
     value::Value,
 };
 
-use crate::cache::discarded::Evicted;
-use crate::cache::entry::{Entry, Found, Look, Place, Reader};
+use crate::cache::discarded::Discarded;
+use crate::cache::entry::{Entry, Found, Freshness, Place, Requester};
 use crate::cache::shard::Seen;
 use crate::cache::stored::Stored;
 use shard::{Looked, Shard};
@@ -106,13 +106,13 @@ impl<V: Value> Cache<V> {
     pub(crate) fn get<R>(
         &self,
         key: &[u8],
-        reader: Reader,
-        look: Look,
+        requester: Requester,
+        freshness: Freshness,
         now_ms: u64,
         read: impl FnOnce(Seen<'_, V>) -> R,
     ) -> Option<R> {
         let (hash, shard) = self.hashed(key);
-        let looked = sync::read(shard).get(hash, key, reader, look, now_ms, read);
+        let looked = sync::read(shard).get(hash, key, requester, freshness, now_ms, read);
         match looked {
             Looked::Hit(place, seen) => {
                 self.lookups.count(if place == Place::Main { MAIN_HITS } else { HOT_HITS });
@@ -141,21 +141,21 @@ impl<V: Value> Cache<V> {
     #[cold]
     #[inline(never)]
     fn remove_ended(&self, hash: u64, key: &[u8], now_ms: u64) {
-        let mut out = Evicted::default();
+        let mut out = Discarded::default();
         write(self.shard(hash)).remove_ended(hash, key, now_ms, &self.budget, &mut out);
         drop(out);
     }
 
     /// Looks once more, as the leader of a flight does: not counted, nothing moves.
-    pub(crate) fn peek(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Found<V>> {
+    pub(crate) fn peek(&self, key: &[u8], requester: Requester, freshness: Freshness, now_ms: u64) -> Option<Found<V>> {
         let (hash, shard) = self.hashed(key);
-        read(shard).peek(hash, key, reader, look, now_ms)
+        read(shard).peek(hash, key, requester, freshness, now_ms)
     }
 
     /// What is left for a caller who cannot have a new value, however stale.
-    pub(crate) fn spare(&self, key: &[u8], reader: Reader, now_ms: u64) -> Option<Found<V>> {
+    pub(crate) fn spare(&self, key: &[u8], requester: Requester, now_ms: u64) -> Option<Found<V>> {
         let (hash, shard) = self.hashed(key);
-        read(shard).spare(hash, key, reader, now_ms)
+        read(shard).spare(hash, key, requester, now_ms)
     }
 
     /// Whether anything is under this key, of use or not.
@@ -171,19 +171,19 @@ impl<V: Value> Cache<V> {
         &self,
         weight: usize,
         entry: Entry<V>,
-        place: impl FnOnce() -> Option<(Place, Life)>,
-    ) -> Evicted<V> {
+        place: impl FnOnce() -> Option<(Place, Expiry)>,
+    ) -> Discarded<V> {
         let key = entry.stored.key();
         let hash = hash_of(&self.hasher, key);
         let home = shard_of(hash, self.shards.len());
-        let mut out = Evicted::default();
+        let mut out = Discarded::default();
         {
             let mut shard = write(&self.shards[home].0);
             let before = shard.replace(hash, key, &self.budget, &mut out);
-            let Some((place, life)) = place() else { return out };
-            let entry = Entry { life, ..entry };
+            let Some((place, expiry)) = place() else { return out };
+            let entry = Entry { expiry, ..entry };
             let Some(weight) = self.charge(weight.saturating_add(entry.end_bytes())) else { return out };
-            if let Some(ends_ms) = life.ends_ms() {
+            if let Some(ends_ms) = expiry.ends_ms() {
                 self.next_end_ms.fetch_min(ends_ms, Release);
             }
             shard.insert(hash, weight, entry, (place, before), &self.budget, &mut out);
@@ -193,9 +193,9 @@ impl<V: Value> Cache<V> {
     }
 
     #[must_use = "what left is to be dropped outside the locks"]
-    pub(crate) fn remove(&self, key: &[u8]) -> Evicted<V> {
+    pub(crate) fn remove(&self, key: &[u8]) -> Discarded<V> {
         let (hash, shard) = self.hashed(key);
-        let mut out = Evicted::default();
+        let mut out = Discarded::default();
         write(shard).remove(hash, key, &self.budget, &mut out);
         out
     }
@@ -209,7 +209,7 @@ impl<V: Value> Cache<V> {
     /// Removes all but what was set since a moment that is so long ago, shard by shard.
     pub(crate) fn clear_but(&self, age_ms: u64, now_ms: u64) {
         for shard in &self.shards {
-            let mut out = Evicted::default();
+            let mut out = Discarded::default();
             write(&shard.0).clear_but(age_ms, now_ms, &self.budget, &mut out);
             drop(out);
         }
@@ -232,7 +232,7 @@ impl<V: Value> Cache<V> {
         self.next_end_ms.store(u64::MAX, Release);
         for shard in &self.shards {
             loop {
-                let mut out = Evicted::default();
+                let mut out = Discarded::default();
                 let next = write(&shard.0).sweep(now_ms, &self.budget, &mut out);
                 drop(out);
                 between();
@@ -249,15 +249,15 @@ impl<V: Value> Cache<V> {
     /// Moves the entries of main that `owns` denies to hot with the life that `copied` gives them, or out.
     /// Shard by shard, so that gets go on meanwhile. What was fetched is never moved to main: it is not ours to vouch for,
     /// and ends soon.
-    pub(crate) fn rehome(&self, owns: impl Fn(&[u8]) -> bool, copied: impl Fn(Life) -> Option<Life>) {
-        let copied = |life| {
-            let life: Life = copied(life)?;
-            self.next_end_ms.fetch_min(life.ends_ms().unwrap_or(u64::MAX), Release);
-            Some(life)
+    pub(crate) fn reassign(&self, owns: impl Fn(&[u8]) -> bool, copied: impl Fn(Expiry) -> Option<Expiry>) {
+        let copied = |expiry| {
+            let expiry: Expiry = copied(expiry)?;
+            self.next_end_ms.fetch_min(expiry.ends_ms().unwrap_or(u64::MAX), Release);
+            Some(expiry)
         };
         for shard in &self.shards {
-            let mut out = Evicted::default();
-            write(&shard.0).rehome(&owns, &copied, &self.budget, &mut out);
+            let mut out = Discarded::default();
+            write(&shard.0).reassign(&owns, &copied, &self.budget, &mut out);
             drop(out);
         }
     }
@@ -310,15 +310,15 @@ impl<V: Value> Cache<V> {
     }
 
     /// Has every entry looked at, under its shard's lock.
-    pub(crate) fn for_each(&self, now_ms: u64, mut look: impl FnMut(Place, &[u8], Found<V>)) {
+    pub(crate) fn for_each(&self, now_ms: u64, mut freshness: impl FnMut(Place, &[u8], Found<V>)) {
         for shard in &self.shards {
-            read(&shard.0).for_each(now_ms, &mut look);
+            read(&shard.0).for_each(now_ms, &mut freshness);
         }
     }
 
     /// The home shard has only the new entry left and it is still too much: the others give way, one after another, with
     /// one lock held at a time.
-    fn make_room_elsewhere(&self, home: usize, out: &mut Evicted<V>) {
+    fn make_room_elsewhere(&self, home: usize, out: &mut Discarded<V>) {
         let others = (1..self.shards.len()).map(|step| (home + step) % self.shards.len());
         for shard in others {
             if self.budget.excess(0) == 0 {

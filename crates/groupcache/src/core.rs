@@ -18,23 +18,23 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     answer::{Answer, Cached},
     cache::Cache,
-    cache::entry::{Found, Look, Reader},
-    cache::expiry::Lives,
+    cache::entry::{Found, Freshness, Requester},
+    cache::expiry::ExpiryPolicy,
     cache::shard::Seen,
     clock::{Clock, OnTick},
-    core::load_limit::Slots,
-    core::log_limit::Seldom,
-    core::permit::Permits,
+    core::load_limit::LoadLimiter,
+    core::log_limit::LogLimit,
+    core::permit::FetchLimiter,
     error::{Error, ErrorKind},
     hot::HotAdmission,
     key::Key,
     loader::AnyLoader,
-    members::{Members, Owner, Rehome},
+    members::{Members, OnRingChange, Owner},
     registry::Groups,
     stats::{Counters, Stats},
     store::backoff::Backoff,
-    store::flight::{FlightKey, Landing, Outcome, Passenger, Pilot, landed},
-    store::{Boarding, Store},
+    store::flight::{FlightKey, FlightResult, Leader, Outcome, Waiter, landed},
+    store::{Joined, Store},
     value::Value,
 };
 
@@ -47,16 +47,16 @@ pub(crate) struct Core<V> {
     pub(crate) members: Members,
     pub(crate) loader: AnyLoader<V>,
     pub(crate) settings: Settings<V>,
-    pub(crate) slots: Slots,
-    pub(crate) fetch_permits: Arc<Permits>,
+    pub(crate) slots: LoadLimiter,
+    pub(crate) fetch_permits: Arc<FetchLimiter>,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
-    pub(crate) peer_warnings: Seldom,
+    pub(crate) peer_warnings: LogLimit,
 }
 
 /// What the builder set.
 pub(crate) struct Settings<V> {
-    pub(crate) lives: Lives,
+    pub(crate) expiry_policy: ExpiryPolicy,
     pub(crate) load_timeout: Duration,
     pub(crate) hot_ttl: Duration,
     pub(crate) fallback_ttl: Duration,
@@ -75,26 +75,26 @@ pub(crate) type Weigher<V> = dyn Fn(&Key, &V) -> usize + Send + Sync;
 
 /// How a get that found nothing cached goes on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Trip {
-    pub(crate) reader: Reader,
-    pub(crate) look: Look,
+pub(crate) struct GetContext {
+    pub(crate) requester: Requester,
+    pub(crate) freshness: Freshness,
     /// When the caller stops waiting. Nothing is started after it.
     pub(crate) deadline: Option<Instant>,
 }
 
 /// Where it stands.
-pub(crate) enum Departure<V> {
-    Landed(Landing<V>),
-    Waiting(Passenger<V>),
+pub(crate) enum Started<V> {
+    Done(FlightResult<V>),
+    Waiting(Waiter<V>),
 }
 
 /// How often a get departs anew because its key was removed on the way.
-pub(crate) const DEPARTURES_MAX: u32 = 64;
+pub(crate) const RETRIES_MAX: u32 = 64;
 
-impl Trip {
+impl GetContext {
     /// Of a caller at this node.
     pub(crate) fn of_caller(deadline: Option<Instant>) -> Self {
-        Trip { reader: Reader::Caller, look: Look::Any, deadline }
+        GetContext { requester: Requester::Local, freshness: Freshness::AllowStale, deadline }
     }
 
     /// As a peer sees it, who is told whole milliseconds.
@@ -124,12 +124,12 @@ impl<V: Value> Core<V> {
             store: Store::new(cache, backoff),
             members: groups.members().clone(),
             loader,
-            slots: Slots::new(settings.loads_max, settings.queued_max),
-            fetch_permits: Permits::new(settings.fetches_max),
+            slots: LoadLimiter::new(settings.loads_max, settings.queued_max),
+            fetch_permits: FetchLimiter::new(settings.fetches_max),
             settings,
             clock: groups.clock().clone(),
             counters: Counters::default(),
-            peer_warnings: Seldom::default(),
+            peer_warnings: LogLimit::default(),
         })
     }
 
@@ -138,14 +138,15 @@ impl<V: Value> Core<V> {
     pub(crate) fn look_up<R>(
         self: &Arc<Self>,
         key: &[u8],
-        reader: Reader,
-        look: Look,
+        requester: Requester,
+        freshness: Freshness,
         read: impl FnOnce(&Seen<'_, V>) -> R,
     ) -> Option<R> {
         let now_ms = self.clock.coarse_ms();
-        let (made, is_due) = self.store.cache.get(key, reader, look, now_ms, |seen| (read(&seen), seen.is_due()))?;
+        let (made, is_due) =
+            self.store.cache.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.is_due()))?;
         if is_due {
-            self.renew(key, reader);
+            self.renew(key, requester);
         }
         Some(made)
     }
@@ -153,66 +154,66 @@ impl<V: Value> Core<V> {
     /// A miss goes on here: of this node's own caller to the loader if we own the key, else to its owner. A peer's is loaded
     /// here whoever owns the key, for what arrives over the network never travels on: that is all that keeps members who disagree
     /// about the owner from waiting for each other.
-    pub(crate) fn depart(self: &Arc<Self>, key: &[u8], trip: Trip) -> Departure<V> {
-        if trip.is_over() {
-            return Departure::failed(Error::new(ErrorKind::DeadlineExceeded));
+    pub(crate) fn start(self: &Arc<Self>, key: &[u8], context: GetContext) -> Started<V> {
+        if context.is_over() {
+            return Started::failed(Error::new(ErrorKind::DeadlineExceeded));
         }
         let (key, runtime) = match self.prepare(key) {
             Ok(prepared) => prepared,
-            Err(error) => return Departure::failed(error),
+            Err(error) => return Started::failed(error),
         };
-        if trip.reader == Reader::Peer {
-            return self.load(key, trip, &runtime);
+        if context.requester == Requester::Peer {
+            return self.load(key, context, &runtime);
         }
         let view = self.members.view();
         match view.owner(key.as_bytes()) {
-            Owner::Local => self.load(key, trip, &runtime),
-            Owner::Remote(remote) => self.fetch(key, remote, view.digest(), trip, &runtime),
+            Owner::Local => self.load(key, context, &runtime),
+            Owner::Remote(remote) => self.fetch(key, remote, view.digest(), context, &runtime),
         }
     }
 
     /// To the end of the journey, for those whose future is boxed anyway.
-    pub(crate) async fn travel(self: Arc<Self>, key: Key, trip: Trip, departure: Departure<V>) -> Outcome<V> {
-        let mut departures = DEPARTURES_MAX;
-        let mut landing = departure.landing().await;
-        while let Some(departure) = self.depart_again(key.as_bytes(), trip, &landing, &mut departures) {
-            landing = departure.landing().await;
+    pub(crate) async fn travel(self: Arc<Self>, key: Key, context: GetContext, departure: Started<V>) -> Outcome<V> {
+        let mut retries = RETRIES_MAX;
+        let mut result = departure.result().await;
+        while let Some(departure) = self.start_again(key.as_bytes(), context, &result, &mut retries) {
+            result = departure.result().await;
         }
-        match landing {
-            Landing::Done(outcome) => self.arrived(key.as_bytes(), trip.reader, outcome),
-            Landing::Again | Landing::Left => Err(restless()),
+        match result {
+            FlightResult::Done(outcome) => self.arrived(key.as_bytes(), context.requester, outcome),
+            FlightResult::Retry | FlightResult::Abandoned => Err(too_many_retries()),
         }
     }
 
-    /// What it came to for this reader: a stale value, where the group allows one for an error, is for whom it may be shown to.
-    pub(crate) fn arrived(&self, key: &[u8], reader: Reader, outcome: Outcome<V>) -> Outcome<V> {
-        outcome.or_else(|error| self.store.rescued(key, reader, error, self.clock.coarse_ms()))
+    /// What it came to for this requester: a stale value, where the group allows one for an error, is for whom it may be shown to.
+    pub(crate) fn arrived(&self, key: &[u8], requester: Requester, outcome: Outcome<V>) -> Outcome<V> {
+        outcome.or_else(|error| self.store.or_stale(key, requester, error, self.clock.coarse_ms()))
     }
 
     /// For those whose flight landed without a result, unless it has been too often.
-    pub(crate) fn depart_again(
+    pub(crate) fn start_again(
         self: &Arc<Self>,
         key: &[u8],
-        trip: Trip,
-        landing: &Landing<V>,
-        departures: &mut u32,
-    ) -> Option<Departure<V>> {
-        match landing {
-            Landing::Done(_) => return None,
+        context: GetContext,
+        result: &FlightResult<V>,
+        retries: &mut u32,
+    ) -> Option<Started<V>> {
+        match result {
+            FlightResult::Done(_) => return None,
             // However many callers leave, each does so once.
-            Landing::Left => {}
-            Landing::Again => *departures = departures.checked_sub(1)?,
+            FlightResult::Abandoned => {}
+            FlightResult::Retry => *retries = retries.checked_sub(1)?,
         }
-        Some(self.depart(key, trip))
+        Some(self.start(key, context))
     }
 
     /// Brings a new value in the background, unless that is under way.
     #[cold]
     #[inline(never)]
-    fn renew(self: &Arc<Self>, key: &[u8], reader: Reader) {
+    fn renew(self: &Arc<Self>, key: &[u8], requester: Requester) {
         if Handle::try_current().is_ok() {
             self.counters.refreshes.count();
-            drop(self.depart(key, Trip { reader, look: Look::Renewed, deadline: None }));
+            drop(self.start(key, GetContext { requester, freshness: Freshness::FreshOnly, deadline: None }));
         }
     }
 
@@ -228,18 +229,18 @@ impl<V: Value> Core<V> {
     }
 
     /// Joins the flight of `key` or starts one; `Err` is for those who need not fly.
-    pub(crate) fn board(&self, key: FlightKey, trip: Trip) -> Result<Pilot<V>, Departure<V>> {
+    pub(crate) fn join(&self, key: FlightKey, context: GetContext) -> Result<Leader<V>, Started<V>> {
         let now_ms = self.clock.coarse_ms();
-        match self.store.board(key.clone(), trip.reader, trip.look, now_ms) {
-            Boarding::Lead(pilot) => Ok(pilot),
-            Boarding::Wait(passenger) => Err(Departure::Waiting(passenger)),
-            Boarding::Hit(found) => {
+        match self.store.join(key.clone(), context.requester, context.freshness, now_ms) {
+            Joined::Lead(leader) => Ok(leader),
+            Joined::Wait(waiter) => Err(Started::Waiting(waiter)),
+            Joined::Hit(found) => {
                 self.counters.late_hits.count();
-                Err(Departure::done(Ok(found)))
+                Err(Started::done(Ok(found)))
             }
-            Boarding::BackedOff(error) => {
+            Joined::BackedOff(error) => {
                 self.counters.backed_off.count();
-                Err(Departure::failed(error))
+                Err(Started::failed(error))
             }
         }
     }
@@ -251,7 +252,7 @@ impl<V: Value> Core<V> {
 
     pub(crate) fn peek(&self, key: &[u8]) -> Option<Answer<V>> {
         self.clock.advance();
-        let found = self.store.found(key, Reader::Caller, Look::Any, self.clock.coarse_ms())?;
+        let found = self.store.found(key, Requester::Local, Freshness::AllowStale, self.clock.coarse_ms())?;
         found.answer().ok()
     }
 
@@ -268,7 +269,7 @@ impl<V: Value> Core<V> {
 
     pub(crate) fn stats(&self) -> Stats {
         let (main, hot) = self.store.cache.stats();
-        Stats { in_flight: self.store.under_way() as u64, ..self.counters.stats(main, hot) }
+        Stats { in_flight: self.store.in_flight() as u64, ..self.counters.stats(main, hot) }
     }
 
     /// Has the member list tell us of every change of the ring, and the clock of every tick.
@@ -280,41 +281,41 @@ impl<V: Value> Core<V> {
 }
 
 /// Whom no departure brings anywhere.
-pub(crate) fn restless() -> Error {
-    let message = format!("the key was removed, or its load given up, {DEPARTURES_MAX} times while it was waited for");
+pub(crate) fn too_many_retries() -> Error {
+    let message = format!("the key was removed, or its load given up, {RETRIES_MAX} times while it was waited for");
     Error::with_message(ErrorKind::Overloaded, message)
 }
 
-impl<V> Departure<V> {
+impl<V> Started<V> {
     pub(crate) fn done(outcome: Outcome<V>) -> Self {
-        Departure::Landed(Landing::Done(outcome))
+        Started::Done(FlightResult::Done(outcome))
     }
 
     pub(crate) fn failed(error: Error) -> Self {
-        Departure::done(Err(error))
+        Started::done(Err(error))
     }
 }
 
-impl<V: Value> Departure<V> {
+impl<V: Value> Started<V> {
     /// How it ended.
-    pub(crate) async fn landing(self) -> Landing<V> {
+    pub(crate) async fn result(self) -> FlightResult<V> {
         match self {
-            Departure::Landed(landing) => landing,
-            Departure::Waiting(passenger) => landed(passenger.await),
+            Started::Done(result) => result,
+            Started::Waiting(waiter) => landed(waiter.await),
         }
     }
 }
 
-impl<V: Value> Rehome for Core<V> {
+impl<V: Value> OnRingChange for Core<V> {
     fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    fn rehome(&self) {
+    fn reassign(&self) {
         let view = self.members.view();
-        let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.lives.refresh_ahead);
+        let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.expiry_policy.refresh_ahead);
         let now_ms = self.clock.exact_ms();
-        self.store.cache.rehome(|key| view.owns(key), |life| life.ending_within(hot_ttl, now_ms, share));
+        self.store.cache.reassign(|key| view.owns(key), |expiry| expiry.ending_within(hot_ttl, now_ms, share));
     }
 }
 
@@ -350,12 +351,12 @@ mod tests {
         });
         let builder: GroupBuilder<Bytes> = Groups::new(Members::alone()).group("group", loader);
         let core = builder.build_core().expect("the settings are fine");
-        assert!(core.look_up(b"key", Reader::Caller, Look::Any, |_| ()).is_none());
-        let trip = Trip::of_caller(None);
-        let departure = core.depart(b"key", trip);
-        core.clone().travel(Key::from("key"), trip, departure).await.expect("the loader brings a value");
+        assert!(core.look_up(b"key", Requester::Local, Freshness::AllowStale, |_| ()).is_none());
+        let context = GetContext::of_caller(None);
+        let departure = core.start(b"key", context);
+        core.clone().travel(Key::from("key"), context, departure).await.expect("the loader brings a value");
         let before = core.stats().main;
-        assert!(matches!(core.depart(b"key", trip), Departure::Landed(Landing::Done(Ok(_)))));
+        assert!(matches!(core.start(b"key", context), Started::Done(FlightResult::Done(Ok(_)))));
         let after = core.stats().main;
         assert_eq!((loads.load(SeqCst), before.items, before.bytes), (1, after.items, after.bytes));
     }

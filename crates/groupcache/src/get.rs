@@ -11,10 +11,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     answer::Answer,
-    cache::entry::{Found, Look, Reader},
-    core::{Core, DEPARTURES_MAX, Departure, Trip, restless},
+    cache::entry::{Found, Freshness, Requester},
+    core::{Core, GetContext, RETRIES_MAX, Started, too_many_retries},
     error::{Error, ErrorKind},
-    store::flight::{Landing, Outcome, Passenger, landed},
+    store::flight::{FlightResult, Outcome, Waiter, landed},
     value::Value,
 };
 
@@ -37,10 +37,10 @@ pub struct Detailed<'a, V> {
 }
 
 struct Wait<V> {
-    passenger: Passenger<V>,
-    trip: Trip,
+    waiter: Waiter<V>,
+    context: GetContext,
     /// How often it may still depart anew because the key was removed.
-    departures: u32,
+    retries: u32,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -66,15 +66,15 @@ impl<'a, V: Value> Get<'a, V> {
 impl<V: Value> Future for Get<'_, V> {
     type Output = Result<V, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Detailed { core, key, ref wait, .. } = self.detailed;
         // Most gets are hits, of which nothing but the value is asked.
         if wait.is_none()
-            && let Some(value) = core.look_up(key, Reader::Caller, Look::Any, |seen| seen.value())
+            && let Some(value) = core.look_up(key, Requester::Local, Freshness::AllowStale, |seen| seen.value())
         {
             return Poll::Ready(value.ok_or_else(|| Error::new(ErrorKind::NotFound)));
         }
-        let answer = ready!(self.detailed.go_on(context));
+        let answer = ready!(self.detailed.go_on(cx));
         Poll::Ready(answer.map(|answer| answer.value))
     }
 }
@@ -82,82 +82,83 @@ impl<V: Value> Future for Get<'_, V> {
 impl<V: Value> Future for Detailed<'_, V> {
     type Output = Result<Answer<V>, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.wait.is_none()
-            && let Some(found) = self.core.look_up(self.key, Reader::Caller, Look::Any, |seen| seen.found())
+            && let Some(found) =
+                self.core.look_up(self.key, Requester::Local, Freshness::AllowStale, |seen| seen.found())
         {
             return Poll::Ready(found.answer());
         }
-        self.go_on(context)
+        self.go_on(cx)
     }
 }
 
 impl<V: Value> Detailed<'_, V> {
     /// When nothing was cached, and from then on. Apart from the hit, which stays short for it.
     #[inline(never)]
-    fn go_on(&mut self, context: &mut Context<'_>) -> Poll<Result<Answer<V>, Error>> {
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>, Error>> {
         let outcome = match &mut self.wait {
-            None => ready!(self.begin(context)),
-            Some(wait) => ready!(wait.poll(self.core, self.key, context)),
+            None => ready!(self.begin(cx)),
+            Some(wait) => ready!(wait.poll(self.core, self.key, cx)),
         };
-        let outcome = self.core.arrived(self.key, Reader::Caller, outcome);
+        let outcome = self.core.arrived(self.key, Requester::Local, outcome);
         Poll::Ready(outcome.and_then(Found::answer))
     }
 
-    fn begin(&mut self, context: &mut Context<'_>) -> Poll<Outcome<V>> {
+    fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<V>> {
         if self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(Err(Error::new(ErrorKind::DeadlineExceeded)));
         }
         // A time beyond what a clock can say is none.
-        let trip = Trip::of_caller(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
-        let mut departures = DEPARTURES_MAX;
-        let boarded = match self.core.depart(self.key, trip) {
-            Departure::Waiting(passenger) => Ok(passenger),
-            Departure::Landed(landing) => board_again(self.core, self.key, trip, landing, &mut departures),
+        let context = GetContext::of_caller(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
+        let mut retries = RETRIES_MAX;
+        let boarded = match self.core.start(self.key, context) {
+            Started::Waiting(waiter) => Ok(waiter),
+            Started::Done(result) => join_again(self.core, self.key, context, result, &mut retries),
         };
         match boarded {
             Err(outcome) => Poll::Ready(outcome),
-            Ok(passenger) => {
-                let deadline = trip.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-                self.wait.insert(Wait { passenger, trip, departures, deadline }).poll(self.core, self.key, context)
+            Ok(waiter) => {
+                let deadline = context.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+                self.wait.insert(Wait { waiter, context, retries, deadline }).poll(self.core, self.key, cx)
             }
         }
     }
 }
 
 impl<V: Value> Wait<V> {
-    fn poll(&mut self, core: &Arc<Core<V>>, key: &[u8], context: &mut Context<'_>) -> Poll<Outcome<V>> {
-        while let Poll::Ready(landing) = Pin::new(&mut self.passenger).poll(context) {
-            let landing = landed(landing);
-            match board_again(core, key, self.trip, landing, &mut self.departures) {
+    fn poll(&mut self, core: &Arc<Core<V>>, key: &[u8], cx: &mut Context<'_>) -> Poll<Outcome<V>> {
+        while let Poll::Ready(result) = Pin::new(&mut self.waiter).poll(cx) {
+            let result = landed(result);
+            match join_again(core, key, self.context, result, &mut self.retries) {
                 Err(outcome) => return Poll::Ready(outcome),
-                Ok(passenger) => self.passenger = passenger,
+                Ok(waiter) => self.waiter = waiter,
             }
         }
         match &mut self.deadline {
-            Some(deadline) => deadline.as_mut().poll(context).map(|()| Err(Error::new(ErrorKind::DeadlineExceeded))),
+            Some(deadline) => deadline.as_mut().poll(cx).map(|()| Err(Error::new(ErrorKind::DeadlineExceeded))),
             None => Poll::Pending,
         }
     }
 }
 
 /// The flight to wait for next, or how it all ended.
-fn board_again<V: Value>(
+fn join_again<V: Value>(
     core: &Arc<Core<V>>,
     key: &[u8],
-    trip: Trip,
-    mut landing: Landing<V>,
-    departures: &mut u32,
-) -> Result<Passenger<V>, Outcome<V>> {
-    while let Some(departure) = core.depart_again(key, trip, &landing, departures) {
+    context: GetContext,
+    mut result: FlightResult<V>,
+    retries: &mut u32,
+) -> Result<Waiter<V>, Outcome<V>> {
+    while let Some(departure) = core.start_again(key, context, &result, retries) {
         match departure {
-            Departure::Waiting(passenger) => return Ok(passenger),
-            Departure::Landed(next) => landing = next,
+            Started::Waiting(waiter) => return Ok(waiter),
+            Started::Done(next) => result = next,
         }
     }
-    match landing {
-        Landing::Done(outcome) => Err(outcome),
-        Landing::Again | Landing::Left => Err(Err(restless())),
+    match result {
+        FlightResult::Done(outcome) => Err(outcome),
+        FlightResult::Retry | FlightResult::Abandoned => Err(Err(too_many_retries())),
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     answer::Answer,
-    cache::entry::{Look, Reader},
-    core::{Core, Departure, Trip},
+    cache::entry::{Freshness, Requester},
+    core::{Core, GetContext, Started},
     error::{Error, ErrorKind},
     key::Key,
     members::Owner,
@@ -39,10 +39,10 @@ pub struct GetStream<V> {
     keys: std::iter::Enumerate<std::vec::IntoIter<Key>>,
     timeout: Option<Duration>,
     /// From the first poll on.
-    trip: Option<Trip>,
+    context: Option<GetContext>,
     /// Those that were cached when they were looked for. Their values are taken when they are given, for they may be changed till then.
     cached: VecDeque<(usize, Key)>,
-    under_way: FuturesUnordered<Travel<V>>,
+    in_flight: FuturesUnordered<Travel<V>>,
 }
 
 /// The most keys that are under way for one call: a great many are not to take all turns and permits, nor to be refused for want of
@@ -60,9 +60,9 @@ impl<V: Value> GetMany<V> {
                 core,
                 keys,
                 timeout: None,
-                trip: None,
+                context: None,
                 cached: VecDeque::new(),
-                under_way: FuturesUnordered::new(),
+                in_flight: FuturesUnordered::new(),
             },
             results,
         }
@@ -83,8 +83,8 @@ impl<V: Value> GetMany<V> {
 impl<V: Value> Future for GetMany<V> {
     type Output = Vec<Result<V, Error>>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        while let Some((position, result)) = ready!(Pin::new(&mut self.stream).poll_next(context)) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        while let Some((position, result)) = ready!(Pin::new(&mut self.stream).poll_next(cx)) {
             self.results[position] = Some(result.map(|answer| answer.value));
         }
         let results = std::mem::take(&mut self.results);
@@ -95,30 +95,30 @@ impl<V: Value> Future for GetMany<V> {
 impl<V: Value> Stream for GetStream<V> {
     type Item = (usize, Result<Answer<V>, Error>);
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.keys.len() > 0 && self.under_way.len() <= UNDER_WAY_MAX / 2 {
-            self.depart();
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.keys.len() > 0 && self.in_flight.len() <= UNDER_WAY_MAX / 2 {
+            self.start();
         }
         while let Some((position, key)) = self.cached.pop_front() {
-            match self.core.look_up(key.as_bytes(), Reader::Caller, Look::Any, |seen| seen.found()) {
+            match self.core.look_up(key.as_bytes(), Requester::Local, Freshness::AllowStale, |seen| seen.found()) {
                 Some(found) => return Poll::Ready(Some((position, found.answer()))),
                 None => self.set_out(vec![(position, key)]),
             }
         }
-        let next = ready!(Pin::new(&mut self.under_way).poll_next(context));
+        let next = ready!(Pin::new(&mut self.in_flight).poll_next(cx));
         Poll::Ready(next.map(|(position, outcome)| (position, outcome.and_then(|found| found.answer()))))
     }
 }
 
 impl<V: Value> GetStream<V> {
     /// Some keys set out. What is cached is ready; the rest goes in one go to the loader, and to each owner.
-    fn depart(&mut self) {
+    fn start(&mut self) {
         let now_ms = self.core.clock.coarse_ms();
-        let free = UNDER_WAY_MAX - self.under_way.len();
+        let free = UNDER_WAY_MAX - self.in_flight.len();
         let mut missing = Vec::new();
         // However many are cached, they hold back none that are not.
         for (position, key) in self.keys.by_ref() {
-            match self.core.store.cache.peek(key.as_bytes(), Reader::Caller, Look::Any, now_ms) {
+            match self.core.store.cache.peek(key.as_bytes(), Requester::Local, Freshness::AllowStale, now_ms) {
                 Some(_) => self.cached.push_back((position, key)),
                 None => missing.push((position, key)),
             }
@@ -131,58 +131,58 @@ impl<V: Value> GetStream<V> {
 
     fn set_out(&mut self, missing: Vec<(usize, Key)>) {
         let timeout = self.timeout;
-        let trip = *self
-            .trip
-            .get_or_insert_with(|| Trip::of_caller(timeout.and_then(|timeout| Instant::now().checked_add(timeout))));
-        for (position, key, departure) in self.core.clone().depart_many(missing, trip) {
-            let travel = self.core.clone().arrive(position, key, trip, departure);
-            self.under_way.push(Box::pin(travel));
+        let context = *self.context.get_or_insert_with(|| {
+            GetContext::of_caller(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+        });
+        for (position, key, departure) in self.core.clone().start_many(missing, context) {
+            let travel = self.core.clone().arrive(position, key, context, departure);
+            self.in_flight.push(Box::pin(travel));
         }
     }
 }
 
 impl<V: Value> Core<V> {
-    fn depart_many(self: &Arc<Self>, keys: Vec<(usize, Key)>, trip: Trip) -> Vec<(usize, Key, Departure<V>)> {
+    fn start_many(self: &Arc<Self>, keys: Vec<(usize, Key)>, context: GetContext) -> Vec<(usize, Key, Started<V>)> {
         let view = self.members.view();
-        let mut departures = Vec::with_capacity(keys.len());
+        let mut retries = Vec::with_capacity(keys.len());
         // By the owner's position in the list; `None` is this node.
         let mut by_owner: BTreeMap<Option<usize>, Vec<(usize, Key)>> = BTreeMap::new();
         let mut runtime = None;
         for (position, key) in keys {
             match self.prepare(key.as_bytes()) {
-                _ if trip.is_over() => {
+                _ if context.is_over() => {
                     let late = Error::new(ErrorKind::DeadlineExceeded);
-                    departures.push((position, key, Departure::failed(late)));
+                    retries.push((position, key, Started::failed(late)));
                 }
-                Err(error) => departures.push((position, key, Departure::failed(error))),
+                Err(error) => retries.push((position, key, Started::failed(error))),
                 Ok((key, handle)) => {
                     runtime = Some(handle);
                     by_owner.entry(view.remote_position(key.as_bytes())).or_default().push((position, key));
                 }
             }
         }
-        let Some(runtime) = runtime else { return departures };
+        let Some(runtime) = runtime else { return retries };
         for (_, keys) in by_owner {
             let wanted: Vec<Key> = keys.iter().map(|(_, key)| key.clone()).collect();
             let first = wanted.first().expect("an owner is there for a key of its").clone();
             let going = match view.owner(first.as_bytes()) {
-                Owner::Local => self.load_many(wanted, trip, &runtime),
-                Owner::Remote(remote) => self.fetch_many(wanted, remote, view.digest(), trip, &runtime),
+                Owner::Local => self.load_many(wanted, context, &runtime),
+                Owner::Remote(remote) => self.fetch_many(wanted, remote, view.digest(), context, &runtime),
             };
-            departures.extend(keys.into_iter().zip(going).map(|((position, key), going)| (position, key, going)));
+            retries.extend(keys.into_iter().zip(going).map(|((position, key), going)| (position, key, going)));
         }
-        departures
+        retries
     }
 
     async fn arrive(
         self: Arc<Self>,
         position: usize,
         key: Key,
-        trip: Trip,
-        departure: Departure<V>,
+        context: GetContext,
+        departure: Started<V>,
     ) -> (usize, Outcome<V>) {
-        let travel = self.travel(key, trip, departure);
-        let outcome = match trip.deadline {
+        let travel = self.travel(key, context, departure);
+        let outcome = match context.deadline {
             None => travel.await,
             Some(deadline) => {
                 let late = |_| Err(Error::new(ErrorKind::DeadlineExceeded));

@@ -17,7 +17,7 @@ use crate::{
     error::BuildError,
     members::placement::MAX_MEMBERS,
     members::placement::{NativePlacement, Placement, Ring},
-    members::undelivered::{Backlog, Removal},
+    members::undelivered::{Removal, Undelivered},
     peer::{Connect, Peer},
 };
 
@@ -31,10 +31,10 @@ pub struct Members {
 }
 
 struct Shared {
-    site: Site,
+    site: MembersConfig,
     view: RwLock<Arc<View>>,
     /// Groups that move their entries when the ring changes. Its lock also makes changes take turns.
-    groups: Mutex<Vec<Weak<dyn Rehome>>>,
+    groups: Mutex<Vec<Weak<dyn OnRingChange>>>,
     incarnation: u64,
     /// Grows with every change to a group that this node made or was told of.
     changes: AtomicU64,
@@ -54,7 +54,7 @@ enum Departed {
 const DEPARTED_MAX: usize = 4 * Members::MAX;
 
 /// What stays while lists come and go.
-struct Site {
+struct MembersConfig {
     self_name: String,
     client_only: bool,
     connect: Option<Box<dyn Connect>>,
@@ -62,11 +62,11 @@ struct Site {
 }
 
 /// A group, as the member list sees it.
-pub(crate) trait Rehome: Send + Sync {
+pub(crate) trait OnRingChange: Send + Sync {
     fn name(&self) -> &Arc<str>;
 
     /// The ring has changed: entries that changed hands are moved between main and hot.
-    fn rehome(&self);
+    fn reassign(&self);
 }
 
 /// One member list with its ring, fixed. A get uses one view from beginning to end.
@@ -82,7 +82,7 @@ pub(crate) struct Remote {
     pub(crate) name: String,
     pub(crate) peer: Arc<dyn Peer>,
     /// The changes that it has missed.
-    pub(crate) backlog: Backlog,
+    pub(crate) backlog: Undelivered,
 }
 
 /// Who owns a key, seen from this node.
@@ -94,7 +94,7 @@ pub(crate) enum Owner<'a> {
 /// Sets up a [`Members`].
 #[must_use]
 pub struct MembersBuilder {
-    site: Site,
+    site: MembersConfig,
     names: Option<Vec<String>>,
 }
 
@@ -107,14 +107,14 @@ impl Members {
     pub fn alone() -> Self {
         let self_name = "self".to_owned();
         let names = vec![self_name.clone()];
-        let site = Site { self_name, client_only: false, connect: None, placement: Box::new(NativePlacement) };
+        let site = MembersConfig { self_name, client_only: false, connect: None, placement: Box::new(NativePlacement) };
         let view = View { ring: site.placement.ring(&names), names, remotes: vec![None] };
         Members::with(site, view)
     }
 
     /// A list of members, of whom this node is `self_name`, reached through `connect`.
     pub fn builder(self_name: impl Into<String>, connect: impl Connect) -> MembersBuilder {
-        let site = Site {
+        let site = MembersConfig {
             self_name: self_name.into(),
             client_only: false,
             connect: Some(Box::new(connect)),
@@ -147,7 +147,7 @@ impl Members {
             view.remotes().for_each(|remote| remote.catch_up(&runtime));
         }
         view.remotes().for_each(|remote| remote.peer.warm());
-        groups.iter().filter_map(Weak::upgrade).for_each(|group| group.rehome());
+        groups.iter().filter_map(Weak::upgrade).for_each(|group| group.reassign());
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl Members {
     }
 
     /// Has `group` told of every later change of the ring.
-    pub(crate) fn follow(&self, group: Weak<dyn Rehome>) {
+    pub(crate) fn follow(&self, group: Weak<dyn OnRingChange>) {
         self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner).push(group);
     }
 
@@ -176,7 +176,7 @@ impl Members {
         self.shared.changes.fetch_add(1, SeqCst);
     }
 
-    fn with(site: Site, view: View) -> Self {
+    fn with(site: MembersConfig, view: View) -> Self {
         let shared = Shared {
             site,
             view: RwLock::new(Arc::new(view)),
@@ -205,7 +205,7 @@ impl Shared {
     }
 
     /// A member that was away while something changed has to forget all that it has before it is asked.
-    fn welcome_back(&self, old: &View, new: &View, groups: &[Weak<dyn Rehome>]) {
+    fn welcome_back(&self, old: &View, new: &View, groups: &[Weak<dyn OnRingChange>]) {
         let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
         for remote in new.remotes().filter(|remote| !old.names.contains(&remote.name)) {
             let clean = match departed.remove(&remote.name) {
@@ -223,7 +223,7 @@ impl Shared {
     }
 }
 
-impl Site {
+impl MembersConfig {
     fn view(&self, names: Vec<String>, old: Option<&View>) -> Result<View, BuildError> {
         check(&names, &self.self_name, self.client_only)?;
         let known: HashMap<&str, &Arc<Remote>> =
@@ -245,7 +245,7 @@ impl Site {
             return Err(bad("this node was built to be alone".to_owned()));
         };
         let peer = connect.connect(name).map_err(|error| bad(error.to_string()))?;
-        Ok(Arc::new(Remote { name: name.to_owned(), peer, backlog: Backlog::default() }))
+        Ok(Arc::new(Remote { name: name.to_owned(), peer, backlog: Undelivered::default() }))
     }
 }
 

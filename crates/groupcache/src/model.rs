@@ -8,12 +8,12 @@ use loom::future::block_on;
 use crate::{
     Bytes,
     answer::Source,
-    cache::entry::{Entry, Found, Look, Origin, Place, Reader},
-    cache::expiry::Life,
+    cache::entry::{Entry, Found, Freshness, Origin, Place, Requester},
+    cache::expiry::Expiry,
     error::{BoxError, Error, ErrorKind},
     key::Key,
-    store::flight::{FlightKey, Landing, Passenger, Pilot, landed},
-    store::{Boarding, Store, Write},
+    store::flight::{FlightKey, FlightResult, Leader, Waiter, landed},
+    store::{Joined, Store, Write},
     value::Value,
 };
 
@@ -36,10 +36,10 @@ pub enum Asked {
 
 pub struct Lead {
     shelf: Shelf,
-    pilot: Pilot<Number>,
+    leader: Leader<Number>,
 }
 
-pub struct Wait(Passenger<Number>);
+pub struct Wait(Waiter<Number>);
 
 /// What those who wait are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,10 @@ impl Shelf {
 
     /// The first look of a get.
     pub fn look(&self) -> Option<u32> {
-        let value = self.store.cache.get(key().as_bytes(), Reader::Caller, Look::Any, NOW_MS, |seen| seen.value())?;
+        let value =
+            self.store
+                .cache
+                .get(key().as_bytes(), Requester::Local, Freshness::AllowStale, NOW_MS, |seen| seen.value())?;
         value.map(|Number(number)| number)
     }
 
@@ -76,11 +79,11 @@ impl Shelf {
     }
 
     fn ask(&self, flight: FlightKey) -> Asked {
-        match self.store.board(flight, Reader::Caller, Look::Any, NOW_MS) {
-            Boarding::Lead(pilot) => Asked::Lead(Lead { shelf: self.clone(), pilot }),
-            Boarding::Wait(passenger) => Asked::Wait(Wait(passenger)),
-            Boarding::Hit(found) => Asked::Found(found.value.expect("only values are put here").0),
-            Boarding::BackedOff(_) => Asked::BackedOff,
+        match self.store.join(flight, Requester::Local, Freshness::AllowStale, NOW_MS) {
+            Joined::Lead(leader) => Asked::Lead(Lead { shelf: self.clone(), leader }),
+            Joined::Wait(waiter) => Asked::Wait(Wait(waiter)),
+            Joined::Hit(found) => Asked::Found(found.value.expect("only values are put here").0),
+            Joined::BackedOff(_) => Asked::BackedOff,
         }
     }
 
@@ -89,42 +92,42 @@ impl Shelf {
     }
 
     pub fn set(&self, number: u32) {
-        self.store.set(&key(), WEIGHT, entry(number), || Some((Place::Main, Life::endless(NOW_MS))));
+        self.store.set(&key(), WEIGHT, entry(number), || Some((Place::Main, Expiry::endless(NOW_MS))));
     }
 
     pub fn clear(&self) {
         self.store.clear();
     }
 
-    pub fn under_way(&self) -> usize {
-        self.store.under_way()
+    pub fn in_flight(&self) -> usize {
+        self.store.in_flight()
     }
 }
 
 impl Lead {
     pub fn waiter(&self) -> Wait {
-        Wait(self.pilot.waiter())
+        Wait(self.leader.waiter())
     }
 
     pub fn publish(self, number: u32) {
         let found =
             Found { value: Some(Number(number)), source: Source::Origin, age_ms: 0, remaining_ms: None, qps: None };
-        let place = || Some((Place::Main, Life::endless(NOW_MS)));
-        self.shelf.store.publish(self.pilot, key(), Ok(found), Write::Entry(WEIGHT, entry(number)), place);
+        let place = || Some((Place::Main, Expiry::endless(NOW_MS)));
+        self.shelf.store.publish(self.leader, key(), Ok(found), Write::Entry(WEIGHT, entry(number)), place);
     }
 
     pub fn fail(self) {
         let error = Error::new(ErrorKind::LoadFailed);
-        self.shelf.store.fail(self.pilot, &key(), error, true, NOW_MS);
+        self.shelf.store.fail(self.leader, &key(), error, true, NOW_MS);
     }
 }
 
 impl Wait {
     pub fn hear(self) -> Heard {
         match landed(block_on(self.0)) {
-            Landing::Done(Ok(found)) => Heard::Value(found.value.expect("only values are put here").0),
-            Landing::Done(Err(_)) => Heard::Failed,
-            Landing::Again | Landing::Left => Heard::Again,
+            FlightResult::Done(Ok(found)) => Heard::Value(found.value.expect("only values are put here").0),
+            FlightResult::Done(Err(_)) => Heard::Failed,
+            FlightResult::Retry | FlightResult::Abandoned => Heard::Again,
         }
     }
 }
@@ -136,7 +139,7 @@ impl Default for Shelf {
 }
 
 fn entry(number: u32) -> Entry<Number> {
-    Entry::new(&key(), Some(Number(number)), Origin::Loaded, Life::endless(NOW_MS))
+    Entry::new(&key(), Some(Number(number)), Origin::Loaded, Expiry::endless(NOW_MS))
 }
 
 impl Value for Number {

@@ -51,9 +51,9 @@ pub struct CacheStats {
     pub bytes: u64,
     /// Entries held.
     pub items: u64,
-    /// Look-ups by gets. Hot is looked up where main has nothing.
+    /// Freshness-ups by gets. Hot is looked up where main has nothing.
     pub gets: u64,
-    /// Look-ups that found a value.
+    /// Freshness-ups that found a value.
     pub hits: u64,
     /// Entries that left to make room for others.
     pub evictions: u64,

@@ -14,13 +14,13 @@ use {crate::cache::Shape, ahash::RandomState, peercache_lru::EvictionPolicy};
 
 use crate::{
     cache::Cache,
-    cache::discarded::Evicted,
-    cache::entry::{Entry, Found, Look, Place, Reader},
-    cache::expiry::Life,
+    cache::discarded::Discarded,
+    cache::entry::{Entry, Found, Freshness, Place, Requester},
+    cache::expiry::Expiry,
     error::Error,
     key::Key,
     store::backoff::Backoff,
-    store::flight::{FlightKey, Landing, Outcome, Passenger, Pilot, Table},
+    store::flight::{FlightKey, FlightResult, Leader, Outcome, Table, Waiter},
     value::Value,
 };
 
@@ -31,11 +31,11 @@ pub(crate) struct Store<V> {
 }
 
 /// Where one stands who asked for a flight.
-pub(crate) enum Boarding<V> {
+pub(crate) enum Joined<V> {
     /// It is on us to bring the value.
-    Lead(Pilot<V>),
+    Lead(Leader<V>),
     /// Another brings it.
-    Wait(Passenger<V>),
+    Wait(Waiter<V>),
     /// It is there by now.
     Hit(Found<V>),
     /// It failed a moment ago.
@@ -73,71 +73,71 @@ impl<V: Value> Store<V> {
     }
 
     /// Joins the flight of `key` or starts one.
-    pub(crate) fn board(&self, key: FlightKey, reader: Reader, look: Look, now_ms: u64) -> Boarding<V> {
+    pub(crate) fn join(&self, key: FlightKey, requester: Requester, freshness: Freshness, now_ms: u64) -> Joined<V> {
         let mut shard = self.flights.lock(&key);
-        // Look again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
+        // Freshness again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
         // Both happen under the shard's lock, so there is no moment between them.
-        if let Some(found) = self.cache.peek(key.key.as_bytes(), reader, look, now_ms) {
-            return Boarding::Hit(found);
+        if let Some(found) = self.cache.peek(key.key.as_bytes(), requester, freshness, now_ms) {
+            return Joined::Hit(found);
         }
         if key.is_load()
             && !shard.contains(&key)
             && let Some(error) = self.backoff.error(&key.key, now_ms)
         {
-            return Boarding::BackedOff(error);
+            return Joined::BackedOff(error);
         }
         match shard.join(key) {
-            Join::Wait(passenger) => Boarding::Wait(passenger),
-            Join::Lead(pilot) => Boarding::Lead(pilot),
+            Join::Wait(waiter) => Joined::Wait(waiter),
+            Join::Lead(leader) => Joined::Lead(leader),
         }
     }
 
-    /// Ends a flight with a value or a "not found", where and with what life `place` says under the lock.
+    /// ExpiryQueue a flight with a value or a "not found", where and with what life `place` says under the lock.
     pub(crate) fn publish(
         &self,
-        pilot: Pilot<V>,
+        leader: Leader<V>,
         key: Key,
         outcome: Outcome<V>,
         write: Write<V>,
-        place: impl FnOnce() -> Option<(Place, Life)>,
+        place: impl FnOnce() -> Option<(Place, Expiry)>,
     ) {
-        let mut left = (None, Evicted::default());
+        let mut left = (None, Discarded::default());
         let mut brought = Some((outcome, write));
-        pilot.finish_with(|still_mapped| {
+        leader.finish_with(|still_mapped| {
             // What is not wanted any more is dropped outside the lock.
             if !still_mapped {
-                return Landing::Again;
+                return FlightResult::Retry;
             }
             let (outcome, write) = brought.take().expect("it is taken here only");
             self.backoff.forget(&key, self.cache.budget());
             left.1 = match write {
                 Write::Entry(weight, entry) => self.cache.insert(weight, entry, place),
                 Write::Nothing => self.cache.remove(key.as_bytes()),
-                Write::Keep => Evicted::default(),
+                Write::Keep => Discarded::default(),
             };
             left.0 = Some(key);
-            Landing::Done(outcome)
+            FlightResult::Done(outcome)
         });
     }
 
-    /// Ends a flight with an error.
-    pub(crate) fn fail(&self, pilot: Pilot<V>, key: &Key, error: Error, back_off: bool, now_ms: u64) {
-        pilot.finish_with(|still_mapped| {
+    /// ExpiryQueue a flight with an error.
+    pub(crate) fn fail(&self, leader: Leader<V>, key: &Key, error: Error, back_off: bool, now_ms: u64) {
+        leader.finish_with(|still_mapped| {
             if !still_mapped {
-                return Landing::Again;
+                return FlightResult::Retry;
             }
             if back_off {
                 self.backoff.failed(key, &error, now_ms, self.cache.budget());
             }
-            Landing::Done(Err(error))
+            FlightResult::Done(Err(error))
         });
     }
 
     /// The error, or a stale value if the group allows one for it.
-    pub(crate) fn rescued(&self, key: &[u8], reader: Reader, error: Error, now_ms: u64) -> Outcome<V> {
+    pub(crate) fn or_stale(&self, key: &[u8], requester: Requester, error: Error, now_ms: u64) -> Outcome<V> {
         use crate::ErrorKind::{LoadFailed, LoadTimedOut, Overloaded};
         let rescue = match error.kind() {
-            LoadFailed | LoadTimedOut | Overloaded => self.cache.spare(key, reader, now_ms),
+            LoadFailed | LoadTimedOut | Overloaded => self.cache.spare(key, requester, now_ms),
             _ => None,
         };
         rescue.ok_or(error)
@@ -161,7 +161,7 @@ impl<V: Value> Store<V> {
         let mut shard = self.flights.lock(&load);
         let detached = [shard.detach(&load), shard.detach(&fetch)];
         let removed = match self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
-            true => Evicted::default(),
+            true => Discarded::default(),
             false => self.cache.remove(key.as_bytes()),
         };
         drop(shard);
@@ -178,7 +178,13 @@ impl<V: Value> Store<V> {
     }
 
     /// Holds this value for the key, whatever is on its way.
-    pub(crate) fn set(&self, key: &Key, weight: usize, entry: Entry<V>, place: impl FnOnce() -> Option<(Place, Life)>) {
+    pub(crate) fn set(
+        &self,
+        key: &Key,
+        weight: usize,
+        entry: Entry<V>,
+        place: impl FnOnce() -> Option<(Place, Expiry)>,
+    ) {
         let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
         let mut shard = self.flights.lock(&load);
         let detached = [shard.detach(&load), shard.detach(&fetch)];
@@ -206,15 +212,21 @@ impl<V: Value> Store<V> {
     }
 
     /// Loads and fetches under way.
-    pub(crate) fn under_way(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.flights.len()
     }
 
-    pub(crate) fn found(&self, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Found<V>> {
-        self.cache.peek(key, reader, look, now_ms)
+    pub(crate) fn found(
+        &self,
+        key: &[u8],
+        requester: Requester,
+        freshness: Freshness,
+        now_ms: u64,
+    ) -> Option<Found<V>> {
+        self.cache.peek(key, requester, freshness, now_ms)
     }
 }
 
-fn depart_anew<V>(detached: Detached<FlightKey, Landing<V>>) {
-    detached.tell(Landing::Again);
+fn depart_anew<V>(detached: Detached<FlightKey, FlightResult<V>>) {
+    detached.tell(FlightResult::Retry);
 }

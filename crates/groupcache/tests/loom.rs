@@ -67,7 +67,7 @@ fn a_removed_key_does_not_come_back_with_a_load() {
         lead.publish(OLD);
         removing.join().unwrap();
         assert_eq!(shelf.look(), None, "the removed key came back");
-        assert_eq!(shelf.under_way(), 0);
+        assert_eq!(shelf.in_flight(), 0);
     });
 }
 
@@ -171,7 +171,7 @@ fn two_removes_and_a_load_leave_nothing() {
         lead.publish(origin.load(SeqCst));
         shelf.remove();
         removing.join().unwrap();
-        assert_eq!((shelf.look(), shelf.under_way()), (None, 0));
+        assert_eq!((shelf.look(), shelf.in_flight()), (None, 0));
     });
 }
 

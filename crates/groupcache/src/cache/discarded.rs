@@ -4,12 +4,12 @@ use crate::cache::stored::Stored;
 
 /// What left the cache; to be dropped when no lock is held, for a value's drop may take its time. Most changes have one entry leave or none,
 /// which costs no allocation.
-pub(crate) struct Evicted<V> {
+pub(crate) struct Discarded<V> {
     first: Option<Stored<V>>,
     rest: Vec<Stored<V>>,
 }
 
-impl<V> Evicted<V> {
+impl<V> Discarded<V> {
     pub(super) fn push(&mut self, left: Stored<V>) {
         match self.first {
             None => self.first = Some(left),
@@ -18,8 +18,8 @@ impl<V> Evicted<V> {
     }
 }
 
-impl<V> Default for Evicted<V> {
+impl<V> Default for Discarded<V> {
     fn default() -> Self {
-        Evicted { first: None, rest: Vec::new() }
+        Discarded { first: None, rest: Vec::new() }
     }
 }

@@ -4,7 +4,7 @@ use peercache_lru::segment::{HasPolicyState, PolicyState, Segment};
 
 use crate::{
     answer::Source,
-    cache::expiry::{Life, Stage},
+    cache::expiry::{Expiry, Stage},
     key::Key,
     value::Value,
 };
@@ -15,7 +15,7 @@ use crate::{cache::expiry_queue::END_BYTES, cache::request_rate::Rate, cache::st
 pub(crate) struct Entry<V> {
     pub(crate) stored: Stored<V>,
     pub(crate) origin: Origin,
-    pub(crate) life: Life,
+    pub(crate) expiry: Expiry,
     /// Whether it is known to be in demand before anybody here has asked for it again.
     pub(crate) in_demand: bool,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Held<V> {
     pub(super) rate: Rate,
     standing: PolicyState,
     pub(super) origin: Origin,
-    /// Whether its life, which is with the ends of its shard, has an end.
+    /// Whether its expiry, which is with the ends of its shard, has an end.
     pub(super) ends: bool,
 }
 
@@ -50,20 +50,20 @@ pub(crate) enum Place {
 
 /// Who looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum Requester {
     /// A caller at this node may see everything.
-    Caller,
+    Local,
     /// A peer may see what was loaded here, never what was fetched.
     Peer,
 }
 
 /// What they are content with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum Freshness {
     /// What may be answered.
-    Any,
+    AllowStale,
     /// What has been renewed since it was time for that.
-    Renewed,
+    FreshOnly,
 }
 
 /// What was found, in the cache or by a flight.
@@ -81,11 +81,11 @@ pub(crate) struct Found<V> {
 
 impl<V> Held<V> {
     pub(super) fn new(entry: Entry<V>, standing: PolicyState, rate: Rate) -> Self {
-        let Entry { stored, origin, life, in_demand } = entry;
+        let Entry { stored, origin, expiry, in_demand } = entry;
         if in_demand {
             standing.count_use();
         }
-        Held { stored, born_ms: life.born_ms(), rate, standing, origin, ends: life.ends_ms().is_some() }
+        Held { stored, born_ms: expiry.born_ms(), rate, standing, origin, ends: expiry.ends_ms().is_some() }
     }
 
     pub(super) fn into_parts(self) -> (Stored<V>, PolicyState, Rate) {
@@ -112,12 +112,12 @@ impl Place {
     }
 }
 
-impl Look {
+impl Freshness {
     /// The last stage that will do.
     pub(super) fn last(self) -> Stage {
         match self {
-            Look::Any => Stage::Stale,
-            Look::Renewed => Stage::Fresh,
+            Freshness::AllowStale => Stage::StaleWhileRevalidate,
+            Freshness::FreshOnly => Stage::Fresh,
         }
     }
 }
@@ -125,8 +125,8 @@ impl Look {
 impl<V: Value> Entry<V> {
     /// In memory of its own. May run a user's code.
     #[cfg(any(test, peercache_loom))]
-    pub(crate) fn new(key: &Key, value: Option<V>, origin: Origin, life: Life) -> Self {
-        Entry { stored: Stored::new(key.as_bytes(), value), origin, life, in_demand: false }
+    pub(crate) fn new(key: &Key, value: Option<V>, origin: Origin, expiry: Expiry) -> Self {
+        Entry { stored: Stored::new(key.as_bytes(), value), origin, expiry, in_demand: false }
     }
 
     /// What an entry is charged beyond what its key and its value weigh, in bytes, if it does not end.
@@ -136,17 +136,17 @@ impl<V: Value> Entry<V> {
 
     /// What is added to that for an end.
     pub(super) fn end_bytes(&self) -> usize {
-        end_bytes(self.life)
+        end_bytes(self.expiry)
     }
 }
 
-pub(super) fn end_bytes(life: Life) -> usize {
-    if life.ends_ms().is_some() { END_BYTES } else { 0 }
+pub(super) fn end_bytes(expiry: Expiry) -> usize {
+    if expiry.ends_ms().is_some() { END_BYTES } else { 0 }
 }
 
 impl<V> Held<V> {
-    pub(super) fn is_for(&self, reader: Reader) -> bool {
-        reader == Reader::Caller || self.origin != Origin::Fetched
+    pub(super) fn is_for(&self, requester: Requester) -> bool {
+        requester == Requester::Local || self.origin != Origin::Fetched
     }
 
     pub(super) fn was_set_within(&self, age_ms: u64, now_ms: u64) -> bool {

@@ -5,23 +5,23 @@ use peercache_lru::segment::{HasPolicyState, Lane, PolicyState, Segment};
 
 use crate::{
     answer::Source,
-    cache::expiry::{Life, Stage},
+    cache::expiry::{Expiry, Stage},
     key::Key,
     stats::CacheStats,
     value::Value,
 };
 use crate::{
-    cache::discarded::Evicted,
-    cache::entry::{Entry, Found, Held, Look, Place, Reader, end_bytes},
-    cache::expiry_queue::Ends,
+    cache::discarded::Discarded,
+    cache::entry::{Entry, Found, Freshness, Held, Place, Requester, end_bytes},
+    cache::expiry_queue::ExpiryQueue,
     cache::request_rate::Rate,
     cache::{Budget, Shape},
 };
 
 pub(super) struct Shard<V> {
     segment: Segment<Held<V>>,
-    /// The lives of those that end.
-    ends: Ends,
+    /// The expiry_policy of those that end.
+    ends: ExpiryQueue,
     hasher: RandomState,
     /// What main and hot have counted beside look-ups.
     counts: [CacheStats; 2],
@@ -48,7 +48,7 @@ pub(crate) struct Seen<'a, V> {
 /// Why an entry leaves.
 #[derive(Clone, Copy)]
 enum Leaving {
-    Evicted,
+    Discarded,
     Expired,
     Replaced,
     Removed,
@@ -75,7 +75,7 @@ impl<V: Value> Shard<V> {
     pub(super) fn new(shape: Shape, hasher: RandomState) -> Self {
         let capacity = shape.max_bytes / shape.shards.next_power_of_two();
         let segment = Segment::new(shape.policy, capacity, shape.hot_share);
-        Shard { segment, ends: Ends::default(), hasher, counts: [CacheStats::default(); 2] }
+        Shard { segment, ends: ExpiryQueue::default(), hasher, counts: [CacheStats::default(); 2] }
     }
 
     /// Looks as a get does: what will do counts as used.
@@ -84,18 +84,18 @@ impl<V: Value> Shard<V> {
         &self,
         hash: u64,
         key: &[u8],
-        reader: Reader,
-        look: Look,
+        requester: Requester,
+        freshness: Freshness,
         now_ms: u64,
         read: impl FnOnce(Seen<'_, V>) -> R,
     ) -> Looked<R> {
         let Some(seen) = self.see(hash, key, now_ms) else { return Looked::Nothing };
         match seen.stage {
-            Stage::Ended => Looked::Ended,
-            _ if !seen.will_do(reader, look) => Looked::Nothing,
+            Stage::Expired => Looked::Ended,
+            _ if !seen.will_do(requester, freshness) => Looked::Nothing,
             _ => {
                 seen.held.policy_state().count_use();
-                if reader == Reader::Peer {
+                if requester == Requester::Peer {
                     seen.held.rate.count(now_ms);
                 }
                 Looked::Hit(seen.place, read(seen))
@@ -110,15 +110,22 @@ impl<V: Value> Shard<V> {
         }
     }
 
-    pub(super) fn peek(&self, hash: u64, key: &[u8], reader: Reader, look: Look, now_ms: u64) -> Option<Found<V>> {
+    pub(super) fn peek(
+        &self,
+        hash: u64,
+        key: &[u8],
+        requester: Requester,
+        freshness: Freshness,
+        now_ms: u64,
+    ) -> Option<Found<V>> {
         let seen = self.see(hash, key, now_ms)?;
-        seen.will_do(reader, look).then(|| seen.found())
+        seen.will_do(requester, freshness).then(|| seen.found())
     }
 
     /// The value for a caller who cannot have a new one.
-    pub(super) fn spare(&self, hash: u64, key: &[u8], reader: Reader, now_ms: u64) -> Option<Found<V>> {
+    pub(super) fn spare(&self, hash: u64, key: &[u8], requester: Requester, now_ms: u64) -> Option<Found<V>> {
         let seen = self.see(hash, key, now_ms)?;
-        let usable = seen.held.is_for(reader) && seen.held.stored.is_found() && seen.stage < Stage::Ended;
+        let usable = seen.held.is_for(requester) && seen.held.stored.is_found() && seen.stage < Stage::Expired;
         usable.then(|| seen.found())
     }
 
@@ -142,10 +149,10 @@ impl<V: Value> Shard<V> {
         entry: Entry<V>,
         (place, before): (Place, Option<Before>),
         budget: &Budget,
-        out: &mut Evicted<V>,
+        out: &mut Discarded<V>,
     ) {
         self.make_room(weight as usize, budget, out);
-        let life = entry.life;
+        let expiry = entry.expiry;
         let hash_of = hash_of(&self.hasher);
         let slot = match before {
             Some(before) if before.place == place => {
@@ -157,12 +164,12 @@ impl<V: Value> Shard<V> {
                 self.segment.insert(hash, Held::new(entry, PolicyState::new(), rate), weight, lane(place), hash_of)
             }
         };
-        self.ends.insert(slot, life);
+        self.ends.insert(slot, expiry);
         budget.add(weight as usize);
     }
 
     /// What is under the key makes way for another value of it.
-    pub(super) fn replace(&mut self, hash: u64, key: &[u8], budget: &Budget, out: &mut Evicted<V>) -> Option<Before> {
+    pub(super) fn replace(&mut self, hash: u64, key: &[u8], budget: &Budget, out: &mut Discarded<V>) -> Option<Before> {
         let slot = self.find(hash, key)?;
         let place = place(self.segment.lane(slot));
         let held = self.take(slot, Leaving::Replaced, budget);
@@ -171,16 +178,16 @@ impl<V: Value> Shard<V> {
         Some(before)
     }
 
-    pub(super) fn remove(&mut self, hash: u64, key: &[u8], budget: &Budget, out: &mut Evicted<V>) {
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8], budget: &Budget, out: &mut Discarded<V>) {
         if let Some(slot) = self.find(hash, key) {
             self.leave(slot, Leaving::Removed, budget, out);
         }
     }
 
     /// Takes out what is under the key, if it has ended.
-    pub(super) fn remove_ended(&mut self, hash: u64, key: &[u8], now_ms: u64, budget: &Budget, out: &mut Evicted<V>) {
+    pub(super) fn remove_ended(&mut self, hash: u64, key: &[u8], now_ms: u64, budget: &Budget, out: &mut Discarded<V>) {
         if let Some(slot) = self.find(hash, key)
-            && self.life(slot).stage(now_ms) == Stage::Ended
+            && self.life(slot).stage(now_ms) == Stage::Expired
         {
             self.leave(slot, Leaving::Expired, budget, out);
         }
@@ -192,7 +199,7 @@ impl<V: Value> Shard<V> {
     }
 
     /// Removes all but what was set since a moment that is so long ago.
-    pub(super) fn clear_but(&mut self, age_ms: u64, now_ms: u64, budget: &Budget, out: &mut Evicted<V>) {
+    pub(super) fn clear_but(&mut self, age_ms: u64, now_ms: u64, budget: &Budget, out: &mut Discarded<V>) {
         let older = self.segment.iter().filter(|(_, held)| !held.was_set_within(age_ms, now_ms));
         for key in older.map(|(_, held)| Key::copy_from(held.stored.key())).collect::<Vec<_>>() {
             self.remove(super::hash_of(&self.hasher, key.as_bytes()), key.as_bytes(), budget, out);
@@ -201,7 +208,7 @@ impl<V: Value> Shard<V> {
 
     /// Removes everything, and gives back its memory.
     pub(super) fn clear(&mut self, budget: &Budget) -> Segment<Held<V>> {
-        self.ends = Ends::default();
+        self.ends = ExpiryQueue::default();
         for place in PLACES {
             let held = self.segment.usage(lane(place));
             budget.subtract(held.bytes);
@@ -211,15 +218,15 @@ impl<V: Value> Shard<V> {
     }
 
     /// Evicts until `weight` more bytes fit the budget or nothing is left here.
-    pub(super) fn make_room(&mut self, weight: usize, budget: &Budget, out: &mut Evicted<V>) {
+    pub(super) fn make_room(&mut self, weight: usize, budget: &Budget, out: &mut Discarded<V>) {
         while budget.excess(weight) > 0 {
             let Some(victim) = self.segment.victim(hash_of(&self.hasher)) else { return };
-            self.leave(victim, Leaving::Evicted, budget, out);
+            self.leave(victim, Leaving::Discarded, budget, out);
         }
     }
 
     /// Takes out some of what has ended, so that the lock is not held for long. Returns when the next one ends: now, if there are more.
-    pub(super) fn sweep(&mut self, now_ms: u64, budget: &Budget, out: &mut Evicted<V>) -> Option<u64> {
+    pub(super) fn sweep(&mut self, now_ms: u64, budget: &Budget, out: &mut Discarded<V>) -> Option<u64> {
         const AT_A_TIME: usize = 256;
         for _ in 0..AT_A_TIME {
             let (ends_ms, slot) = self.ends.first()?;
@@ -232,12 +239,12 @@ impl<V: Value> Shard<V> {
     }
 
     /// Moves what `owns` denies from main to hot with the life that `copied` gives it, or out.
-    pub(super) fn rehome(
+    pub(super) fn reassign(
         &mut self,
         owns: &impl Fn(&[u8]) -> bool,
-        copied: &impl Fn(Life) -> Option<Life>,
+        copied: &impl Fn(Expiry) -> Option<Expiry>,
         budget: &Budget,
-        out: &mut Evicted<V>,
+        out: &mut Discarded<V>,
     ) {
         // The first to leave first: moved one by one, they keep their order.
         let mut lost: Vec<u32> = self.segment.slots(Lane::Main).filter(|&slot| !owns(self.key(slot))).collect();
@@ -245,7 +252,7 @@ impl<V: Value> Shard<V> {
         let mut gone = Vec::new();
         for slot in lost {
             match copied(self.life(slot)) {
-                Some(life) => self.move_to_hot(slot, life, budget),
+                Some(expiry) => self.move_to_hot(slot, expiry, budget),
                 None => gone.push(Key::copy_from(self.key(slot))),
             }
         }
@@ -256,26 +263,26 @@ impl<V: Value> Shard<V> {
         self.make_room(0, budget, out);
     }
 
-    fn move_to_hot(&mut self, slot: u32, life: Life, budget: &Budget) {
+    fn move_to_hot(&mut self, slot: u32, expiry: Expiry, budget: &Budget) {
         let before = self.life(slot);
         self.ends.remove(slot);
         let weight = self.segment.weight(slot);
-        let new_weight = (weight - end_bytes(before) + end_bytes(life)).min(u32::MAX as usize);
+        let new_weight = (weight - end_bytes(before) + end_bytes(expiry)).min(u32::MAX as usize);
         let held = self.segment.entry_mut(slot);
-        (held.born_ms, held.ends) = (life.born_ms(), life.ends_ms().is_some());
-        self.ends.insert(slot, life);
+        (held.born_ms, held.ends) = (expiry.born_ms(), expiry.ends_ms().is_some());
+        self.ends.insert(slot, expiry);
         budget.subtract(weight);
         budget.add(new_weight);
         let new_weight = u32::try_from(new_weight).unwrap_or(u32::MAX);
         self.segment.move_to(slot, Lane::Hot, new_weight, hash_of(&self.hasher));
     }
 
-    pub(super) fn for_each(&self, now_ms: u64, look: &mut impl FnMut(Place, &[u8], Found<V>)) {
+    pub(super) fn for_each(&self, now_ms: u64, visit: &mut impl FnMut(Place, &[u8], Found<V>)) {
         for place in PLACES {
             for slot in self.segment.slots(lane(place)) {
                 let (held, stage) = (self.segment.entry(slot), self.life(slot).stage(now_ms));
                 let seen = Seen { shard: self, slot, held, place, stage, now_ms };
-                look(place, held.stored.key(), Found { source: place.source(), ..seen.found() });
+                visit(place, held.stored.key(), Found { source: place.source(), ..seen.found() });
             }
         }
     }
@@ -297,13 +304,13 @@ impl<V: Value> Shard<V> {
         self.segment.entry(slot).stored.key()
     }
 
-    fn life(&self, slot: u32) -> Life {
+    fn life(&self, slot: u32) -> Expiry {
         let held = self.segment.entry(slot);
         let ending = if held.ends { self.ends.life(slot) } else { None };
-        ending.unwrap_or_else(|| Life::endless(held.born_ms))
+        ending.unwrap_or_else(|| Expiry::endless(held.born_ms))
     }
 
-    fn leave(&mut self, slot: u32, why: Leaving, budget: &Budget, out: &mut Evicted<V>) {
+    fn leave(&mut self, slot: u32, why: Leaving, budget: &Budget, out: &mut Discarded<V>) {
         let held = self.take(slot, why, budget);
         out.push(held.stored);
     }
@@ -314,7 +321,7 @@ impl<V: Value> Shard<V> {
         budget.subtract(self.segment.weight(slot));
         let counts = &mut self.counts[place(self.segment.lane(slot)) as usize];
         let count = match why {
-            Leaving::Evicted => &mut counts.evictions,
+            Leaving::Discarded => &mut counts.evictions,
             Leaving::Expired => &mut counts.expirations,
             Leaving::Replaced => &mut counts.replacements,
             Leaving::Removed => &mut counts.removals,
@@ -327,8 +334,8 @@ impl<V: Value> Shard<V> {
 
 impl<V: Value> Seen<'_, V> {
     #[inline]
-    fn will_do(&self, reader: Reader, look: Look) -> bool {
-        self.held.is_for(reader) && self.stage <= look.last()
+    fn will_do(&self, requester: Requester, freshness: Freshness) -> bool {
+        self.held.is_for(requester) && self.stage <= freshness.last()
     }
 
     /// The value; `None` is a "not found".
@@ -340,17 +347,17 @@ impl<V: Value> Seen<'_, V> {
     /// Whether it is time to bring a new one.
     #[inline]
     pub(crate) fn is_due(&self) -> bool {
-        self.stage >= Stage::Late
+        self.stage >= Stage::RefreshDue
     }
 
     /// With all that is to be told of it.
     pub(crate) fn found(&self) -> Found<V> {
-        let life = self.shard.life(self.slot);
+        let expiry = self.shard.life(self.slot);
         Found {
             value: self.value(),
-            source: if self.stage >= Stage::Stale { Source::Stale } else { self.place.source() },
-            age_ms: life.age_ms(self.now_ms),
-            remaining_ms: life.remaining_ms(self.now_ms),
+            source: if self.stage >= Stage::StaleWhileRevalidate { Source::Stale } else { self.place.source() },
+            age_ms: expiry.age_ms(self.now_ms),
+            remaining_ms: expiry.remaining_ms(self.now_ms),
             qps: None,
         }
     }

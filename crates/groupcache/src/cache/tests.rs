@@ -22,21 +22,21 @@ fn cache(entries: usize) -> Cache<Bytes> {
 
 fn entry(key: &[u8], loaded: bool) -> Entry<Bytes> {
     let origin = if loaded { Origin::Loaded } else { Origin::Fetched };
-    Entry::new(&Key::copy_from(key), Some(Bytes::new()), origin, Life::endless(0))
+    Entry::new(&Key::copy_from(key), Some(Bytes::new()), origin, Expiry::endless(0))
 }
 
 fn put(cache: &Cache<Bytes>, key: &str, place: Place) {
-    drop(cache.insert(WEIGHT, entry(key.as_bytes(), true), || Some((place, Life::endless(0)))));
+    drop(cache.insert(WEIGHT, entry(key.as_bytes(), true), || Some((place, Expiry::endless(0)))));
 }
 
 /// Until then it is charged as much as the others.
 fn put_until(cache: &Cache<Bytes>, key: &str, ends_ms: u32) {
-    let life = Life::plain(0, ends_ms);
-    drop(cache.insert(WEIGHT - END, entry(key.as_bytes(), true), || Some((Place::Hot, life))));
+    let expiry = Expiry::plain(0, ends_ms);
+    drop(cache.insert(WEIGHT - END, entry(key.as_bytes(), true), || Some((Place::Hot, expiry))));
 }
 
 fn get(cache: &Cache<Bytes>, key: &str, now_ms: u64) -> Option<Source> {
-    cache.get(key.as_bytes(), Reader::Caller, Look::Any, now_ms, |seen| seen.found().source)
+    cache.get(key.as_bytes(), Requester::Local, Freshness::AllowStale, now_ms, |seen| seen.found().source)
 }
 
 /// Items in main and in hot.
@@ -108,27 +108,27 @@ fn ended_entries_that_nobody_asks_for_are_swept_out() {
 #[test]
 fn a_stale_entry_is_answered_as_such_or_kept_for_the_worst() {
     let cache = cache(10);
-    let life = Life::staged(0, [10, 20, 30, 40]);
-    drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, life))));
+    let expiry = Expiry::staged(0, [10, 20, 30, 40]);
+    drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, expiry))));
     let seen = [9, 10, 19, 20, 29].map(|now_ms| {
         cache
-            .get(b"key", Reader::Caller, Look::Any, now_ms, |seen| (seen.found().source, seen.is_due()))
+            .get(b"key", Requester::Local, Freshness::AllowStale, now_ms, |seen| (seen.found().source, seen.is_due()))
             .expect("it may be answered")
     });
     let (main, stale) = (Source::Main, Source::Stale);
     assert_eq!(seen, [(main, false), (main, true), (main, true), (stale, true), (stale, true)]);
     assert!(get(&cache, "key", 30).is_none());
-    assert_eq!(cache.spare(b"key", Reader::Caller, 39).map(|found| found.source), Some(stale));
-    assert!(cache.spare(b"key", Reader::Caller, 40).is_none());
+    assert_eq!(cache.spare(b"key", Requester::Local, 39).map(|found| found.source), Some(stale));
+    assert!(cache.spare(b"key", Requester::Local, 40).is_none());
 }
 
 #[test]
 fn who_wants_better_than_late_finds_nothing() {
     let cache = cache(10);
-    let life = Life::staged(0, [10, 20, 30, 40]);
-    drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, life))));
-    let found = |look, now_ms| cache.peek(b"key", Reader::Caller, look, now_ms).is_some();
-    assert_eq!([found(Look::Renewed, 9), found(Look::Renewed, 10)], [true, false]);
+    let expiry = Expiry::staged(0, [10, 20, 30, 40]);
+    drop(cache.insert(WEIGHT, entry(b"key", true), || Some((Place::Main, expiry))));
+    let found = |freshness, now_ms| cache.peek(b"key", Requester::Local, freshness, now_ms).is_some();
+    assert_eq!([found(Freshness::FreshOnly, 9), found(Freshness::FreshOnly, 10)], [true, false]);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_value_may_be_as_large_as_the_whole_budget() {
     let cache = shaped(64 * WEIGHT, 16, EvictionPolicy::Lru);
     (0..64).for_each(|n| put(&cache, &format!("small-{n}"), Place::Main));
     assert_eq!(items(&cache), (64, 0));
-    drop(cache.insert(64 * WEIGHT, entry(b"large", true), || Some((Place::Hot, Life::endless(0)))));
+    drop(cache.insert(64 * WEIGHT, entry(b"large", true), || Some((Place::Hot, Expiry::endless(0)))));
     let (main, hot) = cache.stats();
     assert_eq!((main.items, hot.items, hot.bytes), (0, 1, 64 * WEIGHT as u64));
     assert_eq!(main.evictions, 64);
@@ -168,28 +168,28 @@ struct Modelled {
     key: u8,
     weight: usize,
     loaded: bool,
-    life: Life,
+    expiry: Expiry,
 }
 
 impl Modelled {
-    fn new(key: u8, weight: usize, loaded: bool, life: Life) -> Self {
-        Modelled { key, weight: weight + if life.ends_ms().is_some() { END } else { 0 }, loaded, life }
+    fn new(key: u8, weight: usize, loaded: bool, expiry: Expiry) -> Self {
+        Modelled { key, weight: weight + if expiry.ends_ms().is_some() { END } else { 0 }, loaded, expiry }
     }
 
     fn ended(&self, now_ms: u64) -> bool {
-        self.life.stage(now_ms) == Stage::Ended
+        self.expiry.stage(now_ms) == Stage::Expired
     }
 
-    fn will_do(&self, reader: Reader, look: Look, now_ms: u64) -> bool {
-        let worst = match look {
-            Look::Any => Stage::Stale,
-            Look::Renewed => Stage::Fresh,
+    fn will_do(&self, requester: Requester, freshness: Freshness, now_ms: u64) -> bool {
+        let worst = match freshness {
+            Freshness::AllowStale => Stage::StaleWhileRevalidate,
+            Freshness::FreshOnly => Stage::Fresh,
         };
-        (reader == Reader::Caller || self.loaded) && self.life.stage(now_ms) <= worst
+        (requester == Requester::Local || self.loaded) && self.expiry.stage(now_ms) <= worst
     }
 
     fn source(&self, place: Source, now_ms: u64) -> Source {
-        if self.life.stage(now_ms) >= Stage::Stale { Source::Stale } else { place }
+        if self.expiry.stage(now_ms) >= Stage::StaleWhileRevalidate { Source::Stale } else { place }
     }
 }
 
@@ -198,10 +198,10 @@ fn bytes(list: &[Modelled]) -> usize {
 }
 
 impl Model {
-    fn get(&mut self, key: u8, reader: Reader, look: Look, now_ms: u64) -> Option<Source> {
+    fn get(&mut self, key: u8, requester: Requester, freshness: Freshness, now_ms: u64) -> Option<Source> {
         for (list, place) in [(&mut self.main, Source::Main), (&mut self.hot, Source::Hot)] {
             let Some(at) = list.iter().position(|entry| entry.key == key) else { continue };
-            let will_do = list[at].will_do(reader, look, now_ms);
+            let will_do = list[at].will_do(requester, freshness, now_ms);
             if list[at].ended(now_ms) {
                 list.remove(at);
             } else if will_do {
@@ -249,14 +249,14 @@ impl Model {
         self.hot.retain(|entry| !entry.ended(now_ms));
     }
 
-    fn rehome(&mut self, owned: impl Fn(u8) -> bool, copied: impl Fn(Life) -> Option<Life>) {
+    fn reassign(&mut self, owned: impl Fn(u8) -> bool, copied: impl Fn(Expiry) -> Option<Expiry>) {
         let lost: Vec<u8> = self.main.iter().map(|entry| entry.key).filter(|key| !owned(*key)).collect();
         for key in lost {
             let Some(at) = self.main.iter().position(|entry| entry.key == key) else { continue };
-            let Modelled { weight, loaded, life, .. } = self.main.remove(at);
-            let weight = weight - if life.ends_ms().is_some() { END } else { 0 };
-            if let Some(life) = copied(life) {
-                self.hot.push(Modelled::new(key, weight, loaded, life));
+            let Modelled { weight, loaded, expiry, .. } = self.main.remove(at);
+            let weight = weight - if expiry.ends_ms().is_some() { END } else { 0 };
+            if let Some(expiry) = copied(expiry) {
+                self.hot.push(Modelled::new(key, weight, loaded, expiry));
             }
         }
         self.make_room(0);
@@ -265,10 +265,10 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Get { key: u8, reader: Reader, look: Look },
-    Insert { key: u8, weight: usize, loaded: bool, place: Place, life: Option<[u32; 4]> },
+    Get { key: u8, requester: Requester, freshness: Freshness },
+    Insert { key: u8, weight: usize, loaded: bool, place: Place, expiry: Option<[u32; 4]> },
     Remove { key: u8 },
-    Rehome { below: u8, ttl_ms: u64 },
+    OnRingChange { below: u8, ttl_ms: u64 },
     Pass { ms: u64 },
     Sweep,
     Clear,
@@ -279,17 +279,17 @@ fn policy() -> impl Strategy<Value = EvictionPolicy> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let reader = prop_oneof![3 => Just(Reader::Caller), 1 => Just(Reader::Peer)];
-    let look = prop_oneof![3 => Just(Look::Any), 1 => Just(Look::Renewed)];
+    let requester = prop_oneof![3 => Just(Requester::Local), 1 => Just(Requester::Peer)];
+    let freshness = prop_oneof![3 => Just(Freshness::AllowStale), 1 => Just(Freshness::FreshOnly)];
     let place = prop_oneof![Just(Place::Main), Just(Place::Hot)];
-    let life = prop::option::of([0..40_u32, 0..20, 0..20, 0..20]);
+    let expiry = prop::option::of([0..40_u32, 0..20, 0..20, 0..20]);
     prop_oneof![
-        8 => (0..12_u8, reader, look).prop_map(|(key, reader, look)| Step::Get { key, reader, look }),
-        8 => (0..12_u8, 1..60_usize, any::<bool>(), place, life).prop_map(|(key, weight, loaded, place, life)| {
-            Step::Insert { key, weight, loaded, place, life }
+        8 => (0..12_u8, requester, freshness).prop_map(|(key, requester, freshness)| Step::Get { key, requester, freshness }),
+        8 => (0..12_u8, 1..60_usize, any::<bool>(), place, expiry).prop_map(|(key, weight, loaded, place, expiry)| {
+            Step::Insert { key, weight, loaded, place, expiry }
         }),
         2 => (0..12_u8).prop_map(|key| Step::Remove { key }),
-        2 => (0..12_u8, 0..50_u64).prop_map(|(below, ttl_ms)| Step::Rehome { below, ttl_ms }),
+        2 => (0..12_u8, 0..50_u64).prop_map(|(below, ttl_ms)| Step::OnRingChange { below, ttl_ms }),
         3 => (1..40_u64).prop_map(|ms| Step::Pass { ms }),
         1 => Just(Step::Sweep),
         1 => Just(Step::Clear),
@@ -297,12 +297,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Each stage is as long as it says after the one before.
-fn life_of(stages: Option<[u32; 4]>, now_ms: u64) -> Life {
+fn life_of(stages: Option<[u32; 4]>, now_ms: u64) -> Expiry {
     match stages {
-        None => Life::endless(now_ms),
+        None => Expiry::endless(now_ms),
         Some([late, fresh, stale, spare]) => {
             let ages = [late, late + fresh, late + fresh + stale, late + fresh + stale + spare];
-            Life::staged(now_ms, ages)
+            Expiry::staged(now_ms, ages)
         }
     }
 }
@@ -316,27 +316,27 @@ proptest! {
         let mut now_ms = 1_000;
         for step in steps {
             match step {
-                Step::Get { key, reader, look } => {
-                    let peeked = cache.peek(&[key], reader, look, now_ms).map(|found| found.source);
-                    let found = cache.get(&[key], reader, look, now_ms, |seen| seen.found().source);
+                Step::Get { key, requester, freshness } => {
+                    let peeked = cache.peek(&[key], requester, freshness, now_ms).map(|found| found.source);
+                    let found = cache.get(&[key], requester, freshness, now_ms, |seen| seen.found().source);
                     prop_assert_eq!(peeked, found);
-                    prop_assert_eq!(found, model.get(key, reader, look, now_ms));
+                    prop_assert_eq!(found, model.get(key, requester, freshness, now_ms));
                 }
-                Step::Insert { key, weight, loaded, place, life } => {
+                Step::Insert { key, weight, loaded, place, expiry } => {
                     // Main holds what was loaded here, as the engine fills it.
                     let loaded = loaded || place == Place::Main;
-                    let life = life_of(life, now_ms);
-                    drop(cache.insert(weight, entry(&[key], loaded), || Some((place, life))));
-                    model.insert(Modelled::new(key, weight, loaded, life), place);
+                    let expiry = life_of(expiry, now_ms);
+                    drop(cache.insert(weight, entry(&[key], loaded), || Some((place, expiry))));
+                    model.insert(Modelled::new(key, weight, loaded, expiry), place);
                 }
                 Step::Remove { key } => {
                     drop(cache.remove(&[key]));
                     model.remove(key);
                 }
-                Step::Rehome { below, ttl_ms } => {
-                    let copied = |life: Life| life.ending_within(std::time::Duration::from_millis(ttl_ms), now_ms, 1.0);
-                    cache.rehome(|key| key[0] < below, copied);
-                    model.rehome(|key| key < below, copied);
+                Step::OnRingChange { below, ttl_ms } => {
+                    let copied = |expiry: Expiry| expiry.ending_within(std::time::Duration::from_millis(ttl_ms), now_ms, 1.0);
+                    cache.reassign(|key| key[0] < below, copied);
+                    model.reassign(|key| key < below, copied);
                 }
                 Step::Pass { ms } => now_ms += ms,
                 Step::Sweep => {
@@ -365,7 +365,7 @@ proptest! {
         const MAX_BYTES: usize = 1_000;
         let cache = shaped(MAX_BYTES, 8, policy);
         for (key, weight) in inserts {
-            drop(cache.insert(weight, entry(&[key], true), || Some((Place::Main, Life::endless(0)))));
+            drop(cache.insert(weight, entry(&[key], true), || Some((Place::Main, Expiry::endless(0)))));
             let held = cache.stats().0.bytes;
             prop_assert!(held <= MAX_BYTES as u64);
             prop_assert_eq!(cache.budget.bytes.load(Relaxed) as u64, held);
@@ -383,21 +383,21 @@ proptest! {
     ) {
         const MAX_BYTES: usize = 50_000;
         let cache = shaped(MAX_BYTES, shards, policy);
-        let mut last: std::collections::HashMap<u16, Life> = std::collections::HashMap::new();
+        let mut last: std::collections::HashMap<u16, Expiry> = std::collections::HashMap::new();
         let mut now_ms = 1_000;
         for (step, key, ms, hot) in steps {
             let bytes = key.to_be_bytes();
             match step {
                 0..4 => {
-                    let life = if ms < 30 { Life::endless(now_ms) } else { Life::plain(now_ms, ms) };
+                    let expiry = if ms < 30 { Expiry::endless(now_ms) } else { Expiry::plain(now_ms, ms) };
                     let place = if hot { Place::Hot } else { Place::Main };
-                    drop(cache.insert(WEIGHT, entry(&bytes, true), || Some((place, life))));
-                    last.insert(key, life);
+                    drop(cache.insert(WEIGHT, entry(&bytes, true), || Some((place, expiry))));
+                    last.insert(key, expiry);
                     prop_assert!(cache.holds(&bytes), "what has just come in is there");
                 }
                 4..7 => {
-                    let found = cache.get(&bytes, Reader::Caller, Look::Any, now_ms, |seen| seen.found().remaining_ms);
-                    let expected = last.get(&key).map(|life| life.remaining_ms(now_ms));
+                    let found = cache.get(&bytes, Requester::Local, Freshness::AllowStale, now_ms, |seen| seen.found().remaining_ms);
+                    let expected = last.get(&key).map(|expiry| expiry.remaining_ms(now_ms));
                     prop_assert!(found.is_none() || found == expected, "{:?} of {:?}", found, expected);
                 }
                 // A burst now and then, so that entries move to other slots.
@@ -408,13 +408,13 @@ proptest! {
                 7 | 8 => now_ms += u64::from(ms) / 20,
                 _ => {
                     cache.sweep(now_ms, || ());
-                    let copied = |life: Life| life.ending_within(std::time::Duration::from_millis(ms.into()), now_ms, 1.0);
-                    cache.rehome(|owned| owned[1] % 7 != 0, copied);
-                    last.iter_mut().filter(|(key, _)| key.to_be_bytes()[1] % 7 == 0).for_each(|(key, life)| {
-                        let in_hot = cache.get(&key.to_be_bytes(), Reader::Caller, Look::Any, now_ms, |seen| seen.found().remaining_ms);
-                        // Only what was in main has a new life: what is found says which.
-                        if let Some(remaining) = in_hot && remaining != life.remaining_ms(now_ms) {
-                            *life = copied(*life).expect("a copy that is there has a life");
+                    let copied = |expiry: Expiry| expiry.ending_within(std::time::Duration::from_millis(ms.into()), now_ms, 1.0);
+                    cache.reassign(|owned| owned[1] % 7 != 0, copied);
+                    last.iter_mut().filter(|(key, _)| key.to_be_bytes()[1] % 7 == 0).for_each(|(key, expiry)| {
+                        let in_hot = cache.get(&key.to_be_bytes(), Requester::Local, Freshness::AllowStale, now_ms, |seen| seen.found().remaining_ms);
+                        // Only what was in main has a new expiry: what is found says which.
+                        if let Some(remaining) = in_hot && remaining != expiry.remaining_ms(now_ms) {
+                            *expiry = copied(*expiry).expect("a copy that is there has a life");
                         }
                     });
                 }

@@ -58,7 +58,7 @@ impl Holder {
 }
 
 /// A member, as far as it has been told.
-struct Told {
+struct MemberProgress {
     remote: Arc<Remote>,
     /// Of the first round, and when it came.
     ack: Option<(Ack, u64)>,
@@ -77,11 +77,11 @@ impl<V: Value> Core<V> {
         if keys.iter().any(|key| key.len() > self.settings.key_bytes_max) {
             return Err(Error::new(ErrorKind::KeyTooLong).into());
         }
-        self.spread(Removal::Keys(keys.into()), None).await
+        self.broadcast(Removal::Keys(keys.into()), None).await
     }
 
     pub(crate) async fn clear(self: &Arc<Self>) -> Result<(), UpdateError> {
-        self.spread(Removal::All, None).await
+        self.broadcast(Removal::All, None).await
     }
 
     pub(crate) async fn set(self: &Arc<Self>, key: Key, loaded: Loaded<V>) -> Result<(), UpdateError> {
@@ -99,11 +99,11 @@ impl<V: Value> Core<V> {
         let encoded = encoded.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
         let new = NewValue { key: key.clone(), stored, encoded, ttl, weight };
-        self.spread(Removal::Keys([key].into()), Some(new)).await
+        self.broadcast(Removal::Keys([key].into()), Some(new)).await
     }
 
     /// In a task of its own, so that a change that has begun is made whatever becomes of its caller.
-    async fn spread(self: &Arc<Self>, removal: Removal, new: Option<NewValue<V>>) -> Result<(), UpdateError> {
+    async fn broadcast(self: &Arc<Self>, removal: Removal, new: Option<NewValue<V>>) -> Result<(), UpdateError> {
         let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
         self.clock.start(&runtime);
         let core = self.clone();
@@ -132,7 +132,7 @@ impl<V: Value> Core<V> {
         new: Option<&NewValue<V>>,
         runtime: &Handle,
     ) -> Result<(), UpdateError> {
-        let mut members: Vec<Told> = view.remotes().map(Told::not_yet).collect();
+        let mut members: Vec<MemberProgress> = view.remotes().map(MemberProgress::not_yet).collect();
         let holder = match new {
             None => {
                 self.first_round(&mut members, view, removal, None).await;
@@ -165,17 +165,18 @@ impl<V: Value> Core<V> {
     }
 
     /// All are told, and so are we, but for the one who keeps what it has for now.
-    async fn first_round(&self, members: &mut [Told], view: &View, removal: &Removal, keeper: Option<&str>) {
+    async fn first_round(&self, members: &mut [MemberProgress], view: &View, removal: &Removal, keeper: Option<&str>) {
         if keeper != Some(self.members.self_name()) {
             self.forget(removal);
         }
         let nothing = || Change::Remove(Vec::new());
-        let change = |told: &Told| if keeper == Some(&told.remote.name) { nothing() } else { removal.change() };
+        let change =
+            |told: &MemberProgress| if keeper == Some(&told.remote.name) { nothing() } else { removal.change() };
         self.round(members, view, false, |told| Some(change(told))).await;
     }
 
     /// Keeps the change for those who may have what they should not have, once for each.
-    fn owe(&self, members: &mut [Told], removal: &Removal, runtime: &Handle) {
+    fn owe(&self, members: &mut [MemberProgress], removal: &Removal, runtime: &Handle) {
         for told in members.iter_mut().filter(|told| told.owed && !told.kept) {
             told.remote.owe(&self.name, removal, runtime);
             told.kept = true;
@@ -183,13 +184,19 @@ impl<V: Value> Core<V> {
     }
 
     /// Who has made this change is owed no older one of the same keys.
-    fn settle(&self, members: &[Told], removal: &Removal) {
+    fn settle(&self, members: &[MemberProgress], removal: &Removal) {
         let told = members.iter().filter(|told| told.missed.is_none());
         told.for_each(|told| told.remote.backlog.settle(&self.name, removal));
     }
 
     /// Tells all side by side who have not failed before, and whom there is something to tell.
-    async fn round(&self, members: &mut [Told], view: &View, second: bool, what: impl Fn(&Told) -> Option<Change>) {
+    async fn round(
+        &self,
+        members: &mut [MemberProgress],
+        view: &View,
+        second: bool,
+        what: impl Fn(&MemberProgress) -> Option<Change>,
+    ) {
         let missed = names_of_missed(members);
         let tell = members.iter_mut().filter(|told| !told.owed).filter_map(|told| {
             let update = PeerUpdate::new(self.name.clone(), view.digest(), what(told)?);
@@ -203,7 +210,12 @@ impl<V: Value> Core<V> {
     }
 
     /// The value goes to its owner.
-    async fn give_to_owner(&self, new: &NewValue<V>, view: &View, members: &mut [Told]) -> Result<Holder, Error> {
+    async fn give_to_owner(
+        &self,
+        new: &NewValue<V>,
+        view: &View,
+        members: &mut [MemberProgress],
+    ) -> Result<Holder, Error> {
         let Owner::Remote(owner) = view.owner(new.key.as_bytes()) else {
             self.hold(&new.key, new.stored.clone(), new.ttl, new.weight);
             return Ok(Holder::Us);
@@ -284,11 +296,11 @@ impl<V: Value> Core<V> {
         self.counters.updates.count();
         self.members.note_change();
         let now_ms = self.clock.exact_ms();
-        match self.settings.lives.of_loaded(key, ttl, now_ms) {
+        match self.settings.expiry_policy.of_loaded(key, ttl, now_ms) {
             None => self.store.remove(key),
-            Some(life) => {
-                let entry = Entry { stored, origin: Origin::Set, life, in_demand: false };
-                self.store.set(key, weight, entry, || self.place_of_loaded(key, life, now_ms));
+            Some(expiry) => {
+                let entry = Entry { stored, origin: Origin::Set, expiry, in_demand: false };
+                self.store.set(key, weight, entry, || self.place_of_loaded(key, expiry, now_ms));
             }
         }
     }
@@ -315,13 +327,13 @@ impl<V: Value> Core<V> {
 }
 
 /// Who may have what they should not have.
-fn names_of_missed(members: &[Told]) -> Vec<String> {
+fn names_of_missed(members: &[MemberProgress]) -> Vec<String> {
     members.iter().filter(|told| told.owed).map(|told| told.remote.name.clone()).collect()
 }
 
-impl Told {
+impl MemberProgress {
     fn not_yet(remote: &Arc<Remote>) -> Self {
-        Told { remote: remote.clone(), ack: None, missed: None, owed: false, kept: false }
+        MemberProgress { remote: remote.clone(), ack: None, missed: None, owed: false, kept: false }
     }
 
     fn hear(&mut self, answer: Result<Ack, PeerError>, digest: u64, now_ms: u64) {

@@ -21,7 +21,7 @@ pub(crate) fn caught<T>(who: &str, work: impl FnOnce() -> T) -> Result<T, Error>
 
 /// Awaits a load; a panic on the way becomes an error.
 pub(crate) async fn caught_loading<T>(mut load: Pin<Box<dyn Future<Output = T> + Send>>) -> Result<T, Error> {
-    poll_fn(|context| match caught("the loader", || load.as_mut().poll(context)) {
+    poll_fn(|cx| match caught("the loader", || load.as_mut().poll(cx)) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => std::task::Poll::Ready(Err(panic)),
     })

@@ -6,19 +6,19 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     answer::Source,
-    cache::entry::{Entry, Found, Look, Origin, Place},
-    cache::expiry::Life,
+    cache::entry::{Entry, Found, Freshness, Origin, Place},
+    cache::expiry::Expiry,
     cache::stored::Stored,
     core::catch_panic::caught,
-    core::permit::Permit,
-    core::{Core, Departure, Trip},
+    core::permit::FetchPermit,
+    core::{Core, GetContext, Started},
     error::{BoxError, Error, ErrorKind},
     hot::HotCandidate,
     key::Key,
     members::Remote,
     peer::{PeerError, PeerReply, PeerRequest, Reply, Terms},
     store::Write,
-    store::flight::{FlightKey, Landing, Pilot},
+    store::flight::{FlightKey, FlightResult, Leader},
     value::Value,
 };
 
@@ -26,11 +26,11 @@ use crate::{
 struct Fetch<V> {
     core: Arc<Core<V>>,
     key: Key,
-    pilot: Pilot<V>,
-    permit: Permit,
+    leader: Leader<V>,
+    permit: FetchPermit,
     /// Of the ring that named the peer.
     digest: u64,
-    trip: Trip,
+    context: GetContext,
     /// Where to load if the peer fails: the reply may come from a thread that knows no runtime.
     runtime: Handle,
 }
@@ -45,13 +45,13 @@ impl<V: Value> Core<V> {
         key: Key,
         remote: &Arc<Remote>,
         digest: u64,
-        trip: Trip,
+        context: GetContext,
         runtime: &Handle,
-    ) -> Departure<V> {
-        let (departure, fetch) = self.board_fetch(key, digest, trip, runtime);
+    ) -> Started<V> {
+        let (departure, fetch) = self.join_fetch(key, digest, context, runtime);
         if let Some(fetch) = fetch {
-            match remote.is_owed(&self.name, fetch.key.as_bytes(), runtime) {
-                true => fetch.go_around(remote),
+            match remote.has_undelivered(&self.name, fetch.key.as_bytes(), runtime) {
+                true => fetch.load_here(remote),
                 false => {
                     let request = fetch.request();
                     remote.peer.get(request, Reply::new(move |answer| fetch.land(answer)));
@@ -67,18 +67,20 @@ impl<V: Value> Core<V> {
         keys: Vec<Key>,
         remote: &Arc<Remote>,
         digest: u64,
-        trip: Trip,
+        context: GetContext,
         runtime: &Handle,
-    ) -> Vec<Departure<V>> {
-        let mut departures = Vec::with_capacity(keys.len());
+    ) -> Vec<Started<V>> {
+        let mut retries = Vec::with_capacity(keys.len());
         let mut requests = Vec::new();
         for key in keys {
-            let (departure, fetch) = self.board_fetch(key, digest, trip, runtime);
-            departures.push(departure);
+            let (departure, fetch) = self.join_fetch(key, digest, context, runtime);
+            retries.push(departure);
             match fetch {
                 None => {}
                 // Asked after boarding: a change that comes between is then known, or has detached the fetch.
-                Some(fetch) if remote.is_owed(&self.name, fetch.key.as_bytes(), runtime) => fetch.go_around(remote),
+                Some(fetch) if remote.has_undelivered(&self.name, fetch.key.as_bytes(), runtime) => {
+                    fetch.load_here(remote)
+                }
                 Some(fetch) => requests.push((fetch.request(), Reply::new(move |answer| fetch.land(answer)))),
             }
         }
@@ -86,28 +88,28 @@ impl<V: Value> Core<V> {
             let rest = requests.split_off(requests.len().min(KEYS_AT_ONCE_MAX));
             remote.peer.get_many(std::mem::replace(&mut requests, rest));
         }
-        departures
+        retries
     }
 
-    fn board_fetch(
+    fn join_fetch(
         self: &Arc<Self>,
         key: Key,
         digest: u64,
-        trip: Trip,
+        context: GetContext,
         runtime: &Handle,
-    ) -> (Departure<V>, Option<Fetch<V>>) {
-        let pilot = match self.board(FlightKey::fetch(key.clone()), trip) {
-            Ok(pilot) => pilot,
+    ) -> (Started<V>, Option<Fetch<V>>) {
+        let leader = match self.join(FlightKey::fetch(key.clone()), context) {
+            Ok(leader) => leader,
             Err(departure) => return (departure, None),
         };
-        let passenger = pilot.waiter();
+        let waiter = leader.waiter();
         let Some(permit) = self.fetch_permits.acquire() else {
-            self.store.fail(pilot, &key, self.overloaded(), false, self.clock.coarse_ms());
-            return (Departure::Waiting(passenger), None);
+            self.store.fail(leader, &key, self.overloaded(), false, self.clock.coarse_ms());
+            return (Started::Waiting(waiter), None);
         };
         self.counters.loads_deduped.count();
-        let fetch = Fetch { core: self.clone(), key, pilot, permit, digest, trip, runtime: runtime.clone() };
-        (Departure::Waiting(passenger), Some(fetch))
+        let fetch = Fetch { core: self.clone(), key, leader, permit, digest, context, runtime: runtime.clone() };
+        (Started::Waiting(waiter), Some(fetch))
     }
 }
 
@@ -120,8 +122,8 @@ impl<V: Value> Fetch<V> {
             load_timeout: settings.load_timeout,
             value_bytes_max: settings.value_bytes_max,
             terms: Terms {
-                timeout: self.trip.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
-                fresh: self.trip.look != Look::Any,
+                timeout: self.context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
+                fresh: self.context.freshness != Freshness::AllowStale,
             },
         }
     }
@@ -150,7 +152,7 @@ impl<V: Value> Fetch<V> {
     }
 
     /// Loads here, because the peer has not heard of a change yet that we know of.
-    fn go_around(self, remote: &Remote) {
+    fn load_here(self, remote: &Remote) {
         self.core.counters.peer_errors.count();
         self.tell_of_failure(&format!("{} has missed a change and is not asked before it knows", remote.name).into());
         self.fall_back();
@@ -158,15 +160,15 @@ impl<V: Value> Fetch<V> {
 
     /// The owner's word is final.
     fn refused(self, error: Error) {
-        let Fetch { core, key, pilot, permit, trip, .. } = self;
+        let Fetch { core, key, leader, permit, context, .. } = self;
         drop(permit);
         match error.kind() {
             // The caller who started this is gone. Those who still want the key ask anew, with the time that they have. A peer that
             // says so too early is not believed for ever.
-            ErrorKind::DeadlineExceeded if trip.is_as_good_as_over() => pilot.finish(Landing::Left),
-            ErrorKind::DeadlineExceeded if trip.deadline.is_some() => pilot.finish(Landing::Again),
-            ErrorKind::NotFound => core.store.publish(pilot, key, Err(error), Write::Nothing, || None),
-            _ => core.store.fail(pilot, &key, error, false, core.clock.coarse_ms()),
+            ErrorKind::DeadlineExceeded if context.is_as_good_as_over() => leader.finish(FlightResult::Abandoned),
+            ErrorKind::DeadlineExceeded if context.deadline.is_some() => leader.finish(FlightResult::Retry),
+            ErrorKind::NotFound => core.store.publish(leader, key, Err(error), Write::Nothing, || None),
+            _ => core.store.fail(leader, &key, error, false, core.clock.coarse_ms()),
         }
     }
 
@@ -182,10 +184,10 @@ impl<V: Value> Fetch<V> {
     fn decode(&self, reply: PeerReply) -> Result<Fetched<V>, PeerError> {
         let PeerReply { value, remaining, age, stale, ring, minute_qps } = reply;
         let now_ms = self.core.clock.exact_ms();
-        let lives = &self.core.settings.lives;
-        let life = match value {
-            Some(_) => lives.of_fetched(remaining, age, now_ms).filter(|_| !stale),
-            None => lives.of_fetched_nothing(remaining, now_ms),
+        let expiry_policy = &self.core.settings.expiry_policy;
+        let expiry = match value {
+            Some(_) => expiry_policy.of_fetched(remaining, age, now_ms).filter(|_| !stale),
+            None => expiry_policy.of_fetched_nothing(remaining, now_ms),
         };
         let (value, weight) = match value {
             None => (None, self.core.weight_of_not_found(&self.key)),
@@ -200,44 +202,45 @@ impl<V: Value> Fetch<V> {
         let source = if stale { Source::Stale } else { Source::Peer };
         let remaining_ms = if stale { Some(0) } else { remaining.map(millis) };
         let found = Found { value, source, age_ms: millis(age), remaining_ms, qps: minute_qps };
-        Ok(Fetched { found, life: life.filter(|_| agreed), weight, now_ms })
+        Ok(Fetched { found, expiry: expiry.filter(|_| agreed), weight, now_ms })
     }
 
     fn publish(self, fetched: Fetched<V>) {
-        let Fetch { core, key, pilot, digest, permit, .. } = self;
-        let Fetched { mut found, life, weight, now_ms } = fetched;
+        let Fetch { core, key, leader, digest, permit, .. } = self;
+        let Fetched { mut found, expiry, weight, now_ms } = fetched;
         drop(permit);
-        let life =
-            life.and_then(|life| life.ending_within(core.settings.hot_ttl, now_ms, core.settings.lives.refresh_ahead));
+        let expiry = expiry.and_then(|expiry| {
+            expiry.ending_within(core.settings.hot_ttl, now_ms, core.settings.expiry_policy.refresh_ahead)
+        });
         // A copy that is there already was worth it once.
-        let mirrored = life.filter(|_| {
+        let mirrored = expiry.filter(|_| {
             let copy = HotCandidate { key: &key, weight, minute_qps: found.qps };
             let admitted = caught("the hot admission", || core.settings.hot_admission.admit(&copy)).unwrap_or(false);
             (admitted || core.store.cache.holds(key.as_bytes())) && core.store.cache.admits(weight)
         });
-        let Some(life) = mirrored else {
+        let Some(expiry) = mirrored else {
             let write = if found.source == Source::Stale { Write::Keep } else { Write::Nothing };
-            return core.store.publish(pilot, key, Ok(found), write, || None);
+            return core.store.publish(leader, key, Ok(found), write, || None);
         };
         let stored = caught("the value", || Stored::new(key.as_bytes(), found.value.clone()));
-        let Ok(stored) = stored else { return core.store.publish(pilot, key, Ok(found), Write::Nothing, || None) };
+        let Ok(stored) = stored else { return core.store.publish(leader, key, Ok(found), Write::Nothing, || None) };
         found.value = None;
-        let mut entry = Entry { stored, origin: Origin::Fetched, life, in_demand: false };
+        let mut entry = Entry { stored, origin: Origin::Fetched, expiry, in_demand: false };
         entry.in_demand = found.qps.is_some_and(|qps| qps >= core.members.view().names().len() as f64);
         found.value = entry.stored.value();
-        let place = || core.place_of_fetched(digest, life);
-        core.store.publish(pilot, key, Ok(found), Write::Entry(weight, entry), place);
+        let place = || core.place_of_fetched(digest, expiry);
+        core.store.publish(leader, key, Ok(found), Write::Entry(weight, entry), place);
     }
 
     /// The owner could not be asked, so its key is loaded here: one more origin call rather than an error.
     fn fall_back(self) {
-        let Fetch { core, key, pilot, permit, trip, runtime, .. } = self;
+        let Fetch { core, key, leader, permit, context, runtime, .. } = self;
         runtime.clone().spawn(async move {
             // The fetch is held to the end, so that all who wait for it get what is loaded, and so is its permit: what waits for a
             // load is a fetch still.
-            let landing = core.load(key, trip, &runtime).landing().await;
+            let result = core.load(key, context, &runtime).result().await;
             drop(permit);
-            pilot.finish_with(|still_mapped| if still_mapped { landing } else { Landing::Again });
+            leader.finish_with(|still_mapped| if still_mapped { result } else { FlightResult::Retry });
         });
     }
 }
@@ -246,7 +249,7 @@ impl<V: Value> Fetch<V> {
 struct Fetched<V> {
     found: Found<V>,
     /// `None` if it is not to be cached.
-    life: Option<Life>,
+    expiry: Option<Expiry>,
     weight: usize,
     now_ms: u64,
 }
@@ -254,9 +257,9 @@ struct Fetched<V> {
 impl<V: Value> Core<V> {
     /// Hot, unless the ring has changed since the fetch began: its answer may come from a member that is not told of
     /// later changes.
-    fn place_of_fetched(&self, digest: u64, life: Life) -> Option<(Place, Life)> {
+    fn place_of_fetched(&self, digest: u64, expiry: Expiry) -> Option<(Place, Expiry)> {
         let unchanged = self.members.view().digest() == digest;
-        unchanged.then_some((Place::Hot, life))
+        unchanged.then_some((Place::Hot, expiry))
     }
 }
 

@@ -9,17 +9,17 @@ use tokio::{
 
 use crate::{
     answer::Source,
-    cache::entry::{Entry, Found, Look, Origin, Place},
-    cache::expiry::Life,
+    cache::entry::{Entry, Found, Freshness, Origin, Place},
+    cache::expiry::Expiry,
     cache::stored::Stored,
     core::catch_panic::{caught, caught_loading},
-    core::load_limit::{Slot, Turn},
-    core::{Core, Departure, Trip},
+    core::load_limit::{LoadPermit, Slot},
+    core::{Core, GetContext, Started},
     error::{Error, ErrorKind},
     key::Key,
     loader::{AnyLoader, DynLoader, LoadError, Loaded},
     store::Write,
-    store::flight::{FlightKey, Landing, Pilot},
+    store::flight::{FlightKey, FlightResult, Leader},
     value::Value,
 };
 
@@ -33,45 +33,52 @@ pub(crate) async fn bounded<T>(
     timeout(load_timeout, caught_loading(load)).await.map_err(late)?
 }
 
-/// The pilot, unless what it is to bring is of no use by now: the key was removed while it waited for its turn, and whoever wants
+/// The leader, unless what it is to bring is of no use by now: the key was removed while it waited for its turn, and whoever wants
 /// it has departed anew, or all who wanted it have left. What is brought in the background nobody waits for.
-pub(crate) fn still_wanted<V>(pilot: Pilot<V>, waited: bool, trip: Trip) -> Option<Pilot<V>> {
+pub(crate) fn still_wanted<V>(leader: Leader<V>, waited: bool, context: GetContext) -> Option<Leader<V>> {
     match waited {
-        false => Some(pilot),
-        true if pilot.is_forgotten() => {
-            pilot.finish(Landing::Again);
+        false => Some(leader),
+        true if leader.is_forgotten() => {
+            leader.finish(FlightResult::Retry);
             None
         }
-        true if trip.look == Look::Renewed => Some(pilot),
-        true => pilot.end_unless_awaited().err(),
+        true if context.freshness == Freshness::FreshOnly => Some(leader),
+        true => leader.end_unless_awaited().err(),
     }
 }
 
 /// What is to be cached of a load.
 struct Kept<V> {
     /// `None` if its loader wants none of it.
-    life: Option<Life>,
+    expiry: Option<Expiry>,
     /// What it is charged, and what it is, if the cache can hold it.
     entry: Option<(usize, Stored<V>)>,
 }
 
 impl<V: Value> Core<V> {
     /// Joins the load of `key` or starts it.
-    pub(crate) fn load(self: &Arc<Self>, key: Key, trip: Trip, runtime: &Handle) -> Departure<V> {
+    pub(crate) fn load(self: &Arc<Self>, key: Key, context: GetContext, runtime: &Handle) -> Started<V> {
         match &self.loader {
-            AnyLoader::Each(loader) => self.load_with(loader, key, trip, runtime),
+            AnyLoader::Each(loader) => self.load_with(loader, key, context, runtime),
             AnyLoader::Batched(loader) => {
-                let alone = self.load_batch(loader, vec![key], trip, runtime).pop();
+                let alone = self.load_batch(loader, vec![key], context, runtime).pop();
                 alone.expect("there is a departure for each key")
             }
         }
     }
 
     /// As [`load`](Core::load), for many keys: in one call where the loader can.
-    pub(crate) fn load_many(self: &Arc<Self>, keys: Vec<Key>, trip: Trip, runtime: &Handle) -> Vec<Departure<V>> {
+    pub(crate) fn load_many(
+        self: &Arc<Self>,
+        keys: Vec<Key>,
+        context: GetContext,
+        runtime: &Handle,
+    ) -> Vec<Started<V>> {
         match &self.loader {
-            AnyLoader::Each(loader) => keys.into_iter().map(|key| self.load_with(loader, key, trip, runtime)).collect(),
-            AnyLoader::Batched(loader) => self.load_batch(loader, keys, trip, runtime),
+            AnyLoader::Each(loader) => {
+                keys.into_iter().map(|key| self.load_with(loader, key, context, runtime)).collect()
+            }
+            AnyLoader::Batched(loader) => self.load_batch(loader, keys, context, runtime),
         }
     }
 
@@ -79,68 +86,75 @@ impl<V: Value> Core<V> {
         self: &Arc<Self>,
         loader: &Arc<dyn DynLoader<V>>,
         key: Key,
-        trip: Trip,
+        context: GetContext,
         runtime: &Handle,
-    ) -> Departure<V> {
-        let pilot = match self.board(FlightKey::load(key.clone()), trip) {
-            Ok(pilot) => pilot,
+    ) -> Started<V> {
+        let leader = match self.join(FlightKey::load(key.clone()), context) {
+            Ok(leader) => leader,
             Err(departure) => return departure,
         };
-        let passenger = pilot.waiter();
+        let waiter = leader.waiter();
         match self.slots.take() {
-            None => self.store.fail(pilot, &key, self.overloaded(), false, self.clock.coarse_ms()),
-            Some(slot) => drop(runtime.spawn(self.clone().fly(loader.clone(), pilot, key, slot, trip))),
+            None => self.store.fail(leader, &key, self.overloaded(), false, self.clock.coarse_ms()),
+            Some(slot) => drop(runtime.spawn(self.clone().fly(loader.clone(), leader, key, slot, context))),
         }
-        Departure::Waiting(passenger)
+        Started::Waiting(waiter)
     }
 
-    async fn fly(self: Arc<Self>, loader: Arc<dyn DynLoader<V>>, pilot: Pilot<V>, key: Key, slot: Slot, trip: Trip) {
+    async fn fly(
+        self: Arc<Self>,
+        loader: Arc<dyn DynLoader<V>>,
+        leader: Leader<V>,
+        key: Key,
+        slot: Slot,
+        context: GetContext,
+    ) {
         let waited = slot.is_queued();
-        let turn = match self.turn(slot, trip).await {
+        let turn = match self.turn(slot, context).await {
             Ok(turn) => turn,
-            Err(None) => return pilot.finish(Landing::Left),
+            Err(None) => return leader.finish(FlightResult::Abandoned),
             Err(Some(error)) => {
-                return self.store.fail(pilot, &key, error, false, self.clock.coarse_ms());
+                return self.store.fail(leader, &key, error, false, self.clock.coarse_ms());
             }
         };
-        let Some(pilot) = still_wanted(pilot, waited, trip) else { return };
+        let Some(leader) = still_wanted(leader, waited, context) else { return };
         self.counters.loads_deduped.count();
         let load_timeout = self.settings.load_timeout;
         let loaded = bounded(load_timeout, || loader.start(key.clone())).await;
         let loaded = loaded.and_then(|loaded| loaded.map_err(LoadError::into_error));
         // Before anybody is told: whoever asks for the next key at once finds the turn free.
         drop(turn);
-        self.land_loaded(pilot, key, loaded);
+        self.land_loaded(leader, key, loaded);
     }
 
     /// The turn to call the loader. `Err(None)`: he who wanted it is gone, and if others do, one of them starts anew.
-    pub(crate) async fn turn(&self, slot: Slot, trip: Trip) -> Result<Turn, Option<Error>> {
+    pub(crate) async fn turn(&self, slot: Slot, context: GetContext) -> Result<LoadPermit, Option<Error>> {
         let patience = Instant::now() + self.settings.load_timeout;
-        let turn = slot.turn(trip.deadline.map_or(patience, |deadline| deadline.min(patience))).await;
+        let turn = slot.turn(context.deadline.map_or(patience, |deadline| deadline.min(patience))).await;
         match turn {
-            _ if trip.is_over() => Err(None),
+            _ if context.is_over() => Err(None),
             Some(turn) => Ok(turn),
             None => Err(Some(self.overloaded())),
         }
     }
 
-    pub(crate) fn land_loaded(&self, pilot: Pilot<V>, key: Key, loaded: Result<Loaded<V>, Error>) {
+    pub(crate) fn land_loaded(&self, leader: Leader<V>, key: Key, loaded: Result<Loaded<V>, Error>) {
         let now_ms = self.clock.exact_ms();
         match loaded.and_then(|loaded| self.keep_loaded(&key, loaded, now_ms)) {
             Ok((value, kept)) => {
                 self.counters.local_loads.count();
-                self.publish_loaded(pilot, key, Some(value), kept, now_ms);
+                self.publish_loaded(leader, key, Some(value), kept, now_ms);
             }
             Err(error) => {
                 self.counters.local_load_errors.count();
                 match error.kind() {
                     ErrorKind::NotFound => {
                         let kept = self.keep_not_found(&key, now_ms);
-                        self.publish_loaded(pilot, key, None, kept, now_ms);
+                        self.publish_loaded(leader, key, None, kept, now_ms);
                     }
                     kind => {
                         let back_off = matches!(kind, ErrorKind::LoadFailed | ErrorKind::LoadTimedOut);
-                        self.store.fail(pilot, &key, error, back_off, now_ms);
+                        self.store.fail(leader, &key, error, back_off, now_ms);
                     }
                 }
             }
@@ -150,47 +164,47 @@ impl<V: Value> Core<V> {
     /// The value, and what is to be cached of it.
     fn keep_loaded(&self, key: &Key, Loaded { value, ttl }: Loaded<V>, now_ms: u64) -> Result<(V, Kept<V>), Error> {
         let weight = self.weigh(key, &value)?;
-        let life = self.settings.lives.of_loaded(key, ttl, now_ms);
-        if life.is_none() || !self.store.cache.admits(weight) {
-            return Ok((value, Kept { life, entry: None }));
+        let expiry = self.settings.expiry_policy.of_loaded(key, ttl, now_ms);
+        if expiry.is_none() || !self.store.cache.admits(weight) {
+            return Ok((value, Kept { expiry, entry: None }));
         }
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
         let value = stored.value().expect("it was stored a line before");
-        Ok((value, Kept { life, entry: Some((weight, stored)) }))
+        Ok((value, Kept { expiry, entry: Some((weight, stored)) }))
     }
 
     fn keep_not_found(&self, key: &Key, now_ms: u64) -> Kept<V> {
-        let life = self.settings.lives.of_not_found(key, now_ms);
+        let expiry = self.settings.expiry_policy.of_not_found(key, now_ms);
         let weight = self.weight_of_not_found(key);
-        Kept { life, entry: Some((weight, Stored::new(key.as_bytes(), None))).filter(|_| life.is_some()) }
+        Kept { expiry, entry: Some((weight, Stored::new(key.as_bytes(), None))).filter(|_| expiry.is_some()) }
     }
 
-    fn publish_loaded(&self, pilot: Pilot<V>, key: Key, value: Option<V>, kept: Kept<V>, now_ms: u64) {
-        let Kept { life, entry } = kept;
+    fn publish_loaded(&self, leader: Leader<V>, key: Key, value: Option<V>, kept: Kept<V>, now_ms: u64) {
+        let Kept { expiry, entry } = kept;
         // What its loader does not want cached is told so to peers: it remains fresh for no time at all.
-        let remaining_ms = life.map_or(Some(0), |life| life.remaining_ms(now_ms));
-        let outcome = match (value, life) {
+        let remaining_ms = expiry.map_or(Some(0), |expiry| expiry.remaining_ms(now_ms));
+        let outcome = match (value, expiry) {
             (None, None) => Err(Error::new(ErrorKind::NotFound)),
             (value, _) => Ok(Found { value, source: Source::Origin, age_ms: 0, remaining_ms, qps: None }),
         };
-        match life.zip(entry) {
-            None => self.store.publish(pilot, key, outcome, Write::Nothing, || None),
-            Some((life, (weight, stored))) => {
-                let entry = Entry { stored, origin: Origin::Loaded, life, in_demand: false };
-                let place = || self.place_of_loaded(&key, life, now_ms);
-                self.store.publish(pilot, key.clone(), outcome, Write::Entry(weight, entry), place);
+        match expiry.zip(entry) {
+            None => self.store.publish(leader, key, outcome, Write::Nothing, || None),
+            Some((expiry, (weight, stored))) => {
+                let entry = Entry { stored, origin: Origin::Loaded, expiry, in_demand: false };
+                let place = || self.place_of_loaded(&key, expiry, now_ms);
+                self.store.publish(leader, key.clone(), outcome, Write::Entry(weight, entry), place);
             }
         }
     }
 
     /// Main if the key is ours. If not, a peer took us for the owner, or the owner could not be asked: then the value is
     /// kept only briefly, so that it does not outlive the disagreement.
-    pub(crate) fn place_of_loaded(&self, key: &Key, life: Life, now_ms: u64) -> Option<(Place, Life)> {
+    pub(crate) fn place_of_loaded(&self, key: &Key, expiry: Expiry, now_ms: u64) -> Option<(Place, Expiry)> {
         if self.members.view().owns(key.as_bytes()) {
-            return Some((Place::Main, life));
+            return Some((Place::Main, expiry));
         }
         let ttl: Duration = self.settings.fallback_ttl.min(self.settings.hot_ttl);
-        Some((Place::Hot, life.ending_within(ttl, now_ms, self.settings.lives.refresh_ahead)?))
+        Some((Place::Hot, expiry.ending_within(ttl, now_ms, self.settings.expiry_policy.refresh_ahead)?))
     }
 
     /// What an entry of this value is charged, in bytes; an error if the value is too large for the group.

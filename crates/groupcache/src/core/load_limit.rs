@@ -11,7 +11,7 @@ use tokio::{
 };
 
 /// The turns of a group's loads. Fetches take none: a loader that asks another group may wait for that group's peers.
-pub(crate) struct Slots {
+pub(crate) struct LoadLimiter {
     free: Arc<Semaphore>,
     queue: Arc<Queue>,
 }
@@ -22,19 +22,22 @@ struct Queue {
 
 /// A load's turn, or its place in the queue for one.
 pub(crate) enum Slot {
-    Taken(Turn),
+    Taken(LoadPermit),
     Queued { free: Arc<Semaphore>, place: Place },
 }
 
 /// The right to call the loader, until it is dropped.
-pub(crate) type Turn = OwnedSemaphorePermit;
+pub(crate) type LoadPermit = OwnedSemaphorePermit;
 
 /// A place in the queue, given up when it is dropped.
 pub(crate) struct Place(Arc<Queue>);
 
-impl Slots {
+impl LoadLimiter {
     pub(crate) fn new(at_once: usize, queued: usize) -> Self {
-        Slots { free: Arc::new(Semaphore::new(at_once)), queue: Arc::new(Queue { places: AtomicUsize::new(queued) }) }
+        LoadLimiter {
+            free: Arc::new(Semaphore::new(at_once)),
+            queue: Arc::new(Queue { places: AtomicUsize::new(queued) }),
+        }
     }
 
     /// A turn if there is one, else a place in the queue if there is one.
@@ -54,7 +57,7 @@ impl Slot {
     }
 
     /// The turn, if it comes by then.
-    pub(crate) async fn turn(self, by: Instant) -> Option<Turn> {
+    pub(crate) async fn turn(self, by: Instant) -> Option<LoadPermit> {
         match self {
             Slot::Taken(turn) => Some(turn),
             Slot::Queued { free, place } => {

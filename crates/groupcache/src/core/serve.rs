@@ -6,15 +6,15 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     answer::Source,
-    cache::entry::{Found, Look, Reader},
+    cache::entry::{Found, Freshness, Requester},
     core::catch_panic::caught,
-    core::{Core, Departure, Trip},
+    core::{Core, GetContext, Started},
     error::{Error, ErrorKind},
     key::Key,
     peer::served_group::{Served, ServedGroup, is_held},
     peer::update::{Ack, PeerUpdate},
     peer::{PeerReply, Terms},
-    store::flight::{Landing, Outcome},
+    store::flight::{FlightResult, Outcome},
     value::Value,
 };
 
@@ -25,22 +25,22 @@ impl<V: Value> ServedGroup for Core<V> {
 
     fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served {
         self.counters.server_requests.count();
-        let trip = Trip::of_peer(terms);
-        if let Some(found) = self.look_up(key, trip.reader, trip.look, |seen| seen.served()) {
+        let context = GetContext::of_peer(terms);
+        if let Some(found) = self.look_up(key, context.requester, context.freshness, |seen| seen.served()) {
             return Served::Ready(self.encode(Ok(found)));
         }
-        let departure = self.depart(key, trip);
-        self.serve(Key::copy_from(key), trip, departure)
+        let departure = self.start(key, context);
+        self.serve(Key::copy_from(key), context, departure)
     }
 
     fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
-        let trip = Trip::of_peer(terms);
+        let context = GetContext::of_peer(terms);
         let mut served = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         let mut ready_bytes = 0;
         for key in keys {
             self.counters.server_requests.count();
-            match self.look_up(key.as_bytes(), trip.reader, trip.look, |seen| seen.served()) {
+            match self.look_up(key.as_bytes(), context.requester, context.freshness, |seen| seen.served()) {
                 Some(found) => {
                     let value_bytes = found.value.as_ref().map_or(0, V::weight);
                     ready_bytes += value_bytes;
@@ -52,8 +52,8 @@ impl<V: Value> ServedGroup for Core<V> {
                 }
             }
         }
-        for (position, key, departure) in self.depart_many_for_peer(missing, trip) {
-            served[position] = Some(self.clone().serve(key, trip, departure));
+        for (position, key, departure) in self.depart_many_for_peer(missing, context) {
+            served[position] = Some(self.clone().serve(key, context, departure));
         }
         served.into_iter().map(|served| served.expect("every key was found or has departed")).collect()
     }
@@ -65,11 +65,11 @@ impl<V: Value> ServedGroup for Core<V> {
     }
 }
 
-impl Trip {
+impl GetContext {
     fn of_peer(terms: Terms) -> Self {
-        Trip {
-            reader: Reader::Peer,
-            look: if terms.fresh { Look::Renewed } else { Look::Any },
+        GetContext {
+            requester: Requester::Peer,
+            freshness: if terms.fresh { Freshness::FreshOnly } else { Freshness::AllowStale },
             // A time beyond what a clock can say is none.
             deadline: terms.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
         }
@@ -84,39 +84,43 @@ impl<V: Value> Core<V> {
         }
     }
 
-    fn serve(self: Arc<Self>, key: Key, trip: Trip, departure: Departure<V>) -> Served {
+    fn serve(self: Arc<Self>, key: Key, context: GetContext, departure: Started<V>) -> Served {
         match departure {
-            Departure::Landed(Landing::Done(outcome)) => {
-                Served::Ready(self.encode(self.arrived(key.as_bytes(), trip.reader, outcome)))
+            Started::Done(FlightResult::Done(outcome)) => {
+                Served::Ready(self.encode(self.arrived(key.as_bytes(), context.requester, outcome)))
             }
             waiting => Served::Loading(Box::pin(async move {
-                let outcome = self.clone().travel(key, trip, waiting).await;
+                let outcome = self.clone().travel(key, context, waiting).await;
                 self.encode(outcome)
             })),
         }
     }
 
-    fn depart_many_for_peer(self: &Arc<Self>, keys: Vec<(usize, Key)>, trip: Trip) -> Vec<(usize, Key, Departure<V>)> {
-        let mut departures = Vec::with_capacity(keys.len());
+    fn depart_many_for_peer(
+        self: &Arc<Self>,
+        keys: Vec<(usize, Key)>,
+        context: GetContext,
+    ) -> Vec<(usize, Key, Started<V>)> {
+        let mut retries = Vec::with_capacity(keys.len());
         let mut ready = Vec::new();
         let mut runtime = None;
         for (position, key) in keys {
             match self.prepare(key.as_bytes()) {
-                Ok((key, handle)) if !trip.is_over() => {
+                Ok((key, handle)) if !context.is_over() => {
                     runtime = Some(handle);
                     ready.push((position, key));
                 }
                 Ok((key, _)) => {
-                    departures.push((position, key, Departure::failed(Error::new(ErrorKind::DeadlineExceeded))));
+                    retries.push((position, key, Started::failed(Error::new(ErrorKind::DeadlineExceeded))));
                 }
-                Err(error) => departures.push((position, key, Departure::failed(error))),
+                Err(error) => retries.push((position, key, Started::failed(error))),
             }
         }
         if let Some(runtime) = runtime {
-            let loads = self.load_many(ready.iter().map(|(_, key)| key.clone()).collect(), trip, &runtime);
-            departures.extend(ready.into_iter().zip(loads).map(|((position, key), load)| (position, key, load)));
+            let loads = self.load_many(ready.iter().map(|(_, key)| key.clone()).collect(), context, &runtime);
+            retries.extend(ready.into_iter().zip(loads).map(|((position, key), load)| (position, key, load)));
         }
-        departures
+        retries
     }
 
     fn encode(&self, outcome: Outcome<V>) -> Result<PeerReply, Error> {

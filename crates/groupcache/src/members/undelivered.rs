@@ -33,21 +33,21 @@ pub(crate) enum Removal {
 ///
 /// Bounded: a group with too many keys owes it one "forget everything" instead.
 #[derive(Default)]
-pub(crate) struct Backlog {
+pub(crate) struct Undelivered {
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     /// Stays until it has been told.
-    owed: BTreeMap<Arc<str>, Debt>,
+    owed: BTreeMap<Arc<str>, PendingUpdates>,
     /// Whether a task is telling it.
     telling: bool,
 }
 
 /// What one group owes.
 #[derive(Clone, Default)]
-struct Debt {
+struct PendingUpdates {
     /// Since when.
     keys: BTreeMap<Key, Instant>,
     key_bytes: usize,
@@ -77,7 +77,7 @@ impl Removal {
     }
 }
 
-impl Backlog {
+impl Undelivered {
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().owed.is_empty()
     }
@@ -104,7 +104,7 @@ impl Backlog {
     }
 
     /// What to tell now. `None` when nothing is owed, which ends the telling.
-    fn next(&self) -> Option<BTreeMap<Arc<str>, Debt>> {
+    fn next(&self) -> Option<BTreeMap<Arc<str>, PendingUpdates>> {
         let mut state = self.lock();
         state.telling = !state.owed.is_empty();
         state.telling.then(|| state.owed.clone())
@@ -123,7 +123,7 @@ impl Backlog {
     }
 }
 
-impl Debt {
+impl PendingUpdates {
     fn add(&mut self, removal: &Removal, now: Instant) {
         self.additions += 1;
         match removal {
@@ -141,7 +141,7 @@ impl Debt {
 
     fn settle(&mut self, removal: &Removal) {
         match removal {
-            Removal::All => *self = Debt { additions: self.additions, ..Debt::default() },
+            Removal::All => *self = PendingUpdates { additions: self.additions, ..PendingUpdates::default() },
             Removal::Keys(keys) => {
                 for key in keys.iter() {
                     self.key_bytes -= if self.keys.remove(key).is_some() { key.len() } else { 0 };
@@ -167,7 +167,7 @@ impl Debt {
 
 impl Remote {
     /// Whether it has missed a change to this key. If so, it is being told.
-    pub(crate) fn is_owed(self: &Arc<Self>, group: &str, key: &[u8], runtime: &Handle) -> bool {
+    pub(crate) fn has_undelivered(self: &Arc<Self>, group: &str, key: &[u8], runtime: &Handle) -> bool {
         let owed = self.backlog.owes(group, key);
         if owed {
             self.catch_up(runtime);
@@ -203,12 +203,12 @@ impl Remote {
     }
 
     /// One attempt, all groups side by side. Whether all have been told.
-    async fn tell_owed(&self, owed: BTreeMap<Arc<str>, Debt>) -> bool {
+    async fn tell_owed(&self, owed: BTreeMap<Arc<str>, PendingUpdates>) -> bool {
         let told = join_all(owed.iter().map(|(group, debt)| self.tell_debt(group, debt))).await;
         told.into_iter().all(|told| told)
     }
 
-    async fn tell_debt(&self, group: &Arc<str>, debt: &Debt) -> bool {
+    async fn tell_debt(&self, group: &Arc<str>, debt: &PendingUpdates) -> bool {
         for (since, change) in debt.changes() {
             // Never zero: what is told now was made before.
             let age = since.elapsed().max(Duration::from_millis(1));

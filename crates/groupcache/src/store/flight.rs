@@ -1,7 +1,7 @@
 use std::hash::{Hash, Hasher};
 
 use ahash::RandomState;
-use peercache_singleflight::{Abandoned, Flights, Leader, Waiter};
+use peercache_singleflight::{self as singleflight, Abandoned, Flights};
 
 use crate::{
     cache::entry::Found,
@@ -10,22 +10,22 @@ use crate::{
 };
 
 /// The flights of one group. Its shard locks order everything about a key: the second look, publishing and removal.
-pub(crate) type Table<V> = Flights<FlightKey, Landing<V>, RandomState>;
+pub(crate) type Table<V> = Flights<FlightKey, FlightResult<V>, RandomState>;
 
 /// The one who brings a result.
-pub(crate) type Pilot<V> = Leader<FlightKey, Landing<V>, RandomState>;
+pub(crate) type Leader<V> = singleflight::Leader<FlightKey, FlightResult<V>, RandomState>;
 
 /// Those who wait for it.
-pub(crate) type Passenger<V> = Waiter<Landing<V>>;
+pub(crate) type Waiter<V> = singleflight::Waiter<FlightResult<V>>;
 
 /// How a flight ends for all who share it.
 #[derive(Clone, Debug)]
-pub(crate) enum Landing<V> {
+pub(crate) enum FlightResult<V> {
     Done(Outcome<V>),
     /// The key was removed: whoever still wants it departs anew.
-    Again,
+    Retry,
     /// The caller who started it was gone before it began: whoever still wants the key departs anew.
-    Left,
+    Abandoned,
 }
 
 /// What a get comes to.
@@ -66,10 +66,10 @@ impl Hash for FlightKey {
     }
 }
 
-/// What a passenger is told, where a pilot that never landed is an error like any other.
-pub(crate) fn landed<V>(result: Result<Landing<V>, Abandoned>) -> Landing<V> {
+/// What a waiter is told, where a leader that never landed is an error like any other.
+pub(crate) fn landed<V>(result: Result<FlightResult<V>, Abandoned>) -> FlightResult<V> {
     result.unwrap_or_else(|Abandoned| {
-        Landing::Done(Err(Error::with_message(
+        FlightResult::Done(Err(Error::with_message(
             ErrorKind::LoadFailed,
             "the load was dropped before it ended: its runtime is gone, or has no timer",
         )))
