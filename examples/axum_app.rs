@@ -35,10 +35,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn square(State(squares): State<Group<String>>, Path(number): Path<String>) -> Result<String, StatusCode> {
-    squares.get(&number).await.map_err(|error| match error.is_not_found() {
-        true => StatusCode::NOT_FOUND,
-        false => StatusCode::BAD_GATEWAY,
-    })
+    squares
+        .get(&number)
+        .await
+        .map_err(|error| if error.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::BAD_GATEWAY })
 }
 
 /// A loader with a type of its own, where a closure is not enough.

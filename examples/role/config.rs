@@ -93,10 +93,8 @@ impl Config {
     /// The flags and variables this process was started with. What is wrong with them ends it with a sentence that says
     /// what to write instead.
     pub fn read() -> Self {
-        let set = Config::command().mut_args(|flag| match flag.get_env().is_some_and(is_set_empty) {
-            true => flag.env(Resettable::Reset),
-            false => flag,
-        });
+        let set = Config::command()
+            .mut_args(|flag| if flag.get_env().is_some_and(is_set_empty) { flag.env(Resettable::Reset) } else { flag });
         let config = Config::from_arg_matches(&set.get_matches()).unwrap_or_else(|error| error.exit());
         if !config.members().contains(&config.self_url) {
             Config::refuse(format!(
@@ -114,10 +112,7 @@ impl Config {
 
     /// The member list to begin with.
     pub fn members(&self) -> Vec<String> {
-        match self.peers.is_empty() {
-            true => vec![self.self_url.clone()],
-            false => self.peers.clone(),
-        }
+        if self.peers.is_empty() { vec![self.self_url.clone()] } else { self.peers.clone() }
     }
 }
 
@@ -128,10 +123,7 @@ fn is_set_empty(variable: &OsStr) -> bool {
 
 fn address(text: &str) -> Result<String, String> {
     let well_formed = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    match well_formed {
-        true => Ok(text.to_owned()),
-        false => Err("write HOST:PORT, such as 127.0.0.1:9000".to_owned()),
-    }
+    if well_formed { Ok(text.to_owned()) } else { Err("write HOST:PORT, such as 127.0.0.1:9000".to_owned()) }
 }
 
 /// A member's name, kept letter for letter: it is compared, not interpreted.

@@ -12,10 +12,7 @@ pub fn field(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
 }
 
 fn decode(text: &str) -> Vec<u8> {
-    let spaced = match text.contains('+') {
-        true => Cow::Owned(text.replace('+', " ")),
-        false => Cow::Borrowed(text),
-    };
+    let spaced = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
     percent_decode(spaced.as_bytes()).collect()
 }
 

@@ -107,10 +107,8 @@ async fn every_byte_of_a_name_and_of_a_value_arrives() {
     let (cluster, origin) = node_with(&[]).await;
     let all: Vec<u8> = (0..=255).collect();
     for name in [&all[..], b".", b"..", b"/", b"//", b"+", b" ", b"%2F", b"a&b=c", b"\xFF\xFE", b"binary \xFF"] {
-        let value = match name.starts_with(b"binary") {
-            true => [&b"\xFFa\0"[..], name].concat(),
-            false => [&b"the "[..], name].concat(),
-        };
+        let value =
+            if name.starts_with(b"binary") { [&b"\xFFa\0"[..], name].concat() } else { [&b"the "[..], name].concat() };
         assert_eq!(node(&cluster).raw(name).await.body, value);
         assert_eq!(origin.loads(name), 1);
     }

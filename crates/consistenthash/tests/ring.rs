@@ -199,7 +199,7 @@ proptest! {
     fn owners_are_who_inherits_when_the_first_goes(names in names(), replicas in 1_usize..12, hash: u8) {
         let owners = coarse_ring(&names, replicas);
         let owners = owners.owners(&[hash], usize::MAX);
-        let mut rest = names.clone();
+        let mut rest = names;
         for owner in &owners {
             prop_assert_eq!(Some(*owner), owner_by_scan(&rest, replicas, hash.into()));
             rest.retain(|name| name != owner);

@@ -101,7 +101,7 @@ impl Clock {
             Time::Tokio(_) => drop(runtime.spawn(ticking.in_a_task())),
             // Where no thread can be had there is one tick a miss, and another attempt at the next.
             Time::System(_) => {
-                drop(thread::Builder::new().name("peercache-clock".into()).spawn(|| ticking.in_a_thread()))
+                drop(thread::Builder::new().name("peercache-clock".into()).spawn(|| ticking.in_a_thread()));
             }
         }
     }

@@ -231,7 +231,7 @@ impl<V: Value> Core<V> {
     /// Joins the flight of `key` or starts one; `Err` is for those who need not fly.
     pub(crate) fn join(&self, key: FlightKey, context: GetContext) -> Result<Leader<V>, Started<V>> {
         let now_ms = self.clock.coarse_ms();
-        match self.store.join(key.clone(), context.requester, context.freshness, now_ms) {
+        match self.store.join(key, context.requester, context.freshness, now_ms) {
             Joined::Lead(leader) => Ok(leader),
             Joined::Wait(waiter) => Err(Started::Waiting(waiter)),
             Joined::Hit(found) => {

@@ -196,9 +196,10 @@ impl Shared {
             if departed.len() >= DEPARTED_MAX {
                 departed.clear();
             }
-            let state = match remote.backlog.is_empty() {
-                true => Departed::Clean { changes: self.changes.load(SeqCst) },
-                false => Departed::Owed,
+            let state = if remote.backlog.is_empty() {
+                Departed::Clean { changes: self.changes.load(SeqCst) }
+            } else {
+                Departed::Owed
             };
             departed.insert(remote.name.clone(), state);
         }

@@ -160,9 +160,10 @@ impl<V: Value> Store<V> {
         let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
         let mut shard = self.flights.lock(&load);
         let detached = [shard.detach(&load), shard.detach(&fetch)];
-        let removed = match self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
-            true => Discarded::default(),
-            false => self.cache.remove(key.as_bytes()),
+        let removed = if self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
+            Discarded::default()
+        } else {
+            self.cache.remove(key.as_bytes())
         };
         drop(shard);
         drop(removed);

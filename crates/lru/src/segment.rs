@@ -54,7 +54,7 @@ impl<E> Segment<E> {
     /// What an entry takes of memory here, in bytes: its slot, its share of the index and of the policy's memory.
     #[must_use]
     pub const fn overhead() -> usize {
-        slot_bytes::<E>() + INDEX_BYTES + crate::segment::order::HISTORY_BYTES
+        slot_bytes::<E>() + INDEX_BYTES + order::HISTORY_BYTES
     }
 }
 

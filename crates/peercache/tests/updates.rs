@@ -30,7 +30,7 @@ async fn value(member: &Member, key: &str) -> String {
 }
 
 /// What the members answer: twice, so that what they keep is looked at, too.
-async fn values<'a>(members: impl IntoIterator<Item = &'a Member> + Clone, key: &str) -> BTreeSet<String> {
+async fn values(members: impl IntoIterator<Item = &Member> + Clone, key: &str) -> BTreeSet<String> {
     let mut values = BTreeSet::new();
     for _ in 0..2 {
         for member in members.clone() {

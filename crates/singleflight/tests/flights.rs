@@ -174,7 +174,7 @@ fn those_who_joined_are_counted_and_clones_are_not() {
     let leader = lead(flights.lock("k").join("k".into()));
     let own = leader.waiter();
     assert!(!own.shared());
-    drop(wait(flights.lock("k").join("k".into())).clone());
+    drop(wait(flights.lock("k").join("k".into())));
     assert!(own.shared());
     assert_eq!(own.joined(), 1);
 }

@@ -211,12 +211,13 @@ async fn go_only(held: &'static str, barrier: Arc<Barrier>, elsewhere: Option<&'
         let barrier = barrier.clone();
         async move {
             while let Some((head, _)) = read_request(&mut stream).await {
-                let words = match head.starts_with("GET ") {
-                    true => "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x0a\x01v",
-                    false => match elsewhere {
+                let words = if head.starts_with("GET ") {
+                    "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x0a\x01v"
+                } else {
+                    match elsewhere {
                         Some(words) => words,
                         None => return,
-                    },
+                    }
                 };
                 if head.starts_with(&format!("GET /_groupcache/g/{held} ")) {
                     barrier.wait().await;

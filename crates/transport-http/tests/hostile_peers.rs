@@ -327,12 +327,13 @@ async fn a_golang_pool_goes_back_when_a_peer_stops_being_one_of_ours() {
             async move {
                 while let Some((head, _)) = read_request(&mut stream).await {
                     let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
-                    let words = match head.starts_with("GET ") {
-                        true => ok(if first { OURS } else { "" }, b"\x0a\x01v"),
-                        false => match &refusal {
+                    let words = if head.starts_with("GET ") {
+                        ok(if first { OURS } else { "" }, b"\x0a\x01v")
+                    } else {
+                        match &refusal {
                             Some(words) => words.clone().into(),
                             None => return,
-                        },
+                        }
                     };
                     stream.write_all(&words).await.unwrap();
                 }

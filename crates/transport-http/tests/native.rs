@@ -46,7 +46,7 @@ async fn every_key_that_a_path_carries_comes_back_plainly() {
         match key.as_slice() {
             b"." | b".." => assert!(matches!(reply, Err(PeerError::NotCarried))),
             long if long.len() == 64 * 1024 => {
-                assert!(matches!(reply, Err(PeerError::NotCarried)))
+                assert!(matches!(reply, Err(PeerError::NotCarried)));
             }
             _ => assert_eq!(value_of(reply), key),
         }
@@ -105,10 +105,7 @@ fn load_of_heartbeats(beats: usize) -> Served {
     let mut looks = 0;
     Served::Loading(Box::pin(poll_fn(move |_| {
         looks += 1;
-        match looks > beats {
-            true => Poll::Ready(Ok(PeerReply::new("at last".into()))),
-            false => Poll::Pending,
-        }
+        if looks > beats { Poll::Ready(Ok(PeerReply::new("at last".into()))) } else { Poll::Pending }
     })))
 }
 

@@ -191,12 +191,13 @@ async fn go_only(elsewhere: Option<&'static str>) -> (String, Arc<Mutex<Vec<Stri
         async move {
             while let Some((head, _)) = read_request(&mut stream).await {
                 heads.lock().unwrap().push(head.lines().next().unwrap().to_owned());
-                let words = match head.starts_with("GET /_groupcache/ ") {
-                    true => "HTTP/1.1 400 X\r\ncontent-length: 11\r\n\r\nbad request",
-                    false => match elsewhere {
+                let words = if head.starts_with("GET /_groupcache/ ") {
+                    "HTTP/1.1 400 X\r\ncontent-length: 11\r\n\r\nbad request"
+                } else {
+                    match elsewhere {
                         Some(words) => words,
                         None => return,
-                    },
+                    }
                 };
                 stream.write_all(words.as_bytes()).await.unwrap();
             }

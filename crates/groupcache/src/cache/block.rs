@@ -34,9 +34,10 @@ pub(crate) fn of(key: &[u8], value: &[u8]) -> Bytes {
 /// What such a block takes beyond the two, in bytes.
 pub(crate) fn loss(key_bytes: usize, value_bytes: usize) -> usize {
     let bytes = key_bytes.saturating_add(value_bytes);
-    match bytes <= SMALL_MAX {
-        true => allocated(COUNT + bytes.next_multiple_of(STEP).max(STEP)) - bytes,
-        false => (allocated(bytes) - bytes).saturating_add(SHARE_COUNT),
+    if bytes <= SMALL_MAX {
+        allocated(COUNT + bytes.next_multiple_of(STEP).max(STEP)) - bytes
+    } else {
+        (allocated(bytes) - bytes).saturating_add(SHARE_COUNT)
     }
 }
 

@@ -263,9 +263,10 @@ impl<V: Value> Core<V> {
             let told = view.remotes().filter(|remote| !update.missed.contains(&remote.name));
             told.for_each(|remote| remote.backlog.settle(&self.name, &removal));
         }
-        match update.age.is_zero() {
-            true => self.forget(&removal),
-            false => self.forget_late(&removal, update.age, stamp.ms),
+        if update.age.is_zero() {
+            self.forget(&removal)
+        } else {
+            self.forget_late(&removal, update.age, stamp.ms)
         }
         Ok(Ack::new(view.digest(), stamp))
     }

@@ -50,12 +50,11 @@ impl<V: Value> Core<V> {
     ) -> Started<V> {
         let (departure, fetch) = self.join_fetch(key, digest, context, runtime);
         if let Some(fetch) = fetch {
-            match remote.has_undelivered(&self.name, fetch.key.as_bytes(), runtime) {
-                true => fetch.load_here(remote),
-                false => {
-                    let request = fetch.request();
-                    remote.peer.get(request, Reply::new(move |answer| fetch.land(answer)));
-                }
+            if remote.has_undelivered(&self.name, fetch.key.as_bytes(), runtime) {
+                fetch.load_here(remote)
+            } else {
+                let request = fetch.request();
+                remote.peer.get(request, Reply::new(move |answer| fetch.land(answer)));
             }
         }
         departure
@@ -79,7 +78,7 @@ impl<V: Value> Core<V> {
                 None => {}
                 // Asked after boarding: a change that comes between is then known, or has detached the fetch.
                 Some(fetch) if remote.has_undelivered(&self.name, fetch.key.as_bytes(), runtime) => {
-                    fetch.load_here(remote)
+                    fetch.load_here(remote);
                 }
                 Some(fetch) => requests.push((fetch.request(), Reply::new(move |answer| fetch.land(answer)))),
             }
@@ -175,9 +174,10 @@ impl<V: Value> Fetch<V> {
     /// A dead peer fails every fetch: one line a second says so, the rest is for those who look closer.
     fn tell_of_failure(&self, cause: &BoxError) {
         let (group, key) = (&self.core.name, &self.key);
-        match self.core.peer_warnings.due(self.core.clock.coarse_ms()) {
-            true => tracing::warn!(%group, %key, %cause, "a peer failed, loading here"),
-            false => tracing::debug!(%group, %key, %cause, "a peer failed, loading here"),
+        if self.core.peer_warnings.due(self.core.clock.coarse_ms()) {
+            tracing::warn!(%group, %key, %cause, "a peer failed, loading here")
+        } else {
+            tracing::debug!(%group, %key, %cause, "a peer failed, loading here")
         }
     }
 

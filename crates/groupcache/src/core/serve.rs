@@ -78,9 +78,10 @@ impl GetContext {
 
 impl<V: Value> Core<V> {
     fn serve_found(self: Arc<Self>, found: Found<V>, is_held: bool) -> Served {
-        match is_held {
-            true => Served::Ready(self.encode(Ok(found))),
-            false => Served::Loading(Box::pin(async move { self.encode(Ok(found)) })),
+        if is_held {
+            Served::Ready(self.encode(Ok(found)))
+        } else {
+            Served::Loading(Box::pin(async move { self.encode(Ok(found)) }))
         }
     }
 

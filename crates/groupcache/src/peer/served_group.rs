@@ -32,9 +32,10 @@ pub trait ServedGroup: Send + Sync + 'static {
             Served::Ready(Ok(reply)) => {
                 let value_bytes = reply.value.as_ref().map_or(0, bytes::Bytes::len);
                 ready_bytes += value_bytes;
-                match is_held(value_bytes, ready_bytes) {
-                    true => Served::Ready(Ok(reply)),
-                    false => later(self.clone(), key, terms),
+                if is_held(value_bytes, ready_bytes) {
+                    Served::Ready(Ok(reply))
+                } else {
+                    later(self.clone(), key, terms)
                 }
             }
             served => served,

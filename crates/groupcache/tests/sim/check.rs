@@ -217,9 +217,10 @@ impl Check<'_> {
         let past = Moment { ms: begun.ms.saturating_sub(self.plan.agree_ms()), seq: 0 };
         let until = Moment { ms: begun.ms + once_ms, seq: usize::MAX };
         let queues = self.plan.groups[usize::from(group)].concurrent_loads < 1_000;
-        match queues || items.iter().any(|item| self.changed(*item, past, until)) {
-            true => self.plan.get_ms(group),
-            false => once_ms,
+        if queues || items.iter().any(|item| self.changed(*item, past, until)) {
+            self.plan.get_ms(group)
+        } else {
+            once_ms
         }
     }
 

@@ -320,10 +320,7 @@ impl Peer for Link {
             // Held, so that a lost message is silence.
             let _signs = signs;
             // Longer than anybody listens: it is not the transport that keeps to the bound.
-            let acked = match sent {
-                true => timeout(4 * timeout_after, heard.recv()).await.ok().flatten(),
-                false => None,
-            };
+            let acked = if sent { timeout(4 * timeout_after, heard.recv()).await.ok().flatten() } else { None };
             reply.send(acked.unwrap_or_else(|| Err(PeerError::failed("no acknowledgement"))));
         });
     }

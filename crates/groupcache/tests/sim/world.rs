@@ -232,9 +232,10 @@ impl World {
         let well = Well { origin: self.origins[usize::from(group)].clone(), node: place.node };
         let plan = &self.plan.groups[usize::from(group)];
         let name = ["everlasting", "expiring"][usize::from(group)];
-        let builder = match plan.batched {
-            true => groups.group_batched(name, well),
-            false => groups.group(name, loader_fn_with(well, Well::load)),
+        let builder = if plan.batched {
+            groups.group_batched(name, well)
+        } else {
+            groups.group(name, loader_fn_with(well, Well::load))
         };
         plan.set_up(builder).hot_admission(Sometimes::new(self.plan.seed, place, plan.hot_percent))
     }

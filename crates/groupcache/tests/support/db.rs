@@ -295,10 +295,7 @@ impl BatchLoader for Db {
         let mut slow = Vec::new();
         for (nth, key) in batch.keys().iter().enumerate() {
             let read = self.read(key);
-            match self.is_held(key) {
-                true => slow.push((nth, key, read)),
-                false => answer(batch, nth, read.await)?,
-            }
+            if self.is_held(key) { slow.push((nth, key, read)) } else { answer(batch, nth, read.await)? }
         }
         for (nth, key, read) in slow {
             self.wait(key.as_bytes()).await;

@@ -57,7 +57,7 @@ impl List {
     }
 
     pub(crate) fn unlink<E>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        let Node { prev, next, weight, .. } = *slab.node(slot);
+        let Node { prev, next, weight } = *slab.node(slot);
         self.join(slab, prev, next);
         self.len -= 1;
         self.bytes -= weight as usize;

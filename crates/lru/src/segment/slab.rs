@@ -143,9 +143,10 @@ impl<E> Slab<E> {
     fn push_gap(&mut self, slot: u32) {
         let mut gaps = self.gaps;
         *self.node_mut(slot) = Node::alone(0);
-        match position(slot).0 + 1 == self.chunks.len() && self.chunks.len() > 1 {
-            true => gaps.push_back(self, slot),
-            false => gaps.push_front(self, slot),
+        if position(slot).0 + 1 == self.chunks.len() && self.chunks.len() > 1 {
+            gaps.push_back(self, slot)
+        } else {
+            gaps.push_front(self, slot)
         }
         self.gaps = gaps;
     }
