@@ -143,8 +143,7 @@ impl<V: Value> Core<V> {
         read: impl FnOnce(&Seen<'_, V>) -> R,
     ) -> Option<R> {
         let now_ms = self.clock.coarse_ms();
-        let (made, is_due) =
-            self.store.cache.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.is_due()))?;
+        let (made, is_due) = self.store.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.is_due()))?;
         if is_due {
             self.renew(key, requester);
         }
@@ -252,7 +251,7 @@ impl<V: Value> Core<V> {
 
     pub(crate) fn peek(&self, key: &[u8]) -> Option<Answer<V>> {
         self.clock.advance();
-        let found = self.store.found(key, Requester::Local, Freshness::AllowStale, self.clock.coarse_ms())?;
+        let found = self.store.peek(key, Requester::Local, Freshness::AllowStale, self.clock.coarse_ms())?;
         found.answer().ok()
     }
 
@@ -260,7 +259,7 @@ impl<V: Value> Core<V> {
         self.clock.advance();
         let now_ms = self.clock.coarse_ms();
         let mut entries = Vec::new();
-        self.store.cache.for_each(now_ms, |place, key, Found { value, age_ms, remaining_ms, .. }| {
+        self.store.for_each(now_ms, |place, key, Found { value, age_ms, remaining_ms, .. }| {
             let (age, remaining) = (Duration::from_millis(age_ms), remaining_ms.map(Duration::from_millis));
             entries.push(Cached { key: Key::copy_from(key), value, place: place.source(), age, remaining });
         });
@@ -268,7 +267,7 @@ impl<V: Value> Core<V> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (main, hot) = self.store.cache.stats();
+        let (main, hot) = self.store.cache_stats();
         Stats { in_flight: self.store.in_flight() as u64, ..self.counters.stats(main, hot) }
     }
 
@@ -315,7 +314,7 @@ impl<V: Value> OnRingChange for Core<V> {
         let view = self.members.view();
         let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.expiry_policy.refresh_ahead);
         let now_ms = self.clock.exact_ms();
-        self.store.cache.reassign(|key| view.owns(key), |expiry| expiry.ending_within(hot_ttl, now_ms, share));
+        self.store.reassign(|key| view.owns(key), |expiry| expiry.ending_within(hot_ttl, now_ms, share));
     }
 }
 

@@ -118,7 +118,7 @@ impl<V: Value> GetStream<V> {
         let mut missing = Vec::new();
         // However many are cached, they hold back none that are not.
         for (position, key) in self.keys.by_ref() {
-            match self.core.store.cache.peek(key.as_bytes(), Requester::Local, Freshness::AllowStale, now_ms) {
+            match self.core.store.peek(key.as_bytes(), Requester::Local, Freshness::AllowStale, now_ms) {
                 Some(_) => self.cached.push_back((position, key)),
                 None => missing.push((position, key)),
             }

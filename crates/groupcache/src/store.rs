@@ -17,15 +17,17 @@ use crate::{
     cache::discarded::Discarded,
     cache::entry::{Entry, Found, Freshness, Place, Requester},
     cache::expiry::Expiry,
+    cache::shard::Seen,
     error::Error,
     key::Key,
+    stats::CacheStats,
     store::backoff::Backoff,
     store::flight::{FlightKey, FlightResult, Leader, Outcome, Table, Waiter},
     value::Value,
 };
 
 pub(crate) struct Store<V> {
-    pub(crate) cache: Cache<V>,
+    cache: Cache<V>,
     flights: Table<V>,
     backoff: Backoff,
 }
@@ -75,7 +77,7 @@ impl<V: Value> Store<V> {
     /// Joins the flight of `key` or starts one.
     pub(crate) fn join(&self, key: FlightKey, requester: Requester, freshness: Freshness, now_ms: u64) -> Joined<V> {
         let mut shard = self.flights.lock(&key);
-        // Freshness again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
+        // Look again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
         // Both happen under the shard's lock, so there is no moment between them.
         if let Some(found) = self.cache.peek(key.key.as_bytes(), requester, freshness, now_ms) {
             return Joined::Hit(found);
@@ -92,7 +94,7 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// ExpiryQueue a flight with a value or a "not found", where and with what life `place` says under the lock.
+    /// Ends a flight with a value or a "not found", where and with what life `place` says under the lock.
     pub(crate) fn publish(
         &self,
         leader: Leader<V>,
@@ -120,7 +122,7 @@ impl<V: Value> Store<V> {
         });
     }
 
-    /// ExpiryQueue a flight with an error.
+    /// Ends a flight with an error.
     pub(crate) fn fail(&self, leader: Leader<V>, key: &Key, error: Error, back_off: bool, now_ms: u64) {
         leader.finish_with(|still_mapped| {
             if !still_mapped {
@@ -152,7 +154,7 @@ impl<V: Value> Store<V> {
         self.backoff.forget(key, self.cache.budget());
         drop(shard);
         drop(removed);
-        detached.into_iter().flatten().for_each(depart_anew);
+        detached.into_iter().flatten().for_each(send_back);
     }
 
     /// Forgets the key because of a removal that is so long ago, unless it was set since.
@@ -167,7 +169,7 @@ impl<V: Value> Store<V> {
         };
         drop(shard);
         drop(removed);
-        detached.into_iter().flatten().for_each(depart_anew);
+        detached.into_iter().flatten().for_each(send_back);
     }
 
     /// Forgets everything because of a clear that is so long ago, but for what was set since.
@@ -175,7 +177,7 @@ impl<V: Value> Store<V> {
         let mut detached = self.flights.detach_all();
         detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
         self.cache.clear_but(age_ms, now_ms);
-        detached.into_iter().for_each(depart_anew);
+        detached.into_iter().for_each(send_back);
     }
 
     /// Holds this value for the key, whatever is on its way.
@@ -193,7 +195,7 @@ impl<V: Value> Store<V> {
         self.backoff.forget(key, self.cache.budget());
         drop(shard);
         drop(replaced);
-        detached.into_iter().flatten().for_each(depart_anew);
+        detached.into_iter().flatten().for_each(send_back);
     }
 
     /// Forgets everything. The flights first: one that starts after that began after the clear did.
@@ -203,7 +205,7 @@ impl<V: Value> Store<V> {
         detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
         self.cache.clear();
         self.backoff.clear(self.cache.budget());
-        detached.into_iter().for_each(depart_anew);
+        detached.into_iter().for_each(send_back);
     }
 
     /// Frees what has ended.
@@ -217,17 +219,55 @@ impl<V: Value> Store<V> {
         self.flights.len()
     }
 
-    pub(crate) fn found(
+    /// A hit, with what `read` makes of it; it counts as a look-up.
+    #[inline]
+    pub(crate) fn get<R>(
         &self,
         key: &[u8],
         requester: Requester,
         freshness: Freshness,
         now_ms: u64,
-    ) -> Option<Found<V>> {
+        read: impl FnOnce(Seen<'_, V>) -> R,
+    ) -> Option<R> {
+        self.cache.get(key, requester, freshness, now_ms, read)
+    }
+
+    /// What is cached, without counting a look-up or a use.
+    pub(crate) fn peek(&self, key: &[u8], requester: Requester, freshness: Freshness, now_ms: u64) -> Option<Found<V>> {
         self.cache.peek(key, requester, freshness, now_ms)
+    }
+
+    /// Visits what is cached, shard by shard.
+    pub(crate) fn for_each(&self, now_ms: u64, visit: impl FnMut(Place, &[u8], Found<V>)) {
+        self.cache.for_each(now_ms, visit);
+    }
+
+    /// Moves entries that have changed hands between main and hot.
+    pub(crate) fn reassign(&self, owns: impl Fn(&[u8]) -> bool, copied: impl Fn(Expiry) -> Option<Expiry>) {
+        self.cache.reassign(owns, copied);
+    }
+
+    /// Whether anything is cached under this key, of use or not.
+    pub(crate) fn holds(&self, key: &[u8]) -> bool {
+        self.cache.holds(key)
+    }
+
+    /// Whether an entry of this weight is worth the room that it would take.
+    pub(crate) fn admits(&self, weight: usize) -> bool {
+        self.cache.admits(weight)
+    }
+
+    /// Whether an entry of this weight that expires fits the budget.
+    pub(crate) fn fits_with_end(&self, weight: usize) -> bool {
+        self.cache.fits_with_end(weight)
+    }
+
+    /// What main and hot have counted and hold.
+    pub(crate) fn cache_stats(&self) -> (CacheStats, CacheStats) {
+        self.cache.stats()
     }
 }
 
-fn depart_anew<V>(detached: Detached<FlightKey, FlightResult<V>>) {
+fn send_back<V>(detached: Detached<FlightKey, FlightResult<V>>) {
     detached.tell(FlightResult::Retry);
 }

@@ -216,7 +216,7 @@ impl<V: Value> Fetch<V> {
         let mirrored = expiry.filter(|_| {
             let copy = HotCandidate { key: &key, weight, minute_qps: found.qps };
             let admitted = caught("the hot admission", || core.settings.hot_admission.admit(&copy)).unwrap_or(false);
-            (admitted || core.store.cache.holds(key.as_bytes())) && core.store.cache.admits(weight)
+            (admitted || core.store.holds(key.as_bytes())) && core.store.admits(weight)
         });
         let Some(expiry) = mirrored else {
             let write = if found.source == Source::Stale { Write::Keep } else { Write::Nothing };

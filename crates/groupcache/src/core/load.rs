@@ -165,7 +165,7 @@ impl<V: Value> Core<V> {
     fn keep_loaded(&self, key: &Key, Loaded { value, ttl }: Loaded<V>, now_ms: u64) -> Result<(V, Kept<V>), Error> {
         let weight = self.weigh(key, &value)?;
         let expiry = self.settings.expiry_policy.of_loaded(key, ttl, now_ms);
-        if expiry.is_none() || !self.store.cache.admits(weight) {
+        if expiry.is_none() || !self.store.admits(weight) {
             return Ok((value, Kept { expiry, entry: None }));
         }
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
