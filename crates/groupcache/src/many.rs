@@ -17,7 +17,7 @@ use crate::{
     core::{Core, GetContext, Started},
     error::{Error, ErrorKind},
     key::Key,
-    members::Owner,
+    members::view::Owner,
     store::flight::Outcome,
     value::Value,
 };

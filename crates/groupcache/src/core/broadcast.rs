@@ -21,8 +21,9 @@ use crate::{
     error::{Error, ErrorKind},
     key::Key,
     loader::Loaded,
+    members::remote::Remote,
     members::undelivered::Removal,
-    members::{Owner, Remote, View},
+    members::view::{Owner, View},
     peer::PeerError,
     peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
     value::Value,
@@ -99,7 +100,7 @@ impl<V: Value> Core<V> {
         let encoded = encoded.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
         let new = NewValue { key: key.clone(), stored, encoded, ttl, weight };
-        self.broadcast(Removal::Keys([key].into()), Some(new)).await
+        self.broadcast(Removal::key(key), Some(new)).await
     }
 
     /// In a task of its own, so that a change that has begun is made whatever becomes of its caller.
@@ -116,7 +117,7 @@ impl<V: Value> Core<V> {
                     return outcome;
                 }
             }
-            core.members.view().remotes().for_each(|remote| remote.owe(&core.name, &removal, &runtime));
+            core.members.view().remotes().for_each(|remote| remote.queue(&core.name, &removal, &runtime));
             let why = "the member list changed each time".to_owned();
             let missed = |remote: &Arc<Remote>| Missed { member: remote.name.clone(), why: why.clone() };
             Err(UpdateError::Missed(core.members.view().remotes().map(missed).collect()))
@@ -178,7 +179,7 @@ impl<V: Value> Core<V> {
     /// Keeps the change for those who may have what they should not have, once for each.
     fn owe(&self, members: &mut [MemberProgress], removal: &Removal, runtime: &Handle) {
         for told in members.iter_mut().filter(|told| told.owed && !told.kept) {
-            told.remote.owe(&self.name, removal, runtime);
+            told.remote.queue(&self.name, removal, runtime);
             told.kept = true;
         }
     }
@@ -186,7 +187,7 @@ impl<V: Value> Core<V> {
     /// Who has made this change is owed no older one of the same keys.
     fn settle(&self, members: &[MemberProgress], removal: &Removal) {
         let told = members.iter().filter(|told| told.missed.is_none());
-        told.for_each(|told| told.remote.backlog.settle(&self.name, removal));
+        told.for_each(|told| told.remote.drop_delivered(&self.name, removal));
     }
 
     /// Tells all side by side who have not failed before, and whom there is something to tell.
@@ -202,7 +203,7 @@ impl<V: Value> Core<V> {
             let update = PeerUpdate::new(self.name.clone(), view.digest(), what(told)?);
             let update = update.missed(missed.clone()).second(second);
             Some(async move {
-                let answer = told.remote.tell(update, self.settings.update_timeout).await;
+                let answer = told.remote.send(update, self.settings.update_timeout).await;
                 told.hear(answer, view.digest(), self.clock.exact_ms());
             })
         });
@@ -230,7 +231,7 @@ impl<V: Value> Core<V> {
         let set = SetValue::new(new.key.clone(), new.encoded.clone(), new.ttl, ack.stamp, within);
         // The second round passes the owner by, so it is told here of those who were missed in the first.
         let update = PeerUpdate::new(self.name.clone(), view.digest(), Change::Set(set)).missed(missed);
-        match owner.tell(update, self.settings.update_timeout).await {
+        match owner.send(update, self.settings.update_timeout).await {
             Err(PeerError::Answered(error)) if error.kind() == ErrorKind::ValueTooLarge => Err(error),
             answer => {
                 told.hear(answer, view.digest(), self.clock.exact_ms());
@@ -246,13 +247,13 @@ impl<V: Value> Core<V> {
         // What is owed first, as at the sender.
         let owe = |removal: &Removal| {
             let missed = view.remotes().filter(|remote| update.missed.contains(&remote.name));
-            missed.for_each(|remote| remote.owe(&self.name, removal, runtime));
+            missed.for_each(|remote| remote.queue(&self.name, removal, runtime));
         };
         let removal = match update.change {
             Change::Remove(keys) => Removal::Keys(keys.into()),
             Change::Clear => Removal::All,
             Change::Set(set) => {
-                owe(&Removal::Keys([set.key.clone()].into()));
+                owe(&Removal::key(set.key.clone()));
                 self.take(set, update.ring == view.digest(), stamp)?;
                 return Ok(Ack::new(view.digest(), stamp));
             }
@@ -261,7 +262,7 @@ impl<V: Value> Core<V> {
         // Under one ring, the teller's members are ours.
         if update.second && update.ring == view.digest() {
             let told = view.remotes().filter(|remote| !update.missed.contains(&remote.name));
-            told.for_each(|remote| remote.backlog.settle(&self.name, &removal));
+            told.for_each(|remote| remote.drop_delivered(&self.name, &removal));
         }
         if update.age.is_zero() {
             self.forget(&removal)
@@ -285,7 +286,7 @@ impl<V: Value> Core<V> {
             return Err(Error::with_message(ErrorKind::ValueTooLarge, "the value is larger than its owner's budget"));
         }
         if !agreed {
-            self.forget(&Removal::Keys([key].into()));
+            self.forget(&Removal::key(key));
             return Ok(());
         }
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
@@ -295,7 +296,7 @@ impl<V: Value> Core<V> {
 
     fn hold(&self, key: &Key, stored: Stored<V>, ttl: Option<Duration>, weight: usize) {
         self.counters.updates.count();
-        self.members.note_change();
+        self.members.count_update();
         let now_ms = self.clock.exact_ms();
         match self.settings.expiry_policy.of_loaded(key, ttl, now_ms) {
             None => self.store.remove(key),
@@ -309,7 +310,7 @@ impl<V: Value> Core<V> {
     /// What is told long after it was made: what was set since is newer.
     fn forget_late(&self, removal: &Removal, age: Duration, now_ms: u64) {
         self.counters.updates.count();
-        self.members.note_change();
+        self.members.count_update();
         let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         match removal {
             Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove_late(key, age_ms, now_ms)),
@@ -319,7 +320,7 @@ impl<V: Value> Core<V> {
 
     fn forget(&self, removal: &Removal) {
         self.counters.updates.count();
-        self.members.note_change();
+        self.members.count_update();
         match removal {
             Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove(key)),
             Removal::All => self.store.clear(),

@@ -15,7 +15,7 @@ use crate::{
     error::{BoxError, Error, ErrorKind},
     hot::HotCandidate,
     key::Key,
-    members::Remote,
+    members::remote::Remote,
     peer::{PeerError, PeerReply, PeerRequest, Reply, Terms},
     store::Write,
     store::flight::{FlightKey, FlightResult, Leader},

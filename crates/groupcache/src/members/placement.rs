@@ -1,41 +1,48 @@
+//! Placement of keys on members: the native table, golang's ring, or one of the user's own.
+
 use peercache_consistenthash::{Ring as HashRing, Table};
 
-/// The most members a list may have. The native table for this many takes about 0.3 s to build; a longer list is a
-/// mistake.
+/// The most members a list may have. The native table for this many takes about 0.3 s to build; a
+/// longer list is a mistake.
 pub(crate) const MAX_MEMBERS: usize = 1_000;
 
 /// Decides which member owns a key. Give one of your own to
-/// [`MembersBuilder::placement`](crate::MembersBuilder::placement) to place keys your own way; all members must place
-/// them alike.
+/// [`MembersBuilder::placement`](crate::MembersBuilder::placement) to place keys your own way; all
+/// members must place them alike.
 pub trait Placement: Send + Sync + 'static {
     /// A ring of these members: at least one, in the order of the list, none twice.
     fn ring(&self, names: &[String]) -> Box<dyn Ring>;
 }
 
-/// Which of a fixed list of members owns a key.
+/// The owner of each key, among a fixed list of members.
 pub trait Ring: Send + Sync + 'static {
-    /// The owner, as a position in the list that the ring was made of.
+    /// The key's owner, as a position in the list that the ring was made from.
     fn owner(&self, key: &[u8]) -> usize;
 
-    /// A number that two members share when they place all keys alike, and else only by chance.
+    /// The fingerprint of the ring: equal at two members that place all keys alike, and else only
+    /// by chance.
     fn digest(&self) -> u64;
 }
 
-/// The balanced table of [`peercache_consistenthash::Table`]: equal shares, few moves, whatever the order of the list.
+/// The balanced table of [`peercache_consistenthash::Table`]: equal shares, and few moves when the
+/// list changes. The order of the list does not matter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NativePlacement;
 
-/// The ring of golang/groupcache, [`peercache_consistenthash::Ring`]: to live among Go peers.
+/// The ring of golang/groupcache, [`peercache_consistenthash::Ring`], for a list that has Go peers
+/// in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GolangPlacement;
 
-/// The table has an order of its own, so its answers are translated into positions in the list.
+/// The native table. It has an order of its own, so its answers are translated into positions in
+/// the list.
 struct NativeRing {
     table: Table,
     positions: Vec<usize>,
     digest: u64,
 }
 
+/// The ring of golang/groupcache. Its digest is kept, for it takes a walk over all points.
 struct GolangRing {
     ring: HashRing,
     digest: u64,

@@ -1,74 +1,52 @@
-//! The changes that a member has missed, kept until it can be told.
+//! Updates that a member has missed: which keys they remove, and how many are remembered.
 
-use std::{
-    collections::BTreeMap,
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::future::join_all;
-use tokio::{
-    runtime::Handle,
-    sync::oneshot,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::Instant;
 
-use crate::{
-    key::Key,
-    members::Remote,
-    peer::update::{Ack, Change, PeerUpdate},
-    peer::{PeerError, Reply},
-};
+use crate::{key::Key, peer::update::Change};
 
-/// What is to be forgotten.
+/// The keys of a group that an update removes. A set removes its key from all but the owner.
 #[derive(Clone, Debug)]
 pub(crate) enum Removal {
     Keys(Arc<[Key]>),
     All,
 }
 
-/// What a member is owed, by group. It is not asked for these keys until it has been told, for what it has may be what was
-/// removed.
+/// Updates that one member has missed, by group.
 ///
-/// Bounded: a group with too many keys owes it one "forget everything" instead.
+/// Bounded: a group with too many keys has one removal of everything instead.
 #[derive(Default)]
 pub(crate) struct Undelivered {
-    state: Mutex<State>,
+    by_group: BTreeMap<Arc<str>, PendingUpdates>,
 }
 
-#[derive(Default)]
-struct State {
-    /// Stays until it has been told.
-    owed: BTreeMap<Arc<str>, PendingUpdates>,
-    /// Whether a task is telling it.
-    telling: bool,
-}
-
-/// What one group owes.
+/// Updates of one group that one member has missed.
 #[derive(Clone, Default)]
-struct PendingUpdates {
-    /// Since when.
+pub(crate) struct PendingUpdates {
+    /// The keys to remove, each with the time of its latest removal.
     keys: BTreeMap<Key, Instant>,
     key_bytes: usize,
-    /// Everything, since then. There are no keys then.
+    /// The time at which everything was removed; `keys` is empty then.
     all: Option<Instant>,
-    /// Grows whenever something is added, so that nothing is crossed off that was added while the rest was told.
+    /// Grows with every addition, so that none is taken for delivered that came while the others
+    /// were being sent.
     additions: u64,
 }
 
-/// The most that a group owes one member. Beyond, it owes everything.
+/// The most keys of a group that are remembered for one member; the removal of more becomes one of
+/// everything.
 const KEYS_MAX: usize = 4_096;
+/// The most bytes of keys, in the same way.
 const KEY_BYTES_MAX: usize = 1 << 20;
 
-/// How long between two attempts: twice as long after each.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// How long a member may take to acknowledge.
-const TELL_TIMEOUT: Duration = Duration::from_secs(1);
-
 impl Removal {
+    /// The removal of one key.
+    pub(crate) fn key(key: Key) -> Self {
+        Removal::Keys([key].into())
+    }
+
+    /// The same, as it is sent to a peer.
     pub(crate) fn change(&self) -> Change {
         match self {
             Removal::Keys(keys) => Change::Remove(keys.to_vec()),
@@ -79,51 +57,60 @@ impl Removal {
 
 impl Undelivered {
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().owed.is_empty()
+        self.by_group.is_empty()
     }
 
-    pub(crate) fn add(&self, group: &Arc<str>, removal: &Removal) {
+    /// Whether the member has missed an update of this key.
+    pub(crate) fn contains(&self, group: &str, key: &[u8]) -> bool {
+        self.by_group.get(group).is_some_and(|pending| pending.all.is_some() || pending.keys.contains_key(key))
+    }
+
+    pub(crate) fn add(&mut self, group: &Arc<str>, removal: &Removal, now: Instant) {
         if matches!(removal, Removal::Keys(keys) if keys.is_empty()) {
             return;
         }
-        self.lock().owed.entry(group.clone()).or_default().add(removal, Instant::now());
+        self.by_group.entry(group.clone()).or_default().add(removal, now);
     }
 
-    /// Crosses off what has been told in another way.
-    pub(crate) fn settle(&self, group: &str, removal: &Removal) {
-        let mut state = self.lock();
-        let Some(debt) = state.owed.get_mut(group) else { return };
-        debt.settle(removal);
-        if debt.all.is_none() && debt.keys.is_empty() {
-            state.owed.remove(group);
+    /// Drops these keys: the member has acknowledged a newer update of them.
+    pub(crate) fn drop_delivered(&mut self, group: &str, removal: &Removal) {
+        let Some(pending) = self.by_group.get_mut(group) else { return };
+        pending.drop_delivered(removal);
+        if pending.is_empty() {
+            self.by_group.remove(group);
         }
     }
 
-    fn owes(&self, group: &str, key: &[u8]) -> bool {
-        self.lock().owed.get(group).is_some_and(|debt| debt.all.is_some() || debt.keys.contains_key(key))
+    /// Everything to send now, group by group.
+    pub(crate) fn to_send(&self) -> Vec<(Arc<str>, PendingUpdates)> {
+        self.by_group.iter().map(|(group, pending)| (group.clone(), pending.clone())).collect()
     }
 
-    /// What to tell now. `None` when nothing is owed, which ends the telling.
-    fn next(&self) -> Option<BTreeMap<Arc<str>, PendingUpdates>> {
-        let mut state = self.lock();
-        state.telling = !state.owed.is_empty();
-        state.telling.then(|| state.owed.clone())
-    }
-
-    /// Crosses off a group, unless more has come.
-    fn told(&self, group: &str, additions: u64) {
-        let mut state = self.lock();
-        if state.owed.get(group).is_some_and(|debt| debt.additions == additions) {
-            state.owed.remove(group);
+    /// Drops a group's updates, which the member has acknowledged as [`to_send`](Self::to_send)
+    /// gave them. Keeps them if one was added since: all are then sent again.
+    pub(crate) fn drop_sent(&mut self, group: &str, sent: &PendingUpdates) {
+        if self.by_group.get(group).is_some_and(|pending| pending.additions == sent.additions) {
+            self.by_group.remove(group);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PendingUpdates {
+    /// The changes to send, with the time of each: keys that were removed at one moment are one
+    /// change.
+    pub(crate) fn changes(&self) -> Vec<(Instant, Change)> {
+        if let Some(since) = self.all {
+            return vec![(since, Change::Clear)];
+        }
+        let mut by_time: BTreeMap<Instant, Vec<Key>> = BTreeMap::new();
+        self.keys.iter().for_each(|(key, since)| by_time.entry(*since).or_default().push(key.clone()));
+        by_time.into_iter().map(|(since, keys)| (since, Change::Remove(keys))).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all.is_none() && self.keys.is_empty()
+    }
+
     fn add(&mut self, removal: &Removal, now: Instant) {
         self.additions += 1;
         match removal {
@@ -132,14 +119,18 @@ impl PendingUpdates {
                     self.key_bytes += if self.keys.insert(key.clone(), now).is_none() { key.len() } else { 0 };
                 }
                 if self.keys.len() > KEYS_MAX || self.key_bytes > KEY_BYTES_MAX {
-                    self.owe_all(now);
+                    self.remove_all(now);
                 }
             }
-            Removal::Keys(_) | Removal::All => self.owe_all(now),
+            Removal::Keys(_) | Removal::All => self.remove_all(now),
         }
     }
 
-    fn settle(&mut self, removal: &Removal) {
+    fn remove_all(&mut self, now: Instant) {
+        (self.keys, self.key_bytes, self.all) = (BTreeMap::new(), 0, Some(now));
+    }
+
+    fn drop_delivered(&mut self, removal: &Removal) {
         match removal {
             Removal::All => *self = PendingUpdates { additions: self.additions, ..PendingUpdates::default() },
             Removal::Keys(keys) => {
@@ -149,116 +140,95 @@ impl PendingUpdates {
             }
         }
     }
-
-    fn owe_all(&mut self, now: Instant) {
-        (self.keys, self.key_bytes, self.all) = (BTreeMap::new(), 0, Some(now));
-    }
-
-    /// What to tell, and since when it is owed: what was owed at one moment in one go.
-    fn changes(&self) -> Vec<(Instant, Change)> {
-        if let Some(since) = self.all {
-            return vec![(since, Change::Clear)];
-        }
-        let mut by_time: BTreeMap<Instant, Vec<Key>> = BTreeMap::new();
-        self.keys.iter().for_each(|(key, since)| by_time.entry(*since).or_default().push(key.clone()));
-        by_time.into_iter().map(|(since, keys)| (since, Change::Remove(keys))).collect()
-    }
 }
 
-impl Remote {
-    /// Whether it has missed a change to this key. If so, it is being told.
-    pub(crate) fn has_undelivered(self: &Arc<Self>, group: &str, key: &[u8], runtime: &Handle) -> bool {
-        let owed = self.backlog.owes(group, key);
-        if owed {
-            self.catch_up(runtime);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group() -> Arc<str> {
+        "group".into()
+    }
+
+    fn one(key: &str) -> Removal {
+        Removal::key(Key::from(key))
+    }
+
+    /// The changes of the only group, without their times.
+    fn changes(undelivered: &Undelivered) -> Vec<Change> {
+        let groups = undelivered.to_send();
+        groups.iter().flat_map(|(_, pending)| pending.changes()).map(|(_, change)| change).collect()
+    }
+
+    #[test]
+    fn keys_are_grouped_by_the_time_of_their_latest_removal() {
+        let (first, second) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
+        let mut undelivered = Undelivered::default();
+        undelivered.add(&group(), &one("a"), first);
+        undelivered.add(&group(), &one("b"), first);
+        undelivered.add(&group(), &one("a"), second);
+        let expected = vec![Change::Remove(vec![Key::from("b")]), Change::Remove(vec![Key::from("a")])];
+        assert_eq!(changes(&undelivered), expected);
+    }
+
+    #[test]
+    fn too_many_keys_become_everything() {
+        let mut undelivered = Undelivered::default();
+        for nth in 0..KEYS_MAX {
+            undelivered.add(&group(), &one(&nth.to_string()), Instant::now());
         }
-        owed
+        assert!(!undelivered.contains("group", b"another"));
+        undelivered.add(&group(), &one("another"), Instant::now());
+        assert_eq!(changes(&undelivered), vec![Change::Clear]);
+        assert!(undelivered.contains("group", b"never removed"));
     }
 
-    /// Keeps a change for it, and goes on trying to tell it.
-    pub(crate) fn owe(self: &Arc<Self>, group: &Arc<str>, removal: &Removal, runtime: &Handle) {
-        self.backlog.add(group, removal);
-        self.catch_up(runtime);
+    #[test]
+    fn too_many_bytes_of_keys_become_everything() {
+        let long = "k".repeat(KEY_BYTES_MAX);
+        let mut undelivered = Undelivered::default();
+        undelivered.add(&group(), &one(&long), Instant::now());
+        // The same key again is no more bytes.
+        undelivered.add(&group(), &one(&long), Instant::now());
+        assert!(matches!(changes(&undelivered)[..], [Change::Remove(_)]));
+        undelivered.add(&group(), &one("one byte more"), Instant::now());
+        assert_eq!(changes(&undelivered), vec![Change::Clear]);
     }
 
-    /// Tells it of a change.
-    pub(crate) async fn tell(&self, update: PeerUpdate, bound: Duration) -> Result<Ack, PeerError> {
-        let (answered, answer) = oneshot::channel();
-        // Nobody may be there any more to hear it.
-        self.peer.update(update, bound, Reply::new(move |ack| drop(answered.send(ack))));
-        match timeout(bound, answer).await {
-            Ok(Ok(ack)) => ack,
-            Ok(Err(_)) => Err(PeerError::failed("the transport dropped the change")),
-            Err(_) => Err(PeerError::failed(format!("no acknowledgement within {bound:?}"))),
-        }
+    #[test]
+    fn keys_that_are_dropped_as_delivered_make_room_for_others() {
+        let long = "k".repeat(KEY_BYTES_MAX);
+        let mut undelivered = Undelivered::default();
+        undelivered.add(&group(), &one(&long), Instant::now());
+        undelivered.add(&group(), &Removal::Keys([].into()), Instant::now());
+        undelivered.drop_delivered("group", &one(&long));
+        assert!(undelivered.is_empty());
+        undelivered.add(&group(), &one("short"), Instant::now());
+        undelivered.drop_delivered("group", &one("other"));
+        assert_eq!(changes(&undelivered), vec![Change::Remove(vec![Key::from("short")])]);
     }
 
-    /// Sees to it that it is being told of what it is owed, if that is anything.
-    pub(crate) fn catch_up(self: &Arc<Self>, runtime: &Handle) {
-        let mut state = self.backlog.lock();
-        if !state.owed.is_empty() && !mem::replace(&mut state.telling, true) {
-            let telling = Telling { remote: Arc::downgrade(self), ended: false };
-            runtime.spawn(telling.go_on());
-        }
+    #[test]
+    fn an_update_that_comes_while_others_are_sent_stays() {
+        let mut undelivered = Undelivered::default();
+        undelivered.add(&group(), &one("a"), Instant::now());
+        let sent = undelivered.to_send();
+        undelivered.add(&group(), &one("a"), Instant::now());
+        undelivered.drop_sent("group", &sent[0].1);
+        assert!(undelivered.contains("group", b"a"));
+        let sent = undelivered.to_send();
+        undelivered.drop_sent("group", &sent[0].1);
+        assert!(undelivered.is_empty());
     }
 
-    /// One attempt, all groups side by side. Whether all have been told.
-    async fn tell_owed(&self, owed: BTreeMap<Arc<str>, PendingUpdates>) -> bool {
-        let told = join_all(owed.iter().map(|(group, debt)| self.tell_debt(group, debt))).await;
-        told.into_iter().all(|told| told)
-    }
-
-    async fn tell_debt(&self, group: &Arc<str>, debt: &PendingUpdates) -> bool {
-        for (since, change) in debt.changes() {
-            // Never zero: what is told now was made before.
-            let age = since.elapsed().max(Duration::from_millis(1));
-            match self.tell(PeerUpdate::new(group.clone(), 0, change).age(age), TELL_TIMEOUT).await {
-                // Who cannot be told at all, or refuses to hear, is not told by trying.
-                Ok(_) | Err(PeerError::NotCarried | PeerError::Answered(_)) => {}
-                Err(PeerError::Failed(cause)) => {
-                    tracing::debug!(member = self.name, %group, %cause, "has missed a change and cannot be told yet");
-                    return false;
-                }
-            }
-        }
-        self.backlog.told(group, debt.additions);
-        true
-    }
-}
-
-/// The task that tells a member. However it ends, another can be started.
-struct Telling {
-    remote: Weak<Remote>,
-    /// Whether it ended of itself: then another may be under way by now.
-    ended: bool,
-}
-
-impl Telling {
-    async fn go_on(mut self) {
-        let mut pause = FIRST_PAUSE;
-        while let Some(remote) = self.remote.upgrade() {
-            let Some(owed) = remote.backlog.next() else {
-                self.ended = true;
-                return;
-            };
-            if remote.tell_owed(owed).await {
-                pause = FIRST_PAUSE;
-                continue;
-            }
-            // Not held meanwhile: a member that leaves the list is not told any more.
-            drop(remote);
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-}
-
-impl Drop for Telling {
-    fn drop(&mut self) {
-        if !self.ended
-            && let Some(remote) = self.remote.upgrade()
-        {
-            remote.backlog.lock().telling = false;
-        }
+    #[test]
+    fn an_update_that_comes_while_a_clear_is_acknowledged_otherwise_stays() {
+        let mut undelivered = Undelivered::default();
+        undelivered.add(&group(), &one("a"), Instant::now());
+        let sent = undelivered.to_send();
+        undelivered.add(&group(), &one("b"), Instant::now());
+        undelivered.drop_delivered("group", &one("a"));
+        undelivered.drop_sent("group", &sent[0].1);
+        assert_eq!(changes(&undelivered), vec![Change::Remove(vec![Key::from("b")])]);
     }
 }

@@ -1,0 +1,134 @@
+//! One member list with its ring: which lists are accepted, and who owns a key under one.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use crate::{
+    error::BuildError,
+    members::placement::{MAX_MEMBERS, Placement, Ring},
+    members::remote::Remote,
+    peer::Connect,
+};
+
+/// One member list with its ring, fixed. A get uses one view from beginning to end.
+pub struct View {
+    names: Vec<String>,
+    /// One for each name; this node's own is `None`.
+    remotes: Vec<Option<Arc<Remote>>>,
+    ring: Box<dyn Ring>,
+}
+
+/// The member that owns a key, seen from this node.
+pub(crate) enum Owner<'a> {
+    Local,
+    Remote(&'a Arc<Remote>),
+}
+
+/// What a view is built with, the same for every list.
+pub(crate) struct MembersConfig {
+    pub(crate) self_name: String,
+    pub(crate) client_only: bool,
+    /// `None` for a node that was built to be alone.
+    pub(crate) connect: Option<Box<dyn Connect>>,
+    pub(crate) placement: Box<dyn Placement>,
+}
+
+impl View {
+    /// Checks the list and builds its ring. Members that are in `old` too are kept, with their
+    /// connections and with the updates that they have missed.
+    pub(crate) fn new(names: Vec<String>, config: &MembersConfig, old: Option<&View>) -> Result<Self, BuildError> {
+        check(&names, config)?;
+        let known: HashMap<&str, &Arc<Remote>> =
+            old.iter().flat_map(|old| old.remotes()).map(|remote| (remote.name.as_str(), remote)).collect();
+        let mut remotes = Vec::with_capacity(names.len());
+        for name in &names {
+            remotes.push(match known.get(name.as_str()) {
+                _ if *name == config.self_name => None,
+                Some(&remote) => Some(remote.clone()),
+                None => Some(connect(name, config)?),
+            });
+        }
+        Ok(View { ring: config.placement.ring(&names), names, remotes })
+    }
+
+    /// The list of this node alone.
+    pub(crate) fn alone(config: &MembersConfig) -> Self {
+        let names = vec![config.self_name.clone()];
+        View { ring: config.placement.ring(&names), names, remotes: vec![None] }
+    }
+
+    /// The members, in the order of the list.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The name of the member that owns `key`, healthy or not.
+    pub fn owner_name(&self, key: impl AsRef<[u8]>) -> &str {
+        &self.names[self.ring.owner(key.as_ref())]
+    }
+
+    /// The fingerprint of the ring: equal at two members that place all keys alike, and else only
+    /// by chance.
+    pub fn digest(&self) -> u64 {
+        self.ring.digest()
+    }
+
+    pub(crate) fn owner(&self, key: &[u8]) -> Owner<'_> {
+        match &self.remotes[self.ring.owner(key)] {
+            None => Owner::Local,
+            Some(remote) => Owner::Remote(remote),
+        }
+    }
+
+    pub(crate) fn owns(&self, key: &[u8]) -> bool {
+        matches!(self.owner(key), Owner::Local)
+    }
+
+    /// The position of the key's owner in the list; `None` for this node.
+    pub(crate) fn remote_position(&self, key: &[u8]) -> Option<usize> {
+        let position = self.ring.owner(key);
+        self.remotes[position].is_some().then_some(position)
+    }
+
+    /// All members but this node.
+    pub(crate) fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
+        self.remotes.iter().flatten()
+    }
+
+    /// All members but this node that the other list does not name.
+    pub(crate) fn remotes_not_in<'a>(&'a self, other: &'a View) -> impl Iterator<Item = &'a Arc<Remote>> {
+        self.remotes().filter(|remote| !other.names.contains(&remote.name))
+    }
+}
+
+fn check(names: &[String], config: &MembersConfig) -> Result<(), BuildError> {
+    if names.is_empty() {
+        return Err(BuildError::NoMembers);
+    }
+    if names.len() > MAX_MEMBERS {
+        return Err(BuildError::TooManyMembers(names.len()));
+    }
+    let mut sorted: Vec<&String> = names.iter().collect();
+    sorted.sort_unstable();
+    if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(BuildError::DuplicateMember(twice[0].clone()));
+    }
+    if !config.client_only && !names.contains(&config.self_name) {
+        return Err(BuildError::SelfMissing(config.self_name.clone()));
+    }
+    Ok(())
+}
+
+fn connect(name: &str, config: &MembersConfig) -> Result<Arc<Remote>, BuildError> {
+    let bad = |why: String| BuildError::MemberName { name: name.to_owned(), why };
+    let Some(connect) = &config.connect else {
+        return Err(bad("this node was built to be alone".to_owned()));
+    };
+    let peer = connect.connect(name).map_err(|error| bad(error.to_string()))?;
+    Ok(Arc::new(Remote::new(name.to_owned(), peer)))
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("names", &self.names).field("digest", &self.digest()).finish_non_exhaustive()
+    }
+}
