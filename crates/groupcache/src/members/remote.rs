@@ -93,11 +93,17 @@ impl Remote {
 
     /// Starts the delivery of what it has missed, unless that is nothing or a task does it already.
     pub(crate) fn start_delivery(self: &Arc<Self>, runtime: &Handle) {
-        let mut delivery = self.lock();
-        if !delivery.undelivered.is_empty() && !mem::replace(&mut delivery.is_running, true) {
+        // Outside the lock: a runtime that has shut down drops the task here, and its drop locks.
+        if self.should_start() {
             let task = DeliveryTask { remote: Arc::downgrade(self), has_ended: false };
             runtime.spawn(task.run());
         }
+    }
+
+    /// Whether a task has to be started; it then counts as running.
+    fn should_start(&self) -> bool {
+        let mut delivery = self.lock();
+        !delivery.undelivered.is_empty() && !mem::replace(&mut delivery.is_running, true)
     }
 
     /// Everything to deliver now. `None` ends the delivery, under the lock: an update that is
@@ -174,5 +180,39 @@ impl Drop for DeliveryTask {
         {
             remote.lock().is_running = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::peer::PeerRequest;
+
+    struct Silent;
+
+    impl Peer for Silent {
+        fn get(&self, _: PeerRequest, reply: Reply) {
+            drop(reply);
+        }
+    }
+
+    /// A runtime that has shut down drops a new task at once, in the thread that starts it.
+    #[test]
+    fn an_update_is_queued_without_a_deadlock_after_the_runtime_has_shut_down() {
+        let runtime = Builder::new_current_thread().build().expect("a runtime");
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let remote = Arc::new(Remote::new("b".to_owned(), Arc::new(Silent)));
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            remote.queue(&"group".into(), &Removal::All, &handle);
+            sender.send((remote.is_up_to_date(), remote.lock().is_running)).expect("the test is listening");
+        });
+        let queued = receiver.recv_timeout(Duration::from_secs(10));
+        assert_eq!(queued, Ok((false, false)), "the update stays, and another task can be started");
     }
 }
