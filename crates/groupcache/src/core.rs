@@ -1,3 +1,4 @@
+pub(crate) mod apply;
 pub(crate) mod broadcast;
 pub(crate) mod catch_panic;
 pub(crate) mod fetch;

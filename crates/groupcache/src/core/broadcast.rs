@@ -1,20 +1,69 @@
-//! A change, made on every member.
+//! An update made on every member: the sender's side. `apply.rs` is the receiver's.
 //!
-//! Two rounds over all members: all are told, then all are told again. After the first round nothing that was loaded before is held
-//! anywhere, nor can it come from a load that was under way; but a member that was told early may have fetched it from one that was
-//! told late, and the second round takes that away. What a member has loaded it may give to others, what it has fetched it may not: so there is no
-//! third. With both rounds acknowledged by all, under one ring, no member answers with what was there before.
+//! An update is a remove, a clear or a set. It is sent to all members in two rounds, and between
+//! them a set gives its value to the key's owner. [`Broadcast::try_once`] has the steps in their
+//! order. Once both rounds are acknowledged by all, under one member list, no member answers with
+//! an older value. A member that cannot be reached is reported by name, and the update is queued
+//! for it, here and at every member that learns of the miss in the second round.
 //!
-//! Whoever cannot be told is named, and owed the change: by this node, and by all whom the second round tells of it.
+//! Three races decide the order. In each, v1 is the old value.
+//!
+//! # Two rounds: a member may fetch from one that gets the update later
+//!
+//! ```text
+//! sender                 B, a member                       C, the owner, has v1
+//! round one to B, C
+//!                        removes its copy of v1
+//!                        a get misses and asks C
+//!                                                          answers with v1
+//!                                                          removes v1
+//!                        caches the copy of v1
+//! round two to B, C
+//!                        removes the copy again
+//! ```
+//!
+//! After round one no member has v1 as its own, and no load that was in flight can bring it back.
+//! What is left are copies. A peer is never answered with a copy, so nobody can make another one,
+//! and there is no third round.
+//!
+//! # Queued first, removed second: a get must not ask a member that was missed
+//!
+//! ```text
+//! sender                                                   B, the owner, has v1
+//! round one: B does not acknowledge
+//! round two: a get of the key is detached, and retries
+//! nothing is queued for B, so the get asks it
+//!                                                          answers with v1
+//! queues the update for B
+//! reports that B was missed
+//! caches a copy of v1
+//! ```
+//!
+//! So the update is queued for B before round two removes anything here. A get that retries finds
+//! it queued, and loads the key here.
+//!
+//! # The owner has the old value until it has the new one: readers must not see the origin's
+//!
+//! ```text
+//! sender                 the owner, has v1
+//! sets v2, round one
+//!                        removes v1
+//!                        a get loads v0: a set does not write the origin
+//! sends v2
+//!                        stores v2
+//! ```
+//!
+//! A reader would see v1, v0, v2. So round one has no keys for the owner, and asks only for its
+//! stamp and its ring. It gets v2 when all others have removed v1, and only if it has the sender's
+//! ring. Round two passes it by: it would remove v2.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use crate::{
-    Bytes,
-    cache::entry::{Entry, Origin},
     cache::stored::Stored,
     core::Core,
     core::catch_panic::caught,
@@ -25,52 +74,18 @@ use crate::{
     members::undelivered::Removal,
     members::view::{Owner, View},
     peer::PeerError,
-    peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
+    peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, UpdateError},
     value::Value,
 };
 
-/// How often a change is begun anew because the member list changed while it was made.
-const ATTEMPTS_MAX: usize = 3;
+/// The most tries of an update. It is tried again if the member list changed meanwhile.
+const TRIES_MAX: usize = 3;
 
-/// Time is counted in whole milliseconds at both ends of a set; so much of its window is given up for that.
+/// The part of a set's time that is given up, because both ends count it in whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
 
-/// A value for one key, with what its members have to know.
-struct NewValue<V> {
-    key: Key,
-    stored: Stored<V>,
-    encoded: Bytes,
-    ttl: Option<Duration>,
-    weight: usize,
-}
-
-/// Who has a new value.
-#[derive(PartialEq, Eq)]
-enum Holder {
-    Nobody,
-    Us,
-    Member(String),
-}
-
-impl Holder {
-    fn is(&self, remote: &Remote) -> bool {
-        matches!(self, Holder::Member(name) if *name == remote.name)
-    }
-}
-
-/// A member, as far as it has been told.
-struct MemberProgress {
-    remote: Arc<Remote>,
-    /// Of the first round, and when it came.
-    ack: Option<(Ack, u64)>,
-    missed: Option<Missed>,
-    /// Whether it may have values that it should not have.
-    owed: bool,
-    /// Whether the change is kept for it.
-    kept: bool,
-}
-
 impl<V: Value> Core<V> {
+    /// Removes these keys on every member.
     pub(crate) async fn remove(self: &Arc<Self>, keys: Vec<Key>) -> Result<(), UpdateError> {
         if keys.is_empty() {
             return Ok(());
@@ -81,272 +96,245 @@ impl<V: Value> Core<V> {
         self.broadcast(Removal::Keys(keys.into()), None).await
     }
 
+    /// Removes all keys on every member.
     pub(crate) async fn clear(self: &Arc<Self>) -> Result<(), UpdateError> {
         self.broadcast(Removal::All, None).await
     }
 
+    /// Gives the value to the key's owner, and removes the key from all others.
     pub(crate) async fn set(self: &Arc<Self>, key: Key, loaded: Loaded<V>) -> Result<(), UpdateError> {
+        let new = self.new_value(key, loaded)?;
+        self.broadcast(Removal::key(new.key.clone()), Some(new)).await
+    }
+
+    fn new_value(&self, key: Key, loaded: Loaded<V>) -> Result<NewValue<V>, Error> {
         let Loaded { value, ttl } = loaded;
         if key.len() > self.settings.key_bytes_max {
-            return Err(Error::new(ErrorKind::KeyTooLong).into());
+            return Err(Error::new(ErrorKind::KeyTooLong));
         }
         let weight = self.weigh(&key, &value)?;
         if !self.store.fits_with_end(weight) {
-            return Err(
-                Error::with_message(ErrorKind::ValueTooLarge, "the value is larger than the group's budget").into()
-            );
+            return Err(Error::with_message(ErrorKind::ValueTooLarge, "the value is larger than the group's budget"));
         }
         let encoded = caught("the encoder", || value.encode())?;
         let encoded = encoded.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
-        let new = NewValue { key: key.clone(), stored, encoded, ttl, weight };
-        self.broadcast(Removal::key(key), Some(new)).await
+        Ok(NewValue { key, stored, encoded, ttl, weight })
     }
 
-    /// In a task of its own, so that a change that has begun is made whatever becomes of its caller.
+    /// Makes the update in a task of its own: one that has begun is finished, even if the caller
+    /// leaves.
     async fn broadcast(self: &Arc<Self>, removal: Removal, new: Option<NewValue<V>>) -> Result<(), UpdateError> {
         let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
         self.clock.start(&runtime);
-        let core = self.clone();
-        let spreading = runtime.clone().spawn(async move {
-            for _ in 0..ATTEMPTS_MAX {
-                let view = core.members.view();
-                let outcome = core.attempt(&view, &removal, new.as_ref(), &runtime).await;
-                // The very list, not one like it: a member that left and returned is another one to us.
-                if Arc::ptr_eq(&core.members.view(), &view) {
-                    return outcome;
-                }
-            }
-            core.members.view().remotes().for_each(|remote| remote.queue(&core.name, &removal, &runtime));
-            let why = "the member list changed each time".to_owned();
-            let missed = |remote: &Arc<Remote>| Missed { member: remote.name.clone(), why: why.clone() };
-            Err(UpdateError::Missed(core.members.view().remotes().map(missed).collect()))
-        });
+        let broadcast = Broadcast { state: self.clone(), removal, new, runtime: runtime.clone() };
         let dropped = |_| Error::with_message(ErrorKind::LoadFailed, "the runtime went down while the change was made");
-        spreading.await.map_err(dropped)?
-    }
-
-    async fn attempt(
-        &self,
-        view: &View,
-        removal: &Removal,
-        new: Option<&NewValue<V>>,
-        runtime: &Handle,
-    ) -> Result<(), UpdateError> {
-        let mut members: Vec<MemberProgress> = view.remotes().map(MemberProgress::not_yet).collect();
-        let holder = match new {
-            None => {
-                self.first_round(&mut members, view, removal, None).await;
-                Holder::Nobody
-            }
-            Some(new) => {
-                // The owner of a new value keeps the old one until it has the new: else readers would see, in between, what the
-                // origin holds. It is told of nothing, for its stamp and its ring.
-                self.first_round(&mut members, view, removal, Some(view.owner_name(&new.key))).await;
-                let holder = self.give_to_owner(new, view, &mut members).await?;
-                if holder == Holder::Nobody {
-                    // The value is nowhere. Then the old one is to be nowhere either.
-                    self.owe(&mut members, removal, runtime);
-                    self.first_round(&mut members, view, removal, None).await;
-                }
-                holder
-            }
-        };
-        // First what is owed, then what is forgotten: a get that departs anew must not ask a member that was not told.
-        self.owe(&mut members, removal, runtime);
-        // The holder of a new value is not told to forget it again.
-        if holder != Holder::Us {
-            self.forget(removal);
-        }
-        self.settle(&members, removal);
-        self.round(&mut members, view, true, |told| (!holder.is(&told.remote)).then(|| removal.change())).await;
-        self.owe(&mut members, removal, runtime);
-        let missed: Vec<Missed> = members.into_iter().filter_map(|told| told.missed).collect();
-        if missed.is_empty() { Ok(()) } else { Err(UpdateError::Missed(missed)) }
-    }
-
-    /// All are told, and so are we, but for the one who keeps what it has for now.
-    async fn first_round(&self, members: &mut [MemberProgress], view: &View, removal: &Removal, keeper: Option<&str>) {
-        if keeper != Some(self.members.self_name()) {
-            self.forget(removal);
-        }
-        let nothing = || Change::Remove(Vec::new());
-        let change =
-            |told: &MemberProgress| if keeper == Some(&told.remote.name) { nothing() } else { removal.change() };
-        self.round(members, view, false, |told| Some(change(told))).await;
-    }
-
-    /// Keeps the change for those who may have what they should not have, once for each.
-    fn owe(&self, members: &mut [MemberProgress], removal: &Removal, runtime: &Handle) {
-        for told in members.iter_mut().filter(|told| told.owed && !told.kept) {
-            told.remote.queue(&self.name, removal, runtime);
-            told.kept = true;
-        }
-    }
-
-    /// Who has made this change is owed no older one of the same keys.
-    fn settle(&self, members: &[MemberProgress], removal: &Removal) {
-        let told = members.iter().filter(|told| told.missed.is_none());
-        told.for_each(|told| told.remote.drop_delivered(&self.name, removal));
-    }
-
-    /// Tells all side by side who have not failed before, and whom there is something to tell.
-    async fn round(
-        &self,
-        members: &mut [MemberProgress],
-        view: &View,
-        second: bool,
-        what: impl Fn(&MemberProgress) -> Option<Change>,
-    ) {
-        let missed = names_of_missed(members);
-        let tell = members.iter_mut().filter(|told| !told.owed).filter_map(|told| {
-            let update = PeerUpdate::new(self.name.clone(), view.digest(), what(told)?);
-            let update = update.missed(missed.clone()).second(second);
-            Some(async move {
-                let answer = told.remote.send(update, self.settings.update_timeout).await;
-                told.hear(answer, view.digest(), self.clock.exact_ms());
-            })
-        });
-        join_all(tell).await;
-    }
-
-    /// The value goes to its owner.
-    async fn give_to_owner(
-        &self,
-        new: &NewValue<V>,
-        view: &View,
-        members: &mut [MemberProgress],
-    ) -> Result<Holder, Error> {
-        let Owner::Remote(owner) = view.owner(new.key.as_bytes()) else {
-            self.hold(&new.key, new.stored.clone(), new.ttl, new.weight);
-            return Ok(Holder::Us);
-        };
-        let missed = names_of_missed(members);
-        let told = members.iter_mut().find(|told| told.remote.name == owner.name);
-        let told = told.expect("the owner is in the list");
-        let Some((ack, heard_ms)) = told.ack.filter(|_| told.missed.is_none()) else { return Ok(Holder::Nobody) };
-        // After this the owner is given up, and from then on must not take the value: it may have been set again by then.
-        let waited = Duration::from_millis(self.clock.exact_ms() - heard_ms);
-        let within = (waited + self.settings.update_timeout).saturating_sub(ROUNDING);
-        let set = SetValue::new(new.key.clone(), new.encoded.clone(), new.ttl, ack.stamp, within);
-        // The second round passes the owner by, so it is told here of those who were missed in the first.
-        let update = PeerUpdate::new(self.name.clone(), view.digest(), Change::Set(set)).missed(missed);
-        match owner.send(update, self.settings.update_timeout).await {
-            Err(PeerError::Answered(error)) if error.kind() == ErrorKind::ValueTooLarge => Err(error),
-            answer => {
-                told.hear(answer, view.digest(), self.clock.exact_ms());
-                Ok(if told.missed.is_none() { Holder::Member(owner.name.clone()) } else { Holder::Nobody })
-            }
-        }
-    }
-
-    /// Makes a change that a peer tells of.
-    pub(crate) fn make(&self, update: PeerUpdate, runtime: &Handle) -> Result<Ack, Error> {
-        let view = self.members.view();
-        let stamp = Stamp { incarnation: self.members.incarnation(), ms: self.clock.exact_ms() };
-        // What is owed first, as at the sender.
-        let owe = |removal: &Removal| {
-            let missed = view.remotes().filter(|remote| update.missed.contains(&remote.name));
-            missed.for_each(|remote| remote.queue(&self.name, removal, runtime));
-        };
-        let removal = match update.change {
-            Change::Remove(keys) => Removal::Keys(keys.into()),
-            Change::Clear => Removal::All,
-            Change::Set(set) => {
-                owe(&Removal::key(set.key.clone()));
-                self.take(set, update.ring == view.digest(), stamp)?;
-                return Ok(Ack::new(view.digest(), stamp));
-            }
-        };
-        owe(&removal);
-        // Under one ring, the teller's members are ours.
-        if update.second && update.ring == view.digest() {
-            let told = view.remotes().filter(|remote| !update.missed.contains(&remote.name));
-            told.for_each(|remote| remote.drop_delivered(&self.name, &removal));
-        }
-        if update.age.is_zero() {
-            self.forget(&removal)
-        } else {
-            self.forget_late(&removal, update.age, stamp.ms)
-        }
-        Ok(Ack::new(view.digest(), stamp))
-    }
-
-    /// Holds a value that a peer has set, or forgets the key if we are not its owner: the sender sees by our ring that we are not.
-    fn take(&self, set: SetValue, agreed: bool, now: Stamp) -> Result<(), Error> {
-        let SetValue { key, value, ttl, stamp, within } = set;
-        let late = now.ms.checked_sub(stamp.ms).is_none_or(|ms| Duration::from_millis(ms) >= within);
-        if stamp.incarnation != now.incarnation || late {
-            return Err(Error::with_message(ErrorKind::LoadFailed, "the value came too late to be taken"));
-        }
-        let value = caught("the decoder", || V::decode(value))?;
-        let value = value.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
-        let weight = self.weigh(&key, &value)?;
-        if !self.store.fits_with_end(weight) {
-            return Err(Error::with_message(ErrorKind::ValueTooLarge, "the value is larger than its owner's budget"));
-        }
-        if !agreed {
-            self.forget(&Removal::key(key));
-            return Ok(());
-        }
-        let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
-        self.hold(&key, stored, ttl, weight);
-        Ok(())
-    }
-
-    fn hold(&self, key: &Key, stored: Stored<V>, ttl: Option<Duration>, weight: usize) {
-        self.counters.updates.count();
-        self.members.count_update();
-        let now_ms = self.clock.exact_ms();
-        match self.settings.expiry_policy.of_loaded(key, ttl, now_ms) {
-            None => self.store.remove(key),
-            Some(expiry) => {
-                let entry = Entry { stored, origin: Origin::Set, expiry, in_demand: false };
-                self.store.set(key, weight, entry, || self.place_of_loaded(key, expiry, now_ms));
-            }
-        }
-    }
-
-    /// What is told long after it was made: what was set since is newer.
-    fn forget_late(&self, removal: &Removal, age: Duration, now_ms: u64) {
-        self.counters.updates.count();
-        self.members.count_update();
-        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        match removal {
-            Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove_late(key, age_ms, now_ms)),
-            Removal::All => self.store.clear_late(age_ms, now_ms),
-        }
-    }
-
-    fn forget(&self, removal: &Removal) {
-        self.counters.updates.count();
-        self.members.count_update();
-        match removal {
-            Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove(key)),
-            Removal::All => self.store.clear(),
-        }
+        runtime.spawn(broadcast.run()).await.map_err(dropped)?
     }
 }
 
-/// Who may have what they should not have.
-fn names_of_missed(members: &[MemberProgress]) -> Vec<String> {
-    members.iter().filter(|told| told.owed).map(|told| told.remote.name.clone()).collect()
+/// An update that this node makes on every member.
+struct Broadcast<V> {
+    state: Arc<Core<V>>,
+    /// The keys to remove. For a set it is the one key, and its owner gets the value instead.
+    removal: Removal,
+    /// The value of a set.
+    new: Option<NewValue<V>>,
+    runtime: Handle,
+}
+
+/// A value that is set: as this node stores it, and as it is sent.
+struct NewValue<V> {
+    key: Key,
+    stored: Stored<V>,
+    encoded: Bytes,
+    ttl: Option<Duration>,
+    weight: usize,
+}
+
+impl<V: Value> Broadcast<V> {
+    async fn run(self) -> Result<(), UpdateError> {
+        let members = &self.state.members;
+        for _ in 0..TRIES_MAX {
+            let view = members.view();
+            let result = self.try_once(&view).await;
+            // The very same list, not an equal one: a member that left and returned may have missed
+            // the update.
+            if Arc::ptr_eq(&members.view(), &view) {
+                return result;
+            }
+        }
+        let view = members.view();
+        view.remotes().for_each(|remote| remote.queue(&self.state.name, &self.removal, &self.runtime));
+        let why = "the member list changed each time".to_owned();
+        let missed = |remote: &Arc<Remote>| Missed { member: remote.name.clone(), why: why.clone() };
+        Err(UpdateError::Missed(view.remotes().map(missed).collect()))
+    }
+
+    /// Makes the update under one member list. The file's first lines draw the races that decide
+    /// the order.
+    async fn try_once(&self, view: &View) -> Result<(), UpdateError> {
+        let mut rounds = Rounds::new(self, view);
+        let owner = self.new.as_ref().map(|new| view.owner_name(&new.key));
+
+        rounds.first(owner).await;
+        let holder = match &self.new {
+            None => None,
+            Some(new) if rounds.send_value(new).await? => owner,
+            Some(_) => {
+                // No member has the value. The old one, which its owner kept, must go then too.
+                rounds.queue_for_unreached();
+                rounds.first(None).await;
+                None
+            }
+        };
+        rounds.queue_for_unreached();
+        rounds.second(holder).await;
+        rounds.queue_for_unreached();
+        rounds.result()
+    }
+}
+
+/// One try under one member list, with the progress of each member.
+struct Rounds<'a, V> {
+    broadcast: &'a Broadcast<V>,
+    view: &'a View,
+    members: Vec<MemberProgress>,
+}
+
+impl<'a, V: Value> Rounds<'a, V> {
+    fn new(broadcast: &'a Broadcast<V>, view: &'a View) -> Self {
+        Rounds { broadcast, view, members: view.remotes().map(MemberProgress::new).collect() }
+    }
+
+    /// Removes the keys here and at all members, except at `keeper`: that one keeps the old value
+    /// for now.
+    async fn first(&mut self, keeper: Option<&str>) {
+        let Broadcast { state, removal, .. } = self.broadcast;
+        if keeper != Some(state.members.self_name()) {
+            state.apply_removal(removal);
+        }
+        let no_keys = || Change::Remove(Vec::new());
+        let change = |remote: &Remote| if keeper == Some(&remote.name) { no_keys() } else { removal.change() };
+        self.send(false, |remote| Some(change(remote))).await;
+    }
+
+    /// Removes the keys again, here and at all members, except at `holder`: that one has the new
+    /// value.
+    async fn second(&mut self, holder: Option<&str>) {
+        let Broadcast { state, removal, .. } = self.broadcast;
+        if holder != Some(state.members.self_name()) {
+            state.apply_removal(removal);
+        }
+        self.drop_delivered();
+        self.send(true, |remote| (holder != Some(&remote.name)).then(|| removal.change())).await;
+    }
+
+    /// Gives the value to its owner. Returns whether the owner has taken it.
+    async fn send_value(&mut self, new: &NewValue<V>) -> Result<bool, Error> {
+        let Broadcast { state, .. } = self.broadcast;
+        let Owner::Remote(owner) = self.view.owner(new.key.as_bytes()) else {
+            state.store_set(&new.key, new.stored.clone(), new.ttl, new.weight);
+            return Ok(true);
+        };
+        let unreached = self.unreached();
+        let progress = self.members.iter_mut().find(|progress| progress.remote.name == owner.name);
+        let progress = progress.expect("the owner is in the list");
+        let Some((ack, acked_ms)) = progress.ack.filter(|_| progress.missed.is_none()) else { return Ok(false) };
+
+        // The time from the owner's stamp to the end of our wait. The owner must not take the value
+        // after that.
+        let update_timeout = state.settings.update_timeout;
+        let waited = Duration::from_millis(state.clock.exact_ms() - acked_ms);
+        let within = (waited + update_timeout).saturating_sub(ROUNDING);
+        let set = SetValue::new(new.key.clone(), new.encoded.clone(), new.ttl, ack.stamp, within);
+        // The second round passes the owner by, so it learns here of the members that the first did
+        // not reach.
+        let update = PeerUpdate::new(state.name.clone(), self.view.digest(), Change::Set(set)).missed(unreached);
+        match owner.send(update, update_timeout).await {
+            Err(PeerError::Answered(error)) if error.kind() == ErrorKind::ValueTooLarge => Err(error),
+            answer => {
+                progress.record_ack(answer, self.view.digest(), state.clock.exact_ms());
+                Ok(progress.missed.is_none())
+            }
+        }
+    }
+
+    /// Queues the update for members that may still have the old value, once for each.
+    fn queue_for_unreached(&mut self) {
+        let Broadcast { state, removal, runtime, .. } = self.broadcast;
+        for progress in self.members.iter_mut().filter(|progress| progress.is_unreached && !progress.is_queued) {
+            progress.remote.queue(&state.name, removal, runtime);
+            progress.is_queued = true;
+        }
+    }
+
+    /// Drops older undelivered updates of the same keys, for members that have acknowledged this
+    /// one.
+    fn drop_delivered(&self) {
+        let Broadcast { state, removal, .. } = self.broadcast;
+        let acknowledged = self.members.iter().filter(|progress| progress.missed.is_none());
+        acknowledged.for_each(|progress| progress.remote.drop_delivered(&state.name, removal));
+    }
+
+    /// Sends its change to each member, side by side, and awaits all acknowledgements. A member
+    /// that could not be reached before gets nothing.
+    async fn send(&mut self, is_second: bool, change: impl Fn(&Remote) -> Option<Change>) {
+        let unreached = self.unreached();
+        let (state, view) = (&self.broadcast.state, self.view);
+        let reached = self.members.iter_mut().filter(|progress| !progress.is_unreached);
+        let sending = reached.filter_map(|progress| {
+            let update = PeerUpdate::new(state.name.clone(), view.digest(), change(&progress.remote)?);
+            let update = update.missed(unreached.clone()).second(is_second);
+            Some(async move {
+                let answer = progress.remote.send(update, state.settings.update_timeout).await;
+                progress.record_ack(answer, view.digest(), state.clock.exact_ms());
+            })
+        });
+        join_all(sending).await;
+    }
+
+    /// The names of members that may still have the old value.
+    fn unreached(&self) -> Vec<String> {
+        let unreached = self.members.iter().filter(|progress| progress.is_unreached);
+        unreached.map(|progress| progress.remote.name.clone()).collect()
+    }
+
+    fn result(self) -> Result<(), UpdateError> {
+        let missed: Vec<Missed> = self.members.into_iter().filter_map(|progress| progress.missed).collect();
+        if missed.is_empty() { Ok(()) } else { Err(UpdateError::Missed(missed)) }
+    }
+}
+
+/// A member's progress in one try.
+struct MemberProgress {
+    remote: Arc<Remote>,
+    /// Its latest acknowledgement, and when it came.
+    ack: Option<(Ack, u64)>,
+    /// The report that it was missed, with the first reason.
+    missed: Option<Missed>,
+    /// Whether it could not be reached, so that it may still have the old value.
+    is_unreached: bool,
+    /// Whether the update is queued for it.
+    is_queued: bool,
 }
 
 impl MemberProgress {
-    fn not_yet(remote: &Arc<Remote>) -> Self {
-        MemberProgress { remote: remote.clone(), ack: None, missed: None, owed: false, kept: false }
+    fn new(remote: &Arc<Remote>) -> Self {
+        MemberProgress { remote: remote.clone(), ack: None, missed: None, is_unreached: false, is_queued: false }
     }
 
-    fn hear(&mut self, answer: Result<Ack, PeerError>, digest: u64, now_ms: u64) {
+    fn record_ack(&mut self, answer: Result<Ack, PeerError>, digest: u64, now_ms: u64) {
         let why = match answer {
             Ok(ack) => {
                 self.ack = Some((ack, now_ms));
-                // It has made the change, but may know members that we do not, and they have not.
+                // It has applied the update. But it may know members that are not in our list, and
+                // they have missed it.
                 (ack.ring != digest).then(|| "it has another member list".to_owned())
             }
             Err(error) => {
-                self.owed = matches!(error, PeerError::Failed(_));
+                // A member that refuses, or cannot take updates at all, is not sent this one again.
+                self.is_unreached = matches!(error, PeerError::Failed(_));
                 Some(error.to_string())
             }
         };

@@ -61,7 +61,7 @@ impl<V: Value> ServedGroup for Core<V> {
     fn update(self: Arc<Self>, update: PeerUpdate) -> Result<Ack, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
         self.clock.start(&runtime);
-        self.make(update, &runtime)
+        self.apply(update, &runtime)
     }
 }
 

@@ -1,0 +1,139 @@
+//! An update applied at this node: one that a peer has sent, or this node's part of its own.
+//!
+//! # A set that arrives late is refused
+//!
+//! A set may be held up on its way, in the socket buffer of a frozen owner. It must not overwrite a
+//! later one:
+//!
+//! ```text
+//! sender A                    the owner                          sender C
+//! sends v1, waits 1 s         is frozen
+//! reports the owner as missed
+//!                             wakes up
+//!                             takes v2                           sends v2, reports Ok
+//!                             reads v1, which is too late
+//! ```
+//!
+//! So the owner gives a stamp of its own clock with the acknowledgement of the first round. The set
+//! carries the stamp back, with the time for which its sender waits, and the owner takes no value
+//! after that.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::{
+    cache::entry::{Entry, Origin},
+    cache::stored::Stored,
+    core::Core,
+    core::catch_panic::caught,
+    error::{Error, ErrorKind},
+    key::Key,
+    members::undelivered::Removal,
+    members::view::View,
+    peer::update::{Ack, Change, PeerUpdate, SetValue, Stamp},
+    value::Value,
+};
+
+impl<V: Value> Core<V> {
+    /// Applies an update that a peer has sent.
+    pub(crate) fn apply(&self, update: PeerUpdate, runtime: &Handle) -> Result<Ack, Error> {
+        let view = self.members.view();
+        let stamp = Stamp { incarnation: self.members.incarnation(), ms: self.clock.exact_ms() };
+        let has_same_ring = update.ring == view.digest();
+        let (removal, set) = match update.change {
+            Change::Remove(keys) => (Removal::Keys(keys.into()), None),
+            Change::Clear => (Removal::All, None),
+            Change::Set(set) => (Removal::key(set.key.clone()), Some(set)),
+        };
+        // Before anything is removed here: `broadcast.rs` says why.
+        self.queue_for_missed(&view, &update.missed, &removal, runtime);
+        if let Some(set) = set {
+            self.apply_set(set, has_same_ring, stamp)?;
+            return Ok(Ack::new(view.digest(), stamp));
+        }
+        // In the second round all but the missed have acknowledged the first. Under one ring, the
+        // sender's members are ours.
+        if update.second && has_same_ring {
+            let delivered = view.remotes().filter(|remote| !update.missed.contains(&remote.name));
+            delivered.for_each(|remote| remote.drop_delivered(&self.name, &removal));
+        }
+        if update.age.is_zero() {
+            self.apply_removal(&removal);
+        } else {
+            self.apply_late_removal(&removal, update.age, stamp.ms);
+        }
+        Ok(Ack::new(view.digest(), stamp))
+    }
+
+    /// Queues the update for members that have missed it. This node then delivers it too, and asks
+    /// none of them for these keys before.
+    fn queue_for_missed(&self, view: &View, missed: &[String], removal: &Removal, runtime: &Handle) {
+        let missed = view.remotes().filter(|remote| missed.contains(&remote.name));
+        missed.for_each(|remote| remote.queue(&self.name, removal, runtime));
+    }
+
+    /// Stores a value that a peer has set. Under another ring this node may not be the key's owner:
+    /// it then removes the key, and the sender learns from the acknowledgement that the value was
+    /// not taken.
+    fn apply_set(&self, set: SetValue, has_same_ring: bool, now: Stamp) -> Result<(), Error> {
+        let SetValue { key, value, ttl, stamp, within } = set;
+        let is_late = now.ms.checked_sub(stamp.ms).is_none_or(|ms| Duration::from_millis(ms) >= within);
+        if stamp.incarnation != now.incarnation || is_late {
+            return Err(Error::with_message(ErrorKind::LoadFailed, "the value came too late to be taken"));
+        }
+        let value = caught("the decoder", || V::decode(value))?;
+        let value = value.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
+        let weight = self.weigh(&key, &value)?;
+        if !self.store.fits_with_end(weight) {
+            return Err(Error::with_message(ErrorKind::ValueTooLarge, "the value is larger than its owner's budget"));
+        }
+        if !has_same_ring {
+            self.apply_removal(&Removal::key(key));
+            return Ok(());
+        }
+        let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
+        self.store_set(&key, stored, ttl, weight);
+        Ok(())
+    }
+
+    /// Stores a value that was set. Loads and fetches of the key that are in flight do not replace
+    /// it.
+    pub(crate) fn store_set(&self, key: &Key, stored: Stored<V>, ttl: Option<Duration>, weight: usize) {
+        self.count_update();
+        let now_ms = self.clock.exact_ms();
+        match self.settings.expiry_policy.of_loaded(key, ttl, now_ms) {
+            None => self.store.remove(key),
+            Some(expiry) => {
+                let entry = Entry { stored, origin: Origin::Set, expiry, in_demand: false };
+                self.store.set(key, weight, entry, || self.place_of_loaded(key, expiry, now_ms));
+            }
+        }
+    }
+
+    /// Removes these keys here. Gets that wait for a load or a fetch of one retry.
+    pub(crate) fn apply_removal(&self, removal: &Removal) {
+        self.count_update();
+        match removal {
+            Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove(key)),
+            Removal::All => self.store.clear(),
+        }
+    }
+
+    /// Removes these keys because of an update that was made `age` ago and is delivered only now. A
+    /// value that was set since is newer, and stays.
+    fn apply_late_removal(&self, removal: &Removal, age: Duration, now_ms: u64) {
+        self.count_update();
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        match removal {
+            Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove_late(key, age_ms, now_ms)),
+            Removal::All => self.store.clear_late(age_ms, now_ms),
+        }
+    }
+
+    /// Counts an update, for the statistics and for members that are in no list now.
+    fn count_update(&self) {
+        self.counters.updates.count();
+        self.members.count_update();
+    }
+}
