@@ -104,10 +104,11 @@ impl Members {
         groups.retain(|group| group.strong_count() > 0);
         let groups: Vec<Arc<dyn OnRingChange>> = groups.iter().filter_map(Weak::upgrade).collect();
 
-        // Before the new list is in force: from then on, gets ask its members.
-        let names: Vec<Arc<str>> = groups.iter().map(|group| group.name().clone()).collect();
+        // Before the new list is in force: from then on gets ask its members, those that return
+        // too.
+        let group_names: Vec<Arc<str>> = groups.iter().map(|group| group.name().clone()).collect();
         self.state.departed.remember(&old, &new);
-        self.state.departed.queue_for_returned(&old, &new, &names);
+        self.state.departed.queue_for_returned(&old, &new, &group_names);
 
         tracing::info!(members = new.names().len(), digest = new.digest(), "member list in force");
         *self.state.view.write().unwrap_or_else(PoisonError::into_inner) = new.clone();

@@ -3,15 +3,18 @@
 //! # A set that arrives late is refused
 //!
 //! A set may be held up on its way, in the socket buffer of a frozen owner. It must not overwrite a
-//! later one:
+//! later one.
 //!
 //! ```text
-//! sender A                    the owner                          sender C
-//! sends v1, waits 1 s         is frozen
+//! sender A                      the owner                        sender C
+//!                               gives A a stamp
+//!                               is frozen
+//! sends v1, waits for 1 s
 //! reports the owner as missed
-//!                             wakes up
-//!                             takes v2                           sends v2, reports Ok
-//!                             reads v1, which is too late
+//!                               wakes up
+//!                                                                sends v2
+//!                               stores v2
+//!                               reads v1: too late by its stamp
 //! ```
 //!
 //! So the owner gives a stamp of its own clock with the acknowledgement of the first round. The set
@@ -46,14 +49,14 @@ impl<V: Value> Core<V> {
             Change::Clear => (Removal::All, None),
             Change::Set(set) => (Removal::key(set.key.clone()), Some(set)),
         };
-        // Before anything is removed here: `broadcast.rs` says why.
+        // Before anything is removed here, as at the sender: `broadcast.rs` draws the race.
         self.queue_for_missed(&view, &update.missed, &removal, runtime);
         if let Some(set) = set {
             self.apply_set(set, has_same_ring, stamp)?;
             return Ok(Ack::new(view.digest(), stamp));
         }
-        // In the second round all but the missed have acknowledged the first. Under one ring, the
-        // sender's members are ours.
+        // In the second round, all but the missed have acknowledged the first. Under one ring, the
+        // sender's list has the same members as ours.
         if update.second && has_same_ring {
             let delivered = view.remotes().filter(|remote| !update.missed.contains(&remote.name));
             delivered.for_each(|remote| remote.drop_delivered(&self.name, &removal));
@@ -73,9 +76,10 @@ impl<V: Value> Core<V> {
         missed.for_each(|remote| remote.queue(&self.name, removal, runtime));
     }
 
-    /// Stores a value that a peer has set. Under another ring this node may not be the key's owner:
-    /// it then removes the key, and the sender learns from the acknowledgement that the value was
-    /// not taken.
+    /// Stores a value that a peer has set.
+    ///
+    /// Under another ring this node may not be the key's owner. Then it removes the key instead,
+    /// and its acknowledgement, which has its own ring, tells the sender so.
     fn apply_set(&self, set: SetValue, has_same_ring: bool, now: Stamp) -> Result<(), Error> {
         let SetValue { key, value, ttl, stamp, within } = set;
         let is_late = now.ms.checked_sub(stamp.ms).is_none_or(|ms| Duration::from_millis(ms) >= within);

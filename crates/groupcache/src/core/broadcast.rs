@@ -3,8 +3,8 @@
 //! An update is a remove, a clear or a set. It is sent to all members in two rounds, and between
 //! them a set gives its value to the key's owner. [`Broadcast::try_once`] has the steps in their
 //! order. Once both rounds are acknowledged by all, under one member list, no member answers with
-//! an older value. A member that cannot be reached is reported by name, and the update is queued
-//! for it, here and at every member that learns of the miss in the second round.
+//! an older value. A member that cannot be reached is reported by name. The update is queued for
+//! it, here and at every member that learns of the miss from what it is sent next.
 //!
 //! Three races decide the order. In each, v1 is the old value.
 //!
@@ -242,8 +242,8 @@ impl<'a, V: Value> Rounds<'a, V> {
         let progress = progress.expect("the owner is in the list");
         let Some((ack, acked_ms)) = progress.ack.filter(|_| progress.missed.is_none()) else { return Ok(false) };
 
-        // The time from the owner's stamp to the end of our wait. The owner must not take the value
-        // after that.
+        // The owner must not take the value after our wait. `within` counts from its stamp, which
+        // is older than `acked_ms`: it refuses too early rather than too late.
         let update_timeout = state.settings.update_timeout;
         let waited = Duration::from_millis(state.clock.exact_ms() - acked_ms);
         let within = (waited + update_timeout).saturating_sub(ROUNDING);
@@ -277,8 +277,8 @@ impl<'a, V: Value> Rounds<'a, V> {
         acknowledged.for_each(|progress| progress.remote.drop_delivered(&state.name, removal));
     }
 
-    /// Sends its change to each member, side by side, and awaits all acknowledgements. A member
-    /// that could not be reached before gets nothing.
+    /// Sends each member its change, to all side by side, and awaits their acknowledgements.
+    /// Members that could not be reached before are left out.
     async fn send(&mut self, is_second: bool, change: impl Fn(&Remote) -> Option<Change>) {
         let unreached = self.unreached();
         let (state, view) = (&self.broadcast.state, self.view);

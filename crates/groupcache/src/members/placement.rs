@@ -6,9 +6,9 @@ use peercache_consistenthash::{Ring as HashRing, Table};
 /// longer list is a mistake.
 pub(crate) const MAX_MEMBERS: usize = 1_000;
 
-/// Decides which member owns a key. Give one of your own to
-/// [`MembersBuilder::placement`](crate::MembersBuilder::placement) to place keys your own way; all
-/// members must place them alike.
+/// Decides which member owns a key. Give your own to
+/// [`MembersBuilder::placement`](crate::members::MembersBuilder::placement) to place keys your own
+/// way; all members must place them alike.
 pub trait Placement: Send + Sync + 'static {
     /// A ring of these members: at least one, in the order of the list, none twice.
     fn ring(&self, names: &[String]) -> Box<dyn Ring>;

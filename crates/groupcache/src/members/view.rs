@@ -23,7 +23,7 @@ pub(crate) enum Owner<'a> {
     Remote(&'a Arc<Remote>),
 }
 
-/// What a view is built with, the same for every list.
+/// The parts of every view that do not depend on the list.
 pub(crate) struct MembersConfig {
     pub(crate) self_name: String,
     pub(crate) client_only: bool,
