@@ -7,11 +7,14 @@ use peercache_lru::EvictionPolicy;
 use crate::{
     cache::{Cache, Shape},
     core::Core,
+    core::state::GroupState,
     error::BuildError,
     group::Group,
     hot::HotAdmission,
     key::Key,
-    loader::AnyLoader,
+    loader::Loader,
+    loader::any::AnyLoader,
+    loader::batch::BatchLoader,
     registry::Groups,
     settings::Settings,
     value::Value,
@@ -26,8 +29,21 @@ pub struct GroupBuilder<V> {
     settings: Settings<V>,
 }
 
+impl Groups {
+    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`loader_fn_with`](crate::loader_fn_with) or
+    /// [`loader_fn`](crate::loader_fn). The loader decides the type of the values.
+    pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
+        GroupBuilder::new(self.clone(), name.into(), AnyLoader::Single(Arc::new(loader)))
+    }
+
+    /// As [`group`](Groups::group), with a loader that brings many keys in one go.
+    pub fn group_batched<L: BatchLoader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
+        GroupBuilder::new(self.clone(), name.into(), AnyLoader::Batched(Arc::new(loader)))
+    }
+}
+
 impl<V: Value> GroupBuilder<V> {
-    pub(crate) fn new(groups: Groups, name: String, loader: AnyLoader<V>) -> Self {
+    fn new(groups: Groups, name: String, loader: AnyLoader<V>) -> Self {
         GroupBuilder { groups, name, loader, settings: Settings::default() }
     }
 
@@ -190,7 +206,7 @@ impl<V: Value> GroupBuilder<V> {
         self.build_core().map(Group::new)
     }
 
-    pub(crate) fn build_core(self) -> Result<Arc<Core<V>>, BuildError> {
+    pub(crate) fn build_core(self) -> Result<Core<V>, BuildError> {
         let GroupBuilder { groups, name, loader, settings } = self;
         if !(1..=255).contains(&name.len()) {
             return Err(BuildError::GroupName(name.len()));
@@ -203,11 +219,11 @@ impl<V: Value> GroupBuilder<V> {
             hot_share: settings.hot_share,
         });
         let (members, clock) = (groups.members().clone(), groups.clock().clone());
-        let core = Core::new(name.into(), members, clock, loader, settings, cache);
-        // In this order: once peers are served, no change of the ring may be missed.
-        core.follow();
-        groups.register(core.clone())?;
-        Ok(core)
+        let state = Arc::new(GroupState::new(name.into(), members, clock, loader, settings, cache));
+        // Before it is registered: once peers are served, no change of the ring may be missed.
+        state.follow();
+        groups.register(state.clone())?;
+        Ok(Core::new(state))
     }
 }
 

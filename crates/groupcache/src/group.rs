@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use crate::{
     answer::{Answer, Cached},
@@ -15,11 +15,11 @@ use crate::{
 /// A named cache with a loader and a byte budget, shared by all members that have a group of this name. A cheap handle:
 /// clones are the same group.
 pub struct Group<V> {
-    core: Arc<Core<V>>,
+    core: Core<V>,
 }
 
 impl<V: Value> Group<V> {
-    pub(crate) fn new(core: Arc<Core<V>>) -> Self {
+    pub(crate) fn new(core: Core<V>) -> Self {
         Group { core }
     }
 
@@ -45,12 +45,12 @@ impl<V: Value> Group<V> {
 
     /// What this node has cached for `key`, fresh or stale enough to be answered. Nothing is loaded, counted or moved.
     pub fn peek<K: AsRef<[u8]> + ?Sized>(&self, key: &K) -> Option<Answer<V>> {
-        self.core.peek(key.as_ref())
+        self.core.state.peek(key.as_ref())?.answer().ok()
     }
 
     /// What this node has cached, in no order. Shard by shard: what changes meanwhile is in it or not.
     pub fn snapshot(&self) -> Vec<Cached<V>> {
-        self.core.snapshot()
+        self.core.state.snapshot()
     }
 
     /// Has every member forget `key`. When this is `Ok`, no node answers with a value that was loaded or set before it
@@ -62,7 +62,7 @@ impl<V: Value> Group<V> {
     /// [`UpdateError::Missed`] names the members that could not be told; all others have forgotten.
     #[doc(alias = "invalidate")]
     pub async fn remove<K: AsRef<[u8]> + ?Sized>(&self, key: &K) -> Result<(), UpdateError> {
-        self.core.remove(vec![Key::copy_from(key.as_ref())]).await
+        self.core.state.remove(vec![Key::copy_from(key.as_ref())]).await
     }
 
     /// As [`remove`](Group::remove), for many keys at once.
@@ -71,7 +71,7 @@ impl<V: Value> Group<V> {
     /// As [`remove`](Group::remove).
     pub async fn remove_many<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<(), UpdateError> {
         let keys = keys.into_iter().map(|key| Key::copy_from(key.as_ref())).collect();
-        self.core.remove(keys).await
+        self.core.state.remove(keys).await
     }
 
     /// Has every member forget all keys of the group, with the same promise as [`remove`](Group::remove).
@@ -80,7 +80,7 @@ impl<V: Value> Group<V> {
     /// As [`remove`](Group::remove).
     #[doc(alias = "invalidate_all")]
     pub async fn clear(&self) -> Result<(), UpdateError> {
-        self.core.clear().await
+        self.core.state.clear().await
     }
 
     /// Has the owner of `key` hold this value, and all others forget what they had. Values that are set for one key are ordered by
@@ -97,17 +97,17 @@ impl<V: Value> Group<V> {
         K: AsRef<[u8]> + ?Sized,
         T: IntoLoaded<Value = V>,
     {
-        self.core.set(Key::copy_from(key.as_ref()), value.into_loaded()).await
+        self.core.state.set(Key::copy_from(key.as_ref()), value.into_loaded()).await
     }
 
     /// The group's name.
     pub fn name(&self) -> &str {
-        &self.core.name
+        &self.core.state.name
     }
 
     /// What the group has done so far, and what it holds.
     pub fn stats(&self) -> Stats {
-        self.core.stats()
+        self.core.state.stats()
     }
 }
 
@@ -119,6 +119,6 @@ impl<V> Clone for Group<V> {
 
 impl<V> fmt::Debug for Group<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group").field("name", &self.core.name).finish_non_exhaustive()
+        f.debug_struct("Group").field("name", &self.core.state.name).finish_non_exhaustive()
     }
 }

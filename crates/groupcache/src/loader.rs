@@ -1,11 +1,13 @@
+//! A loader, and the values and errors that it brings.
+
+pub(crate) mod any;
 pub(crate) mod batch;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use crate::{
     error::{BoxError, Error, ErrorKind},
     key::Key,
-    loader::batch::DynBatchLoader,
     value::Value,
 };
 
@@ -198,25 +200,6 @@ impl<F> fmt::Debug for LoaderFn<F> {
 impl<S, F> fmt::Debug for LoaderFnWith<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LoaderFnWith")
-    }
-}
-
-/// A load under way, whatever the loader.
-pub(crate) type Loading<V> = Pin<Box<dyn Future<Output = Result<Loaded<V>, LoadError>> + Send>>;
-
-/// A loader of `V`, whatever its type: groups are typed by their values alone.
-pub(crate) enum AnyLoader<V> {
-    Each(Arc<dyn DynLoader<V>>),
-    Batched(Arc<dyn DynBatchLoader<V>>),
-}
-
-pub(crate) trait DynLoader<V>: Send + Sync {
-    fn start(self: Arc<Self>, key: Key) -> Loading<V>;
-}
-
-impl<L: Loader> DynLoader<L::Value> for L {
-    fn start(self: Arc<Self>, key: Key) -> Loading<L::Value> {
-        Box::pin(async move { self.load(key).await })
     }
 }
 

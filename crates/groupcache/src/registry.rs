@@ -1,18 +1,12 @@
+//! The groups of one node, by name.
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::{
-    builder::GroupBuilder,
-    clock::Clock,
-    error::BuildError,
-    loader::batch::BatchLoader,
-    loader::{AnyLoader, Loader},
-    members::Members,
-    peer::served_group::ServedGroup,
-};
+use crate::{clock::Clock, error::BuildError, members::Members, peer::served_group::ServedGroup};
 
 /// The groups of one node, by name: what a peer server answers from. A cheap handle; a value, not a global, so that
 /// three nodes fit in one process.
@@ -35,17 +29,6 @@ impl Groups {
     /// As [`new`](Groups::new), with a clock of your choice: tests that pause tokio's time want [`Clock::tokio`].
     pub fn with_clock(members: Members, clock: Clock) -> Self {
         Groups { members, clock, by_name: Arc::default() }
-    }
-
-    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`loader_fn_with`](crate::loader_fn_with) or
-    /// [`loader_fn`](crate::loader_fn). The loader decides the type of the values.
-    pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
-        GroupBuilder::new(self.clone(), name.into(), AnyLoader::Each(Arc::new(loader)))
-    }
-
-    /// As [`group`](Groups::group), with a loader that brings many keys in one go.
-    pub fn group_batched<L: BatchLoader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
-        GroupBuilder::new(self.clone(), name.into(), AnyLoader::Batched(Arc::new(loader)))
     }
 
     /// The members that every group here asks.

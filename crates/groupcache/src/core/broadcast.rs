@@ -16,8 +16,8 @@ use crate::{
     Bytes,
     cache::entry::{Entry, Origin},
     cache::stored::Stored,
-    core::Core,
     core::catch_panic::caught,
+    core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,
     loader::Loaded,
@@ -69,7 +69,7 @@ struct MemberProgress {
     kept: bool,
 }
 
-impl<V: Value> Core<V> {
+impl<V: Value> GroupState<V> {
     pub(crate) async fn remove(self: &Arc<Self>, keys: Vec<Key>) -> Result<(), UpdateError> {
         if keys.is_empty() {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Loaders that bring many keys in one go.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future};
 
 use crate::{
     key::Key,
@@ -73,18 +73,5 @@ impl<V: Value> Batch<V> {
 impl<V> fmt::Debug for Batch<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("keys", &self.keys.len()).finish_non_exhaustive()
-    }
-}
-
-/// Many loads under way, whatever the loader.
-pub(crate) type LoadingMany = Pin<Box<dyn Future<Output = Result<(), LoadError>> + Send>>;
-
-pub(crate) trait DynBatchLoader<V>: Send + Sync {
-    fn start(self: Arc<Self>, batch: Batch<V>) -> LoadingMany;
-}
-
-impl<L: BatchLoader> DynBatchLoader<L::Value> for L {
-    fn start(self: Arc<Self>, batch: Batch<L::Value>) -> LoadingMany {
-        Box::pin(async move { self.load_many(&batch).await })
     }
 }
