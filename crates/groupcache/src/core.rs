@@ -1,7 +1,9 @@
-//! The steps of a get, in their order: look up; on a miss start a load or a fetch, or join one; wait; start again if need be.
+//! The steps of a get, in their order: look up; on a miss start a load or a fetch, or join one that
+//! is in flight; wait; start again if it ended without a result.
 //!
-//! A step knows the steps below it and none above: `join` leads to `load` or `fetch`, these to `publish`, and that to the
-//! store. What all of them share is in `state`.
+//! A step calls the steps below it and none above. This file calls `load` or `fetch`, each of which
+//! joins a flight or leads one (`join`); the leader gets the value and ends the flight (`publish`).
+//! A fetch may fall back to a load. All of them share `state`, which calls none of them.
 
 pub(crate) mod broadcast;
 pub(crate) mod catch_panic;
@@ -40,7 +42,7 @@ pub(crate) struct Core<V> {
     pub(crate) state: Arc<GroupState<V>>,
 }
 
-/// How often a get starts again because its key was removed in the meantime.
+/// The most times that a get starts again because its key was removed in the meantime.
 pub(crate) const MAX_RETRIES: u32 = 64;
 
 impl<V: Value> Core<V> {
@@ -76,10 +78,11 @@ impl<V: Value> Core<V> {
         }
     }
 
-    /// Starts what a miss needs, or joins it: a load if this node owns the key, else a fetch from the owner.
+    /// Starts what a miss needs, or joins it: a load if this node owns the key, else a fetch from
+    /// the owner.
     ///
-    /// For a peer it is a load whoever owns the key, and so a request makes one hop. Two members that each take the
-    /// other for the owner would otherwise ask each other, and wait for ever.
+    /// For a peer it is a load whoever owns the key, and so a request makes one hop. Two members
+    /// that each take the other for the owner would otherwise ask each other, and wait for ever.
     pub(crate) fn start(&self, key: &[u8], context: GetContext) -> Started<V> {
         if context.is_over() {
             return Started::failed(Error::new(ErrorKind::DeadlineExceeded));
@@ -101,7 +104,8 @@ impl<V: Value> Core<V> {
         }
     }
 
-    /// As [`start`](Core::start), for many keys with their positions: one load of many, and one fetch from each owner.
+    /// Starts many keys, each with its position: in one load of many, and one fetch from each
+    /// owner.
     pub(crate) fn start_many(&self, keys: Vec<(usize, Key)>, context: GetContext) -> Vec<(usize, Key, Started<V>)> {
         let mut started = Vec::with_capacity(keys.len());
         let mut prepared = Vec::with_capacity(keys.len());
@@ -156,7 +160,8 @@ impl<V: Value> Core<V> {
         }
     }
 
-    /// Starts again if a flight ended without a result; else the get ends with that result, or after too many retries.
+    /// Starts again if a flight ended without a result; else the get ends with that result, or
+    /// after too many retries.
     pub(crate) fn retry(
         &self,
         key: &[u8],
@@ -180,7 +185,8 @@ impl<V: Value> Core<V> {
     }
 }
 
-/// The keys by the member to ask for them, this node first. A peer's keys are loaded here, as [`Core::start`] explains.
+/// The keys by the member to ask for them, this node first. A peer's keys are loaded here, as
+/// [`Core::start`] explains.
 fn by_owner<'v>(
     view: &'v View,
     keys: Vec<(usize, Key)>,
@@ -219,7 +225,8 @@ mod tests {
     use super::*;
     use crate::{builder::GroupBuilder, loader::loader_fn_with, members::Members, registry::Groups};
 
-    /// The interleaving: we look and find nothing; another flight starts, publishes and ends; only then do we start.
+    /// The interleaving: we look and find nothing; another flight starts, publishes and ends; only
+    /// then do we start.
     #[tokio::test]
     async fn a_leader_that_comes_late_finds_what_the_first_one_left() {
         let loads = Arc::new(AtomicUsize::new(0));

@@ -22,10 +22,10 @@ use crate::{
     value::Value,
 };
 
-/// A get in progress, made by [`Group::get`](crate::group::Group::get): a future of the value.
+/// A get in progress, made by [`Group::get`](crate::Group::get): a future of the value.
 ///
-/// Nothing happens until it is first polled. A fresh hit is ready at that poll, without allocation. It may be dropped
-/// at any time: a load that it started goes on and is cached.
+/// Nothing happens until it is first polled. A fresh hit is ready at that poll, without allocation.
+/// It may be dropped at any time: a load that it started goes on and is cached.
 #[must_use = "a get does nothing unless it is awaited"]
 pub struct Get<'a, V> {
     detailed: Detailed<'a, V>,
@@ -44,7 +44,7 @@ pub struct Detailed<'a, V> {
 struct Wait<V> {
     waiter: Waiter<V>,
     context: GetContext,
-    /// How often it may still start again because the key was removed.
+    /// The times that it may still start again because the key was removed.
     retries: u32,
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -55,8 +55,9 @@ impl<'a, V: Value> Get<'a, V> {
     }
 
     /// Bounds the wait, counted from the first poll. After it the get is an error of kind
-    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded); the load goes on for others and is cached. A cached value
-    /// is answered even with a timeout of zero, which never starts a load. Defaults to no bound but the load's own.
+    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded); the load goes on for others and is
+    /// cached. A cached value is answered even with a timeout of zero, which never starts a load.
+    /// Defaults to no bound but the load's own.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.detailed.timeout = Some(timeout);
         self

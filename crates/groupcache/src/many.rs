@@ -27,8 +27,8 @@ use crate::{
     value::Value,
 };
 
-/// Many gets in progress, made by [`Group::get_many`](crate::group::Group::get_many): a future of their results, in
-/// the order of the keys.
+/// Many gets in progress, made by [`Group::get_many`](crate::Group::get_many): a future of their
+/// results, in the order of the keys.
 ///
 /// Nothing happens until it is first polled.
 #[must_use = "a get does nothing unless it is awaited"]
@@ -37,7 +37,8 @@ pub struct GetMany<V> {
     results: Vec<Option<Result<V, Error>>>,
 }
 
-/// Many gets in progress, each given as it comes with the position of its key. Made by [`GetMany::stream`].
+/// Many gets in progress, each given as it comes with the position of its key. Made by
+/// [`GetMany::stream`].
 #[must_use = "a get does nothing unless it is polled"]
 pub struct GetStream<V> {
     core: Core<V>,
@@ -46,14 +47,14 @@ pub struct GetStream<V> {
     timeout: Option<Duration>,
     /// Set at the first poll.
     context: Option<GetContext>,
-    /// The keys that were cached when they were looked for. Their values are read when they are given: they may change
-    /// until then.
+    /// The keys that were cached when they were looked for. Their values are read when they are
+    /// given: they may change until then.
     cached: VecDeque<(usize, Key)>,
     in_flight: FuturesUnordered<InFlight<V>>,
 }
 
-/// The most keys in flight for one call. A great many at once would take all permits from others, or be refused for
-/// want of them. The next are started when half of these have come.
+/// The most keys in flight for one call. A great many at once would take all permits from others,
+/// or be refused for want of them. The next are started when half of these have come.
 const MAX_IN_FLIGHT: usize = 1_024;
 
 type InFlight<V> = Pin<Box<dyn Future<Output = (usize, Outcome<V>)> + Send>>;
@@ -75,7 +76,7 @@ impl<V: Value> GetMany<V> {
         }
     }
 
-    /// Bounds the wait for each key, as [`Get::timeout`](crate::get::Get::timeout) does.
+    /// Bounds the wait for each key, as [`Get::timeout`](crate::Get::timeout) does.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.stream.timeout = Some(timeout);
         self
@@ -119,7 +120,8 @@ impl<V: Value> Stream for GetStream<V> {
 }
 
 impl<V: Value> GetStream<V> {
-    /// Starts as many keys as may be in flight. Cached ones are ready, and hold back none that are not.
+    /// Starts as many keys as may be in flight. Cached ones are ready, and hold back none that are
+    /// not.
     fn start_next(&mut self) {
         let state = &self.core.state;
         let now_ms = state.clock.coarse_ms();

@@ -13,23 +13,27 @@ use crate::{
     value::Value,
 };
 
-/// The bounds on which groups, peer clients and peer servers must agree, with one set of defaults for all three.
+/// The bounds on which groups, peer clients and peer servers must agree, with one set of defaults
+/// for all three.
 ///
-/// A server that takes shorter keys than the groups behind it refuses requests that the groups would answer.
+/// A server that takes shorter keys than the groups behind it refuses requests that the groups
+/// would answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The longest key, in bytes. 64 KiB by default: longer than any key that means something, short enough that keys
-    /// in flight stay small.
+    /// The longest key, in bytes. 64 KiB by default: longer than any key that means something,
+    /// short enough that keys in flight stay small.
     pub max_key_bytes: usize,
-    /// The longest value, in bytes. 32 MiB by default: a service can hold it in memory several times over.
+    /// The longest value, in bytes. 32 MiB by default: a service can hold it in memory several
+    /// times over.
     pub max_value_bytes: usize,
-    /// The longest load. 30 s by default: enough for a slow origin, while a dead one does not hold callers for ever.
+    /// The longest load. 30 s by default: enough for a slow origin, while a dead one does not hold
+    /// callers for ever.
     pub load_timeout: Duration,
 }
 
 impl Limits {
-    /// What a group, a peer client and a peer server use unless they are told otherwise.
+    /// The bounds that groups, peer clients and peer servers use unless they are told otherwise.
     pub const DEFAULT: Limits =
         Limits { max_key_bytes: 64 << 10, max_value_bytes: 32 << 20, load_timeout: Duration::from_secs(30) };
 }
@@ -40,7 +44,7 @@ impl Default for Limits {
     }
 }
 
-/// The values of a [`GroupBuilder`](crate::builder::GroupBuilder)'s setters, by the setters' names.
+/// The values of a [`GroupBuilder`](crate::GroupBuilder)'s setters, by the setters' names.
 pub(crate) struct Settings<V> {
     pub(crate) max_bytes: usize,
     pub(crate) shards: Option<usize>,
@@ -74,10 +78,11 @@ impl<V: Value> Default for Settings<V> {
             max_bytes: 64 << 20,
             shards: None,
             eviction_policy: EvictionPolicy::default(),
-            // Copies end, and are charged for that, so in entries it is about golang/groupcache's eighth of main.
-            // On the trace of a web shop, with 3 and 10 nodes of 5 and 10 % of the keys each, fetches are
-            // 0.83 to 0.90 of golang's and origin loads 0.90 to 1.00. With a ninth they are 0.86 to 0.93 and
-            // 0.89 to 1.00. `cargo xtask hit-ratio --nodes 10` repeats it.
+            // Copies end, and are charged for that, so in entries it is about golang/groupcache's
+            // eighth of main. On the trace of a web shop, with 3 and 10 nodes of 5 and 10 % of the
+            // keys each, fetches are 0.83 to 0.90 of golang's and origin loads 0.90 to 1.00. With a
+            // ninth they are 0.86 to 0.93 and 0.89 to 1.00. `cargo xtask hit-ratio --nodes 10`
+            // repeats it.
             hot_share: 0.15,
             hot_admission: Box::new(Always),
             weigher: Box::new(|_, value: &V| value.weight()),

@@ -1,4 +1,4 @@
-//! One fetch: a key's value from the member that owns it, or from here if that member cannot be asked.
+//! One fetch: a key's value from its owner, or from a load here if the owner cannot be asked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     value::Value,
 };
 
-/// The most keys that a peer is asked for in one go.
+/// The most keys of one request.
 const MAX_KEYS_PER_REQUEST: usize = 1_024;
 
 /// A member to fetch from, with what fetches from it have in common.
@@ -47,7 +47,7 @@ impl FetchFrom<'_> {
         })
     }
 
-    /// As [`fetch`](FetchFrom::fetch), for many keys in one go.
+    /// Joins or starts the fetches of many keys, in one request.
     pub(crate) fn fetch_many<V: Value>(self, state: &Arc<GroupState<V>>, keys: Vec<Key>) -> Vec<Started<V>> {
         let mut requests = Vec::new();
         let mut started = Vec::with_capacity(keys.len());
@@ -83,11 +83,12 @@ impl<V: Value> Fetch<V> {
         };
         publisher.state().counters.loads_deduped.count();
         let fetch = Fetch { publisher, permit, digest, context, runtime: runtime.clone() };
-        // A removal may reach this node and miss the owner, which then has the value from before. This node notes the
-        // miss and then detaches the key's flights. A get does it the other way round: it joins the flight, as has
-        // been done by now, and then looks for the note.
+        // A removal may reach this node and miss the owner, which then has the value from before.
+        // This node notes the miss and then detaches the key's flights. A get does it the other way
+        // round: it joins the flight, as has been done by now, and then looks for the note.
         //   - The note came before this look: it is found, and the owner is not asked.
-        //   - It comes after this look: so does the detaching, which has the waiters of this flight start again.
+        //   - It comes after this look: so does the detaching, which has the waiters of this flight
+        //     start again.
         if owner.has_undelivered(&fetch.state().name, fetch.publisher.key().as_bytes(), runtime) {
             fetch.load_instead_of_asking(owner);
             return None;
@@ -144,7 +145,8 @@ impl<V: Value> Fetch<V> {
         let Fetch { publisher, permit, context, .. } = self;
         drop(permit);
         match error.kind() {
-            // The caller who started this is gone. Others who still want the key ask again, with their own deadlines.
+            // The caller who started this is gone. Others who still want the key ask again, with
+            // their own deadlines.
             ErrorKind::DeadlineExceeded if context.is_over_at_peer() => publisher.abandon(),
             // The peer says so too early, which is counted as a retry: it is not believed for ever.
             ErrorKind::DeadlineExceeded if context.deadline.is_some() => publisher.retry(),
@@ -164,15 +166,16 @@ impl<V: Value> Fetch<V> {
     fn load_here(self) {
         let Fetch { publisher, permit, context, runtime, .. } = self;
         runtime.clone().spawn(async move {
-            // The fetch stays in flight until the load ends, so that all who wait for it get what is loaded. It keeps
-            // its permit: a key that waits for a load is being fetched still.
+            // The fetch stays in flight until the load ends, so that all who wait for it get what
+            // is loaded. It keeps its permit: a key that waits for a load is being fetched still.
             let result = load(publisher.state(), publisher.key().clone(), context, &runtime).result().await;
             drop(permit);
             publisher.pass_on(result);
         });
     }
 
-    /// Logs that the owner failed: a warning once a second at most, for a dead peer fails every fetch.
+    /// Logs that the owner failed, with a warning once a second at most: a dead peer fails every
+    /// fetch.
     fn log_failure(&self, cause: &BoxError) {
         let (state, key) = (self.state(), self.publisher.key());
         let group = &state.name;

@@ -33,7 +33,7 @@ pub(crate) fn load<V: Value>(
     }
 }
 
-/// As [`load`], for many keys: in one call of the loader if it can take them.
+/// Joins or starts the loads of many keys: in one call of the loader if it can take them.
 pub(crate) fn load_many<V: Value>(
     state: &Arc<GroupState<V>>,
     keys: Vec<Key>,
@@ -83,7 +83,7 @@ impl<V: Value> Load<V> {
         }
         publisher.state().counters.loads_deduped.count();
         let loaded = any::load(loader, publisher.key().clone(), load_timeout).await;
-        // Before the waiters are told: one that asks for the next key at once finds the permit free.
+        // Before the waiters are told: one that asks for the next key at once finds a free permit.
         drop(permit);
         publisher.publish_loaded(loaded);
     }

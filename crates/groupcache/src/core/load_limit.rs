@@ -1,4 +1,4 @@
-//! The most loads and fetches that a group has at a time, and the most loads that wait for one to end.
+//! The limits of a group: loads and fetches in progress, and loads that wait for another to end.
 
 use std::{
     sync::{
@@ -13,8 +13,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Gives out the permits for calls of a group's loader. Fetches need none of these: a loader that asks another group
-/// may wait for that group's peers.
+/// Gives out the permits for calls of a group's loader. Fetches need none of these: a loader that
+/// asks another group may wait for that group's peers.
 pub(crate) struct LoadLimiter {
     permits: Arc<Semaphore>,
     free_places: Arc<AtomicUsize>,
@@ -31,7 +31,8 @@ pub(crate) type LoadPermit = OwnedSemaphorePermit;
 
 /// Why a load gets no permit.
 pub(crate) enum NoPermit {
-    /// The caller who started the load has stopped waiting. If others still want the key, one of them starts again.
+    /// The caller who started the load has stopped waiting. If others still want the key, one of
+    /// them starts again.
     CallerGone,
     /// It waited for as long as a load may take.
     TimedOut,
@@ -66,7 +67,8 @@ impl AcquirePermit {
         matches!(self, AcquirePermit::Queued { .. })
     }
 
-    /// Waits for the permit: for `load_timeout` at most, and no longer than the caller who started the load.
+    /// Waits for the permit: for `load_timeout` at most, and no longer than the caller who started
+    /// the load.
     pub(crate) async fn permit(
         self,
         load_timeout: Duration,

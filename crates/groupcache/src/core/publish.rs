@@ -21,7 +21,8 @@ use crate::{
 
 /// The flight of one key that a load or a fetch leads, to be ended in one of these ways.
 ///
-/// It writes nothing if the key was removed or set meanwhile: the store sees to that, under the lock of the key.
+/// It writes nothing if the key was removed or set meanwhile: the store sees to that, under the
+/// lock of the key.
 pub(crate) struct Publisher<V> {
     state: Arc<GroupState<V>>,
     key: Key,
@@ -108,12 +109,14 @@ impl<V: Value> Publisher<V> {
         found.value = stored.value();
         let in_demand = found.qps.is_some_and(|qps| qps >= state.members.view().names().len() as f64);
         let entry = Entry { stored, origin: Origin::Fetched, expiry, in_demand };
-        // The list may change while a fetch is in flight:
-        //   1. this node asks the owner, as the old list names it;
-        //   2. the new list leaves that member out, so it is told of no further update;
-        //   3. somebody removes the key, on all members of the new list;
-        //   4. the old owner's answer arrives, with the value from before.
-        // Compared under the lock of the key: a list that changes later moves this entry with all others.
+        // No copy is kept if the member list has changed since the owner was looked up:
+        //   1. a get takes the old list, and with it the owner to ask;
+        //   2. a new list leaves that member out, so it is told of no further update;
+        //   3. the key is removed on all members of the new list, and its flights here are
+        //      detached;
+        //   4. the get leads a new flight, and the old owner answers with the value from before.
+        // The lists are compared under the lock of the key. A removal under a list that comes later
+        // comes later itself, and finds the copy.
         let place = || (state.members.view().digest() == digest).then_some((Place::Hot, expiry));
         state.store.publish(leader, key, Ok(found), Write::Entry(weight, entry), place);
     }
@@ -123,7 +126,8 @@ impl<V: Value> Publisher<V> {
         self.state.store.publish(self.leader, self.key, Err(error), Write::Nothing, || None);
     }
 
-    /// Ends the flight with an error that says nothing about the key's origin, so that the key is not put in back-off.
+    /// Ends the flight with an error that says nothing about the key's origin, so that the key is
+    /// not put in back-off.
     pub(crate) fn fail(self, error: Error) {
         let now_ms = self.state.clock.coarse_ms();
         self.state.store.fail(self.leader, &self.key, error, false, now_ms);
@@ -188,7 +192,8 @@ impl<V: Value> Publisher<V> {
     fn write_loaded(self, value: Option<V>, cacheable: Cacheable<V>, now_ms: u64) {
         let Publisher { state, key, leader } = self;
         let Cacheable { expiry, entry } = cacheable;
-        // A value that its loader does not want cached is fresh for no time at all: that is what peers are told.
+        // A value that its loader does not want cached is fresh for no time at all: that is what
+        // peers are told.
         let remaining_ms = expiry.map_or(Some(0), |expiry| expiry.remaining_ms(now_ms));
         let outcome = match (value, expiry) {
             (None, None) => Err(Error::new(ErrorKind::NotFound)),

@@ -72,7 +72,8 @@ impl<V: Value> GroupState<V> {
         self.clock.follow(weak);
     }
 
-    /// The bytes that an entry of this value is charged; an error if the value is too large for the group.
+    /// The bytes that an entry of this value is charged; an error if the value is too large for the
+    /// group.
     pub(crate) fn weigh(&self, key: &Key, value: &V) -> Result<usize, Error> {
         let (bytes, weight) = caught("the weigher", || (value.weight(), (self.settings.weigher)(key, value)))?;
         let max_bytes = self.settings.limits.max_value_bytes;
@@ -90,8 +91,8 @@ impl<V: Value> GroupState<V> {
         key.len().saturating_add(Entry::<V>::overhead(key, None))
     }
 
-    /// Main if the key is ours. If it is not, a peer took us for the owner, or the owner could not be asked.
-    /// Then the value is kept only briefly, so that it does not outlive the disagreement.
+    /// Main if the key is ours. If it is not, a peer took us for the owner, or the owner could not
+    /// be asked. Then the value is kept only briefly, so that it does not outlive the disagreement.
     pub(crate) fn place_of_loaded(&self, key: &Key, expiry: Expiry, now_ms: u64) -> Option<(Place, Expiry)> {
         if self.members.view().owns(key.as_bytes()) {
             return Some((Place::Main, expiry));

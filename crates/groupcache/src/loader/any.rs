@@ -43,7 +43,8 @@ impl<L: BatchLoader> DynBatchLoader<L::Value> for L {
     }
 }
 
-/// Loads one key. A panic of the loader is an error like any other, and so is a load that takes too long.
+/// Loads one key. A panic of the loader is an error like any other, and so is a load that takes too
+/// long.
 pub(crate) async fn load<V>(
     loader: Arc<dyn DynLoader<V>>,
     key: Key,
