@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use crate::{
     cache::entry::{Freshness, Requester},
     cache::shard::Seen,
-    core::fetch::FetchFrom,
+    core::fetch::{FetchFrom, fetch, fetch_many},
     core::get_context::GetContext,
     core::join::Started,
     core::load::{load, load_many},
@@ -68,7 +68,8 @@ impl<V: Value> Core<V> {
         Some(read)
     }
 
-    /// Replaces a value in the background that is due for it, unless that is in progress.
+    /// Starts a load or a fetch in the background that replaces a value, or joins the one in
+    /// flight.
     #[cold]
     #[inline(never)]
     fn refresh(&self, key: &[u8], requester: Requester) {
@@ -81,8 +82,8 @@ impl<V: Value> Core<V> {
     /// Starts what a miss needs, or joins it: a load if this node owns the key, else a fetch from
     /// the owner.
     ///
-    /// For a peer it is a load whoever owns the key, and so a request makes one hop. Two members
-    /// that each take the other for the owner would otherwise ask each other, and wait for ever.
+    /// For a peer it is always a load, so a request never makes a second hop. Two members that each
+    /// take the other for the owner would otherwise ask each other, and wait for ever.
     pub(crate) fn start(&self, key: &[u8], context: GetContext) -> Started<V> {
         if context.is_over() {
             return Started::failed(Error::new(ErrorKind::DeadlineExceeded));
@@ -99,13 +100,12 @@ impl<V: Value> Core<V> {
             Owner::Local => load(&self.state, key, context, &runtime),
             Owner::Remote(owner) => {
                 let from = FetchFrom { owner, digest: view.digest(), context, runtime: &runtime };
-                from.fetch(&self.state, key)
+                fetch(&self.state, key, from)
             }
         }
     }
 
-    /// Starts many keys, each with its position: in one load of many, and one fetch from each
-    /// owner.
+    /// Starts many keys, each with its position: one load of many, and one fetch from each owner.
     pub(crate) fn start_many(&self, keys: Vec<(usize, Key)>, context: GetContext) -> Vec<(usize, Key, Started<V>)> {
         let mut started = Vec::with_capacity(keys.len());
         let mut prepared = Vec::with_capacity(keys.len());
@@ -130,7 +130,7 @@ impl<V: Value> Core<V> {
                 Owner::Local => load_many(&self.state, wanted, context, &runtime),
                 Owner::Remote(owner) => {
                     let from = FetchFrom { owner, digest: view.digest(), context, runtime: &runtime };
-                    from.fetch_many(&self.state, wanted)
+                    fetch_many(&self.state, wanted, from)
                 }
             };
             started.extend(keys.into_iter().zip(results).map(|((position, key), result)| (position, key, result)));
@@ -193,16 +193,16 @@ fn by_owner<'v>(
     requester: Requester,
 ) -> impl Iterator<Item = (Owner<'v>, Vec<(usize, Key)>)> {
     // By the owner's position in the member list; `None` is this node.
-    let mut by_position = BTreeMap::<Option<usize>, (Owner<'v>, Vec<(usize, Key)>)>::new();
+    let mut by_member = BTreeMap::<Option<usize>, (Owner<'v>, Vec<(usize, Key)>)>::new();
     for (position, key) in keys {
-        let owner = match requester {
+        let member = match requester {
             Requester::Local => view.remote_position(key.as_bytes()),
             Requester::Peer => None,
         };
-        let new = || (owner.map_or(Owner::Local, |_| view.owner(key.as_bytes())), Vec::new());
-        by_position.entry(owner).or_insert_with(new).1.push((position, key));
+        let new = || (member.map_or(Owner::Local, |_| view.owner(key.as_bytes())), Vec::new());
+        by_member.entry(member).or_insert_with(new).1.push((position, key));
     }
-    by_position.into_values()
+    by_member.into_values()
 }
 
 fn too_many_retries() -> Error {

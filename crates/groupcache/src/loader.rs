@@ -58,6 +58,7 @@ impl<V> Loaded<V> {
 
     /// The time for which it may be answered, at every node, counted from now on. Zero is not
     /// cached at all. Defaults to the group's [`time_to_live`](crate::GroupBuilder::time_to_live).
+    #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self

@@ -12,7 +12,7 @@ use crate::{
     core::join::{Started, join_or_lead},
     core::load::load,
     core::load_limit::FetchPermit,
-    core::publish::{Fetched, Publisher},
+    core::publish::{Fetched, Publisher, weight_of_not_found},
     core::state::GroupState,
     error::{BoxError, Error, ErrorKind},
     key::Key,
@@ -25,7 +25,7 @@ use crate::{
 /// The most keys of one request.
 const MAX_KEYS_PER_REQUEST: usize = 1_024;
 
-/// A member to fetch from, with what fetches from it have in common.
+/// A member to fetch from, and what all fetches of one call have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct FetchFrom<'a> {
     pub(crate) owner: &'a Arc<Remote>,
@@ -36,32 +36,30 @@ pub(crate) struct FetchFrom<'a> {
     pub(crate) runtime: &'a Handle,
 }
 
-impl FetchFrom<'_> {
-    /// Joins the fetch of `key`, or starts it. It needs no task: the transport calls back.
-    pub(crate) fn fetch<V: Value>(self, state: &Arc<GroupState<V>>, key: Key) -> Started<V> {
-        join_or_lead(state, FlightKey::fetch(key), self.context, |publisher| {
-            if let Some(fetch) = Fetch::begin(publisher, self) {
-                let (request, reply) = fetch.into_request();
-                self.owner.peer.get(request, reply);
-            }
-        })
-    }
+/// Joins the fetch of `key`, or starts it. It needs no task: the transport calls back.
+pub(crate) fn fetch<V: Value>(state: &Arc<GroupState<V>>, key: Key, from: FetchFrom<'_>) -> Started<V> {
+    join_or_lead(state, FlightKey::fetch(key), from.context, |publisher| {
+        if let Some(fetch) = Fetch::begin(publisher, from) {
+            let (request, reply) = fetch.into_request();
+            from.owner.peer.get(request, reply);
+        }
+    })
+}
 
-    /// Joins or starts the fetches of many keys, in one request.
-    pub(crate) fn fetch_many<V: Value>(self, state: &Arc<GroupState<V>>, keys: Vec<Key>) -> Vec<Started<V>> {
-        let mut requests = Vec::new();
-        let mut started = Vec::with_capacity(keys.len());
-        for key in keys {
-            started.push(join_or_lead(state, FlightKey::fetch(key), self.context, |publisher| {
-                requests.extend(Fetch::begin(publisher, self).map(Fetch::into_request));
-            }));
-        }
-        while !requests.is_empty() {
-            let rest = requests.split_off(requests.len().min(MAX_KEYS_PER_REQUEST));
-            self.owner.peer.get_many(std::mem::replace(&mut requests, rest));
-        }
-        started
+/// Joins or starts the fetches of many keys, in one request.
+pub(crate) fn fetch_many<V: Value>(state: &Arc<GroupState<V>>, keys: Vec<Key>, from: FetchFrom<'_>) -> Vec<Started<V>> {
+    let mut requests = Vec::new();
+    let mut started = Vec::with_capacity(keys.len());
+    for key in keys {
+        started.push(join_or_lead(state, FlightKey::fetch(key), from.context, |publisher| {
+            requests.extend(Fetch::begin(publisher, from).map(Fetch::into_request));
+        }));
     }
+    while !requests.is_empty() {
+        let rest = requests.split_off(requests.len().min(MAX_KEYS_PER_REQUEST));
+        from.owner.peer.get_many(std::mem::replace(&mut requests, rest));
+    }
+    started
 }
 
 /// A fetch in progress, which the transport's reply brings to its end.
@@ -74,7 +72,7 @@ struct Fetch<V> {
 }
 
 impl<V: Value> Fetch<V> {
-    /// The fetch that `publisher` is to end, unless that is done without asking the owner.
+    /// Begins a fetch; `None` if the flight is ended without asking the owner.
     fn begin(publisher: Publisher<V>, from: FetchFrom<'_>) -> Option<Self> {
         let FetchFrom { owner, digest, context, runtime } = from;
         let Some(permit) = publisher.state().fetch_limiter.acquire() else {
@@ -196,7 +194,7 @@ impl<V: Value> Fetch<V> {
             None => expiry_policy.of_fetched_nothing(remaining, now_ms),
         };
         let (value, weight) = match value {
-            None => (None, state.weight_of_not_found(key)),
+            None => (None, weight_of_not_found::<V>(key)),
             Some(bytes) => {
                 let value = caught("the decoder", || V::decode(bytes)).map_err(PeerError::failed)?;
                 let value = value.map_err(PeerError::Failed)?;

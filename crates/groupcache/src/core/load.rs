@@ -61,7 +61,7 @@ fn load_single<V: Value>(
     })
 }
 
-/// A load in progress.
+/// A load in progress: it waits for a permit, calls the loader, and ends the flight.
 struct Load<V> {
     publisher: Publisher<V>,
     context: GetContext,

@@ -46,7 +46,7 @@ pub(crate) fn load_batch<V: Value>(
     started
 }
 
-/// A load of many keys in progress.
+/// A load of many keys in progress, each with a flight of its own.
 struct LoadBatch<V> {
     state: Arc<GroupState<V>>,
     context: GetContext,

@@ -185,7 +185,7 @@ impl<V: Value> Publisher<V> {
 
     fn cacheable_not_found(&self, now_ms: u64) -> Cacheable<V> {
         let expiry = self.state.settings.expiry_policy.of_not_found(&self.key, now_ms);
-        let entry = || (self.state.weight_of_not_found(&self.key), Stored::new(self.key.as_bytes(), None));
+        let entry = || (weight_of_not_found::<V>(&self.key), Stored::new(self.key.as_bytes(), None));
         Cacheable { expiry, entry: expiry.map(|_| entry()) }
     }
 
@@ -208,4 +208,9 @@ impl<V: Value> Publisher<V> {
             }
         }
     }
+}
+
+/// The bytes that a cached "not found" is charged.
+pub(crate) fn weight_of_not_found<V: Value>(key: &Key) -> usize {
+    key.len().saturating_add(Entry::<V>::overhead(key, None))
 }

@@ -25,7 +25,7 @@ use crate::{
     value::Value,
 };
 
-/// Holds what every step of a get may need. It knows no step: steps know it.
+/// Holds the parts that the steps of a get work with. It calls no step.
 pub(crate) struct GroupState<V> {
     pub(crate) name: Arc<str>,
     pub(crate) settings: Settings<V>,
@@ -86,13 +86,9 @@ impl<V: Value> GroupState<V> {
         Ok(weight.saturating_add(key.len()).saturating_add(Entry::overhead(key, Some(value))))
     }
 
-    /// The bytes that a cached "not found" is charged.
-    pub(crate) fn weight_of_not_found(&self, key: &Key) -> usize {
-        key.len().saturating_add(Entry::<V>::overhead(key, None))
-    }
-
-    /// Main if the key is ours. If it is not, a peer took us for the owner, or the owner could not
-    /// be asked. Then the value is kept only briefly, so that it does not outlive the disagreement.
+    /// The place of a loaded value: main if the key is ours. If it is not, a peer took us for the
+    /// owner, or the owner could not be asked. Then the value is kept only briefly, so that it does
+    /// not outlive the disagreement.
     pub(crate) fn place_of_loaded(&self, key: &Key, expiry: Expiry, now_ms: u64) -> Option<(Place, Expiry)> {
         if self.members.view().owns(key.as_bytes()) {
             return Some((Place::Main, expiry));
