@@ -57,7 +57,7 @@ fn load_single<V: Value>(
 ) -> Started<V> {
     join_or_lead(state, FlightKey::load(key), context, |publisher| match state.load_limiter.acquire() {
         None => publisher.fail_overloaded(),
-        Some(permit) => drop(runtime.spawn(Load { publisher, context }.run(loader.clone(), permit))),
+        Some(acquire) => drop(runtime.spawn(Load { publisher, context }.run(loader.clone(), acquire))),
     })
 }
 
@@ -68,11 +68,11 @@ struct Load<V> {
 }
 
 impl<V: Value> Load<V> {
-    async fn run(self, loader: Arc<dyn DynLoader<V>>, permit: AcquirePermit) {
+    async fn run(self, loader: Arc<dyn DynLoader<V>>, acquire: AcquirePermit) {
         let Load { mut publisher, context } = self;
         let load_timeout = publisher.state().settings.limits.load_timeout;
-        let was_queued = permit.is_queued();
-        let permit = match permit.permit(load_timeout, context.deadline).await {
+        let was_queued = acquire.is_queued();
+        let permit = match acquire.wait(load_timeout, context.deadline).await {
             Ok(permit) => permit,
             Err(NoPermit::CallerGone) => return publisher.abandon(),
             Err(NoPermit::TimedOut) => return publisher.fail_overloaded(),

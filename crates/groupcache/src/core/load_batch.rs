@@ -40,7 +40,7 @@ pub(crate) fn load_batch<V: Value>(
         let batch = LoadBatch::new(state.clone(), context, std::mem::replace(&mut led, rest));
         match state.load_limiter.acquire() {
             None => batch.fail(&state.overloaded()),
-            Some(permit) => drop(runtime.spawn(batch.run(loader.clone(), permit))),
+            Some(acquire) => drop(runtime.spawn(batch.run(loader.clone(), acquire))),
         }
     }
     started
@@ -62,10 +62,10 @@ impl<V: Value> LoadBatch<V> {
         Arc::new(LoadBatch { state, context, flights })
     }
 
-    async fn run(self: Arc<Self>, loader: Arc<dyn DynBatchLoader<V>>, permit: AcquirePermit) {
+    async fn run(self: Arc<Self>, loader: Arc<dyn DynBatchLoader<V>>, acquire: AcquirePermit) {
         let load_timeout = self.state.settings.limits.load_timeout;
-        let was_queued = permit.is_queued();
-        let permit = match permit.permit(load_timeout, self.context.deadline).await {
+        let was_queued = acquire.is_queued();
+        let permit = match acquire.wait(load_timeout, self.context.deadline).await {
             Ok(permit) => permit,
             Err(NoPermit::CallerGone) => return self.end_each(Publisher::abandon),
             Err(NoPermit::TimedOut) => return self.fail(&self.state.overloaded()),

@@ -29,7 +29,7 @@ pub(crate) enum AcquirePermit {
 /// The right to call the loader, until it is dropped.
 pub(crate) type LoadPermit = OwnedSemaphorePermit;
 
-/// Why a load gets no permit.
+/// The reason why a load gets no permit.
 pub(crate) enum NoPermit {
     /// The caller who started the load has stopped waiting. If others still want the key, one of
     /// them starts again.
@@ -69,11 +69,7 @@ impl AcquirePermit {
 
     /// Waits for the permit: for `load_timeout` at most, and no longer than the caller who started
     /// the load.
-    pub(crate) async fn permit(
-        self,
-        load_timeout: Duration,
-        deadline: Option<Instant>,
-    ) -> Result<LoadPermit, NoPermit> {
+    pub(crate) async fn wait(self, load_timeout: Duration, deadline: Option<Instant>) -> Result<LoadPermit, NoPermit> {
         let last = Instant::now() + load_timeout;
         let permit = match self {
             AcquirePermit::Ready(permit) => Some(permit),

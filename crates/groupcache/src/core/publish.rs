@@ -112,8 +112,7 @@ impl<V: Value> Publisher<V> {
         // No copy is kept if the member list has changed since the owner was looked up:
         //   1. a get takes the old list, and with it the owner to ask;
         //   2. a new list leaves that member out, so it is told of no further update;
-        //   3. the key is removed on all members of the new list, and its flights here are
-        //      detached;
+        //   3. a removal of the key reaches all members of the new list, this node too;
         //   4. the get leads a new flight, and the old owner answers with the value from before.
         // The lists are compared under the lock of the key. A removal under a list that comes later
         // comes later itself, and finds the copy.
