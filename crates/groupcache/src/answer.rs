@@ -1,3 +1,5 @@
+//! The answer to a detailed get: a value, its source and its age.
+
 use std::time::Duration;
 
 use crate::key::Key;
@@ -8,15 +10,18 @@ use crate::key::Key;
 pub struct Answer<V> {
     /// The value.
     pub value: V,
-    /// Where it came from. One who waited for another's load is told what that load did.
+    /// The place it came from. A caller who waited for another's load is told the source of that
+    /// load.
     pub source: Source,
-    /// How long ago it was loaded or set, to some 10 ms. From a peer that does not say, how long ago it arrived.
+    /// The time since it was loaded or set, to some 10 ms; since it arrived, if it is from a peer
+    /// that does not say.
     pub age: Duration,
-    /// How much longer it is within its time to live, to some 10 ms: nothing for a stale one, `None` for one that does not expire.
+    /// The rest of its time to live, to some 10 ms: zero for a stale one, `None` for one that does
+    /// not expire.
     pub remaining: Option<Duration>,
 }
 
-/// Where a value came from.
+/// The place where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
@@ -28,12 +33,14 @@ pub enum Source {
     Peer,
     /// The origin, by this node's loader.
     Origin,
-    /// A value past its time to live, from this node or the owner, that the group allows for a while.
+    /// A value past its time to live, from this node or the owner, that the group allows for a
+    /// while.
     Stale,
 }
 
 impl Source {
-    /// The source in one lower-case word, for logs and headers: `main`, `hot`, `peer`, `origin` or `stale`.
+    /// The source in one lower-case word, for logs and headers: `main`, `hot`, `peer`, `origin` or
+    /// `stale`.
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Main => "main",
@@ -61,8 +68,8 @@ pub struct Cached<V> {
     pub value: Option<V>,
     /// [`Main`](Source::Main) or [`Hot`](Source::Hot).
     pub place: Source,
-    /// How long ago it was loaded or set.
+    /// The time since it was loaded or set.
     pub age: Duration,
-    /// How much longer it is within its time to live; `None` for one that does not expire.
+    /// The rest of its time to live; `None` for one that does not expire.
     pub remaining: Option<Duration>,
 }

@@ -1,30 +1,35 @@
+//! The errors of gets, and those of building a group, a member list or a node.
+
 use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 /// Any error, as loaders and peers give them.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why a get got no value. Small and cheap to clone: all callers who shared a load share its error.
+/// The reason why a get got no value. Small and cheap to clone: all callers who shared a load share
+/// its error.
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
     detail: Option<Arc<Detail>>,
 }
 
-/// What went wrong, for a `match`.
+/// The kinds of errors, for a `match`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The origin has no such key. The loader said so, with [`LoadError::not_found`](crate::LoadError::not_found),
-    /// here or at the owner.
+    /// The origin has no such key. The loader said so, with
+    /// [`LoadError::not_found`](crate::LoadError::not_found), here or at the owner.
     NotFound,
-    /// The loader failed or panicked, here or at the owner. Its error is the [`source`](StdError::source); from the
-    /// owner it arrives as text.
+    /// The loader failed or panicked, here or at the owner. Its error is the
+    /// [`source`](StdError::source); from the owner it arrives as text.
     LoadFailed,
     /// The load took longer than the group's `load_timeout`, here or at the owner.
     LoadTimedOut,
-    /// The caller's own deadline, set with [`Get::timeout`](crate::Get::timeout), passed. The load goes on for others.
+    /// The caller's own deadline, set with [`Get::timeout`](crate::Get::timeout), passed. The load
+    /// goes on for others.
     DeadlineExceeded,
-    /// This node or the owner has as many loads under way as it allows. Worth another try a little later.
+    /// This node or the owner has as many loads in flight as it allows. Worth another try a little
+    /// later.
     Overloaded,
     /// The value is larger than the group's `max_value_bytes`.
     ValueTooLarge,
@@ -42,24 +47,24 @@ struct Detail {
 }
 
 impl Error {
-    /// An error of this kind that says no more than the kind does.
+    /// Creates an error of this kind that says no more than the kind does.
     pub fn new(kind: ErrorKind) -> Self {
         Error { kind, detail: None }
     }
 
-    /// An error of this kind in the words of `message`.
+    /// Creates an error of this kind in the words of `message`.
     pub fn with_message(kind: ErrorKind, message: impl Into<String>) -> Self {
         let detail = Detail { message: message.into(), source: None };
         Error { kind, detail: Some(Arc::new(detail)) }
     }
 
-    /// An error of this kind with what caused it.
+    /// Creates an error of this kind with its cause.
     pub fn with_source(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
         let detail = Detail { message: kind.as_str().to_owned(), source: Some(source.into()) };
         Error { kind, detail: Some(Arc::new(detail)) }
     }
 
-    /// What went wrong.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -122,7 +127,8 @@ impl StdError for Error {
     }
 }
 
-/// A group, a member list, a transport or a node that cannot be built as asked. Found when it is built or set, never later.
+/// A group, a member list, a transport or a node that cannot be built as asked. Found when it is
+/// built or set, never later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -137,7 +143,7 @@ pub enum BuildError {
     Setting {
         /// The setter's name.
         name: &'static str,
-        /// What it takes.
+        /// The range that it takes.
         expected: Cow<'static, str>,
     },
     /// The member list does not name this node, which is not `client_only`.
@@ -157,7 +163,7 @@ pub enum BuildError {
     MemberName {
         /// The name, as it was given.
         name: String,
-        /// What is wrong with it.
+        /// The reason why it is refused.
         why: String,
     },
     /// The transport cannot be set up. The words say why.

@@ -1,57 +1,63 @@
+//! One get, as a future: what it does at each poll.
+
 use std::{
     fmt,
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::{
     answer::Answer,
     cache::entry::{Found, Freshness, Requester},
-    core::{Core, GetContext, RETRIES_MAX, Started, too_many_retries},
+    core::get_context::GetContext,
+    core::join::Started,
+    core::{Core, MAX_RETRIES},
     error::{Error, ErrorKind},
-    store::flight::{FlightResult, Outcome, Waiter, landed},
+    store::flight::{Outcome, Waiter, landed},
     value::Value,
 };
 
-/// A get under way, made by [`Group::get`](crate::Group::get): a future of the value.
+/// A get in progress, made by [`Group::get`](crate::Group::get): a future of the value.
 ///
-/// Nothing happens until it is first polled. A fresh hit is ready at that poll, without allocation. It may be dropped at any
-/// time: a load that it started goes on and is cached.
+/// Nothing happens until it is first polled. A fresh hit is ready at that poll, without allocation.
+/// It may be dropped at any time: a load that it started goes on and is cached.
 #[must_use = "a get does nothing unless it is awaited"]
 pub struct Get<'a, V> {
     detailed: Detailed<'a, V>,
 }
 
-/// As [`Get`], with where the value came from. Made by [`Get::detailed`].
+/// A get as [`Get`] is, whose result says where the value came from. Made by [`Get::detailed`].
 #[must_use = "a get does nothing unless it is awaited"]
 pub struct Detailed<'a, V> {
-    core: &'a Arc<Core<V>>,
+    core: &'a Core<V>,
     key: &'a [u8],
     timeout: Option<Duration>,
     wait: Option<Wait<V>>,
 }
 
+/// The state of a get that waits for a flight.
 struct Wait<V> {
     waiter: Waiter<V>,
     context: GetContext,
-    /// How often it may still depart anew because the key was removed.
+    /// The times that it may still start again because the key was removed.
     retries: u32,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a, V: Value> Get<'a, V> {
-    pub(crate) fn new(core: &'a Arc<Core<V>>, key: &'a [u8]) -> Self {
+    pub(crate) fn new(core: &'a Core<V>, key: &'a [u8]) -> Self {
         Get { detailed: Detailed { core, key, timeout: None, wait: None } }
     }
 
-    /// Waits at most so long, counted from the first poll; then the get is an error of kind
-    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded). The load goes on for others and is cached. What is cached is
-    /// answered even with a timeout of zero, which never starts a load. Defaults to no bound but the load's own.
+    /// Bounds the wait, counted from the first poll. After it the get is an error of kind
+    /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded); the load goes on for others and is
+    /// cached. A cached value is answered even with a timeout of zero, which never starts a load.
+    /// Defaults to no bound but the load's own.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.detailed.timeout = Some(timeout);
         self
@@ -74,7 +80,7 @@ impl<V: Value> Future for Get<'_, V> {
         {
             return Poll::Ready(value.ok_or_else(|| Error::new(ErrorKind::NotFound)));
         }
-        let answer = ready!(self.detailed.go_on(cx));
+        let answer = ready!(self.detailed.poll_miss(cx));
         Poll::Ready(answer.map(|answer| answer.value))
     }
 }
@@ -89,36 +95,31 @@ impl<V: Value> Future for Detailed<'_, V> {
         {
             return Poll::Ready(found.answer());
         }
-        self.go_on(cx)
+        self.poll_miss(cx)
     }
 }
 
 impl<V: Value> Detailed<'_, V> {
-    /// When nothing was cached, and from then on. Apart from the hit, which stays short for it.
+    /// Goes on after a miss. It is not inlined, which keeps the code of a hit short.
     #[inline(never)]
-    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>, Error>> {
+    fn poll_miss(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer<V>, Error>> {
         let outcome = match &mut self.wait {
-            None => ready!(self.begin(cx)),
+            None => ready!(self.start(cx)),
             Some(wait) => ready!(wait.poll(self.core, self.key, cx)),
         };
-        let outcome = self.core.arrived(self.key, Requester::Local, outcome);
+        let outcome = self.core.or_stale(self.key, Requester::Local, outcome);
         Poll::Ready(outcome.and_then(Found::answer))
     }
 
-    fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<V>> {
+    fn start(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<V>> {
         if self.timeout == Some(Duration::ZERO) {
             return Poll::Ready(Err(Error::new(ErrorKind::DeadlineExceeded)));
         }
-        // A time beyond what a clock can say is none.
-        let context = GetContext::of_caller(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
-        let mut retries = RETRIES_MAX;
-        let boarded = match self.core.start(self.key, context) {
-            Started::Waiting(waiter) => Ok(waiter),
-            Started::Done(result) => join_again(self.core, self.key, context, result, &mut retries),
-        };
-        match boarded {
-            Err(outcome) => Poll::Ready(outcome),
-            Ok(waiter) => {
+        let context = GetContext::for_caller(self.timeout);
+        let mut retries = MAX_RETRIES;
+        match next_waiter(self.core, self.key, context, self.core.start(self.key, context), &mut retries) {
+            ControlFlow::Break(outcome) => Poll::Ready(outcome),
+            ControlFlow::Continue(waiter) => {
                 let deadline = context.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
                 self.wait.insert(Wait { waiter, context, retries, deadline }).poll(self.core, self.key, cx)
             }
@@ -127,12 +128,12 @@ impl<V: Value> Detailed<'_, V> {
 }
 
 impl<V: Value> Wait<V> {
-    fn poll(&mut self, core: &Arc<Core<V>>, key: &[u8], cx: &mut Context<'_>) -> Poll<Outcome<V>> {
+    fn poll(&mut self, core: &Core<V>, key: &[u8], cx: &mut Context<'_>) -> Poll<Outcome<V>> {
         while let Poll::Ready(result) = Pin::new(&mut self.waiter).poll(cx) {
-            let result = landed(result);
-            match join_again(core, key, self.context, result, &mut self.retries) {
-                Err(outcome) => return Poll::Ready(outcome),
-                Ok(waiter) => self.waiter = waiter,
+            let ended = Started::Done(landed(result));
+            match next_waiter(core, key, self.context, ended, &mut self.retries) {
+                ControlFlow::Break(outcome) => return Poll::Ready(outcome),
+                ControlFlow::Continue(waiter) => self.waiter = waiter,
             }
         }
         match &mut self.deadline {
@@ -142,23 +143,28 @@ impl<V: Value> Wait<V> {
     }
 }
 
-/// The flight to wait for next, or how it all ended.
-fn join_again<V: Value>(
-    core: &Arc<Core<V>>,
+/// The flight to wait for, or the outcome of the get if there is none.
+fn next_waiter<V: Value>(
+    core: &Core<V>,
     key: &[u8],
     context: GetContext,
-    mut result: FlightResult<V>,
+    mut started: Started<V>,
     retries: &mut u32,
-) -> Result<Waiter<V>, Outcome<V>> {
-    while let Some(departure) = core.start_again(key, context, &result, retries) {
-        match departure {
-            Started::Waiting(waiter) => return Ok(waiter),
-            Started::Done(next) => result = next,
+) -> ControlFlow<Outcome<V>, Waiter<V>> {
+    loop {
+        started = match started {
+            Started::Waiting(waiter) => return ControlFlow::Continue(waiter),
+            Started::Done(result) => core.retry(key, context, result, retries)?,
         }
     }
-    match result {
-        FlightResult::Done(outcome) => Err(outcome),
-        FlightResult::Retry | FlightResult::Abandoned => Err(Err(too_many_retries())),
+}
+
+impl<V> Found<V> {
+    /// The answer that a caller sees; a "not found" is an error to it.
+    pub(crate) fn answer(self) -> Result<Answer<V>, Error> {
+        let value = self.value.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
+        let (age, remaining) = (Duration::from_millis(self.age_ms), self.remaining_ms.map(Duration::from_millis));
+        Ok(Answer { value, source: self.source, age, remaining })
     }
 }
 

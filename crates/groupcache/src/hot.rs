@@ -1,3 +1,5 @@
+//! The admission of fetched values as hot copies.
+
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
@@ -8,8 +10,8 @@ use crate::key::Key;
 
 /// Decides which fetched values are mirrored: kept as hot copies at a node that does not own them.
 ///
-/// A copy saves fetches while its key is popular and wastes budget when it is not. Which of the copies stay is then measured: by how often they
-/// are asked for, as with the entries that the node owns.
+/// A copy saves fetches while its key is popular and wastes budget when it is not. Use decides
+/// which copies stay, as with the entries that the node owns.
 pub trait HotAdmission: Send + Sync + 'static {
     /// Whether to keep this value, just fetched from its owner. Called once for each fetch.
     fn admit(&self, copy: &HotCandidate<'_>) -> bool;
@@ -21,31 +23,33 @@ pub trait HotAdmission: Send + Sync + 'static {
 pub struct HotCandidate<'a> {
     /// Its key.
     pub key: &'a Key,
-    /// What the copy would be charged, in bytes.
+    /// The bytes that the copy would be charged.
     pub weight: usize,
-    /// How often peers ask the owner for the key, per second over about the last minute, if the owner says so.
+    /// The rate at which peers ask the owner for the key, per second over about the last minute, if
+    /// the owner says so.
     pub minute_qps: Option<f64>,
 }
 
-/// golang/groupcache's rule: one fetch in `n` at random is mirrored, so that a key comes in about as often as it is
-/// asked for.
+/// Mirrors one fetch in `n` at random, as golang/groupcache does: a key is admitted in proportion
+/// to how often it is asked for.
 pub struct OneIn {
     n: u64,
-    /// Of a Weyl sequence, which visits every number once before it repeats.
+    /// The state of a Weyl sequence, which visits every number once before it repeats.
     state: AtomicU64,
 }
 
-/// Every fetched value is mirrored, which is the default: it waits in the window of the hot copies and leaves soon, unless it is asked for again
-/// there or its owner says that it is in demand.
+/// Mirrors every fetched value, which is the default. A copy enters the window of the hot copies
+/// and is evicted soon, unless it is asked for again there or its owner says that it is in demand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Always;
 
-/// No fetched value is mirrored: a group whose values must come from their owners, or that has no memory to spare for copies.
+/// Mirrors no fetched value: for a group whose values must come from their owners, or that has no
+/// memory to spare for copies.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 
 impl OneIn {
-    /// One fetch in `n`. Of 0 it makes [`Never`], of 1 [`Always`].
+    /// Mirrors one fetch in `n`: with 0 as [`Never`], with 1 as [`Always`].
     pub fn new(n: u32) -> Self {
         OneIn { n: n.into(), state: AtomicU64::new(RandomState::new().hash_one(n)) }
     }

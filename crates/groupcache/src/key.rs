@@ -1,11 +1,13 @@
+//! A key: any bytes, and how they are shown.
+
 use std::{borrow::Borrow, fmt, str::Utf8Error};
 
 use bytes::Bytes;
 
-/// What a value is asked for by: any bytes at all, compared byte for byte.
+/// Any bytes at all, compared byte for byte, that name a value.
 ///
-/// A key is never trimmed, normalised or required to be UTF-8; the empty key is a key. Cloning is cheap, for the
-/// bytes are shared.
+/// A key is never trimmed, normalised or required to be UTF-8; the empty key is a key. Cloning is
+/// cheap, for the bytes are shared.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Key(Bytes);
 
@@ -29,7 +31,7 @@ impl Key {
         std::str::from_utf8(&self.0)
     }
 
-    /// How many bytes the key has.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -51,7 +53,8 @@ impl AsRef<[u8]> for Key {
     }
 }
 
-/// Lets a map of keys be searched by a slice. `Bytes` hashes and compares as the slice does, which `Borrow` asks for.
+/// Lets a map of keys be searched by a slice. `Bytes` hashes and compares as the slice does, which
+/// `Borrow` asks for.
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         &self.0

@@ -1,17 +1,20 @@
+//! A loader, and the values and errors that it brings.
+
+pub(crate) mod any;
 pub(crate) mod batch;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use crate::{
     error::{BoxError, Error, ErrorKind},
     key::Key,
-    loader::batch::DynBatchLoader,
     value::Value,
 };
 
-/// How a group gets a value at its origin: a database, an object store, another service.
+/// Gets a group's values at their origin: a database, an object store, another service.
 ///
-/// A closure is a loader too, by way of [`loader_fn_with`] or [`loader_fn`]. Written out, it is an `async fn`:
+/// A closure is a loader too, by way of [`loader_fn_with`] or [`loader_fn`]. Written out, it is an
+/// `async fn`:
 ///
 /// ```
 /// use peercache_groupcache::{Key, LoadError, Loaded, Loader};
@@ -28,17 +31,19 @@ use crate::{
 /// }
 /// ```
 pub trait Loader: Send + Sync + 'static {
-    /// What it loads, which is what the group holds.
+    /// The type of the values that it loads and that the group holds.
     type Value: Value;
 
-    /// Loads one key. It runs in a task of its own, which no caller's departure ends; the group's `load_timeout` does.
+    /// Loads one key. It runs in a task of its own, which goes on when callers leave; the group's
+    /// `load_timeout` ends it.
     ///
     /// # Errors
-    /// [`LoadError::not_found`] where the origin has no such key; anything else means that the origin failed.
+    /// [`LoadError::not_found`] where the origin has no such key; anything else means that the
+    /// origin failed.
     fn load(&self, key: Key) -> impl Future<Output = Result<Loaded<Self::Value>, LoadError>> + Send;
 }
 
-/// What a loader brings: a value, and how long it holds.
+/// A loaded value, and how long it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded<V> {
     pub(crate) value: V,
@@ -46,23 +51,26 @@ pub struct Loaded<V> {
 }
 
 impl<V> Loaded<V> {
-    /// A loaded value.
+    /// Wraps a value that holds for as long as the group says.
     pub fn new(value: V) -> Self {
         Loaded { value, ttl: None }
     }
 
-    /// How long it may be answered, at every node, counted from now on. Zero is not cached at all. Defaults to the group's
-    /// [`time_to_live`](crate::GroupBuilder::time_to_live).
+    /// The time for which it may be answered, at every node, counted from now on. Zero is not
+    /// cached at all. Defaults to the group's [`time_to_live`](crate::GroupBuilder::time_to_live).
+    #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 }
 
-/// Why a load brought no value. Any error turns into one with `?`; so it is not itself an [`Error`](std::error::Error).
+/// The reason why a load brought no value. Any error turns into one with `?`; for that it is not
+/// itself an [`Error`](std::error::Error).
 ///
-/// Our own [`Error`] is recognised: where a loader asks another group, that group's "not found" stays a "not found", and so
-/// do overload, a value too large and a load that failed or took too long. Its other errors are a failed load here.
+/// Our own [`Error`] is recognised. If a loader asks another group, that group's "not found" stays
+/// a "not found". So do overload, a value too large, and a load that failed or took too long. Its
+/// other errors are a failed load here.
 pub struct LoadError(Error);
 
 impl LoadError {
@@ -71,8 +79,8 @@ impl LoadError {
         LoadError(Error::new(ErrorKind::NotFound))
     }
 
-    /// What holds for the other group's key holds for ours. That our loader gave it too long a key or too short a time is
-    /// our loader's failure.
+    /// Keeps the kinds that hold for our key as well. A key too long or a time too short was given
+    /// by our loader, and is its failure.
     fn of_another_group(error: Error) -> Self {
         use ErrorKind::{LoadFailed, LoadTimedOut, NotFound, Overloaded, ValueTooLarge};
         match error.kind() {
@@ -101,7 +109,7 @@ impl fmt::Debug for LoadError {
     }
 }
 
-/// What a loading closure may return: a value, or [`Loaded`].
+/// A result of a loading closure: a value, or [`Loaded`].
 pub trait IntoLoaded: Send {
     /// The value's type.
     type Value: Value;
@@ -128,7 +136,8 @@ impl<V: Value> IntoLoaded for Loaded<V> {
 
 /// A loader from a closure: `loader_fn(|key| async move { Ok(..) })`.
 ///
-/// The closure's future is `'static`, so it owns what it uses; [`loader_fn_with`] hands it a clone of some state for each load.
+/// The closure's future is `'static`, so it owns what it uses; [`loader_fn_with`] hands it a clone
+/// of some state for each load.
 pub fn loader_fn<F, Fut, T>(load: F) -> LoaderFn<F>
 where
     F: Fn(Key) -> Fut + Send + Sync + 'static,
@@ -138,7 +147,8 @@ where
     LoaderFn(load)
 }
 
-/// A loader from some state and a closure: `loader_fn_with(db, |db, key| async move { Ok(db.find(key).await?) })`.
+/// A loader from some state and a closure:
+/// `loader_fn_with(db, |db, key| async move { Ok(db.find(key).await?) })`.
 ///
 /// The state is cloned for each load; keep it in an `Arc` if that is costly.
 pub fn loader_fn_with<S, F, Fut, T>(state: S, load: F) -> LoaderFnWith<S, F>
@@ -198,25 +208,6 @@ impl<F> fmt::Debug for LoaderFn<F> {
 impl<S, F> fmt::Debug for LoaderFnWith<S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LoaderFnWith")
-    }
-}
-
-/// A load under way, whatever the loader.
-pub(crate) type Loading<V> = Pin<Box<dyn Future<Output = Result<Loaded<V>, LoadError>> + Send>>;
-
-/// A loader of `V`, whatever its type: groups are typed by their values alone.
-pub(crate) enum AnyLoader<V> {
-    Each(Arc<dyn DynLoader<V>>),
-    Batched(Arc<dyn DynBatchLoader<V>>),
-}
-
-pub(crate) trait DynLoader<V>: Send + Sync {
-    fn start(self: Arc<Self>, key: Key) -> Loading<V>;
-}
-
-impl<L: Loader> DynLoader<L::Value> for L {
-    fn start(self: Arc<Self>, key: Key) -> Loading<L::Value> {
-        Box::pin(async move { self.load(key).await })
     }
 }
 

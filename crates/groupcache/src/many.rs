@@ -1,28 +1,34 @@
+//! Many gets at once: how many keys are in flight, and in which order they are given.
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt,
+    future::Future,
+    iter::Enumerate,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
+    vec::IntoIter,
 };
 
 use futures_core::Stream;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use crate::{
     answer::Answer,
     cache::entry::{Freshness, Requester},
-    core::{Core, GetContext, Started},
+    core::Core,
+    core::get_context::GetContext,
+    core::join::Started,
     error::{Error, ErrorKind},
     key::Key,
-    members::view::Owner,
     store::flight::Outcome,
     value::Value,
 };
 
-/// Many gets under way, made by [`Group::get_many`](crate::Group::get_many): a future of their results, in the order of the keys.
+/// Many gets in progress, made by [`Group::get_many`](crate::Group::get_many): a future of their
+/// results, in the order of the keys.
 ///
 /// Nothing happens until it is first polled.
 #[must_use = "a get does nothing unless it is awaited"]
@@ -31,28 +37,30 @@ pub struct GetMany<V> {
     results: Vec<Option<Result<V, Error>>>,
 }
 
-/// Many gets under way, each given as it comes with the position of its key. Made by [`GetMany::stream`].
+/// Many gets in progress, each given as it comes with the position of its key. Made by
+/// [`GetMany::stream`].
 #[must_use = "a get does nothing unless it is polled"]
 pub struct GetStream<V> {
-    core: Arc<Core<V>>,
-    /// Those that have not departed yet, with their positions.
-    keys: std::iter::Enumerate<std::vec::IntoIter<Key>>,
+    core: Core<V>,
+    /// The keys that have not been looked up yet, with their positions.
+    keys: Enumerate<IntoIter<Key>>,
     timeout: Option<Duration>,
-    /// From the first poll on.
+    /// Set at the first poll.
     context: Option<GetContext>,
-    /// Those that were cached when they were looked for. Their values are taken when they are given, for they may be changed till then.
+    /// The keys that were cached when they were looked for. Their values are read when they are
+    /// given: they may change until then.
     cached: VecDeque<(usize, Key)>,
-    in_flight: FuturesUnordered<Travel<V>>,
+    in_flight: FuturesUnordered<InFlight<V>>,
 }
 
-/// The most keys that are under way for one call: a great many are not to take all turns and permits, nor to be refused for want of
-/// them. The next depart when half of them have arrived.
-const UNDER_WAY_MAX: usize = 1_024;
+/// The most keys in flight for one call. A great many at once would take all permits from others,
+/// or be refused for want of them. The next are started when half of these have come.
+const MAX_IN_FLIGHT: usize = 1_024;
 
-type Travel<V> = Pin<Box<dyn Future<Output = (usize, Outcome<V>)> + Send>>;
+type InFlight<V> = Pin<Box<dyn Future<Output = (usize, Outcome<V>)> + Send>>;
 
 impl<V: Value> GetMany<V> {
-    pub(crate) fn new(core: Arc<Core<V>>, keys: Vec<Key>) -> Self {
+    pub(crate) fn new(core: Core<V>, keys: Vec<Key>) -> Self {
         let results = keys.iter().map(|_| None).collect();
         let keys = keys.into_iter().enumerate();
         GetMany {
@@ -68,13 +76,13 @@ impl<V: Value> GetMany<V> {
         }
     }
 
-    /// Waits at most so long for each key, as [`Get::timeout`](crate::Get::timeout).
+    /// Bounds the wait for each key, as [`Get::timeout`](crate::Get::timeout) does.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.stream.timeout = Some(timeout);
         self
     }
 
-    /// The results one by one, as they come, each with the position of its key.
+    /// Gives the results one by one, as they come, each with the position of its key.
     pub fn stream(self) -> GetStream<V> {
         self.stream
     }
@@ -96,13 +104,14 @@ impl<V: Value> Stream for GetStream<V> {
     type Item = (usize, Result<Answer<V>, Error>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.keys.len() > 0 && self.in_flight.len() <= UNDER_WAY_MAX / 2 {
-            self.start();
+        if self.keys.len() > 0 && self.in_flight.len() <= MAX_IN_FLIGHT / 2 {
+            self.start_next();
         }
         while let Some((position, key)) = self.cached.pop_front() {
             match self.core.look_up(key.as_bytes(), Requester::Local, Freshness::AllowStale, |seen| seen.found()) {
                 Some(found) => return Poll::Ready(Some((position, found.answer()))),
-                None => self.set_out(vec![(position, key)]),
+                // It has left the cache since it was looked for.
+                None => self.start(vec![(position, key)]),
             }
         }
         let next = ready!(Pin::new(&mut self.in_flight).poll_next(cx));
@@ -111,14 +120,15 @@ impl<V: Value> Stream for GetStream<V> {
 }
 
 impl<V: Value> GetStream<V> {
-    /// Some keys set out. What is cached is ready; the rest goes in one go to the loader, and to each owner.
-    fn start(&mut self) {
-        let now_ms = self.core.clock.coarse_ms();
-        let free = UNDER_WAY_MAX - self.in_flight.len();
+    /// Starts as many keys as may be in flight. Cached ones are ready, and hold back none that are
+    /// not.
+    fn start_next(&mut self) {
+        let state = &self.core.state;
+        let now_ms = state.clock.coarse_ms();
+        let free = MAX_IN_FLIGHT - self.in_flight.len();
         let mut missing = Vec::new();
-        // However many are cached, they hold back none that are not.
         for (position, key) in self.keys.by_ref() {
-            match self.core.store.peek(key.as_bytes(), Requester::Local, Freshness::AllowStale, now_ms) {
+            match state.store.peek(key.as_bytes(), Requester::Local, Freshness::AllowStale, now_ms) {
                 Some(_) => self.cached.push_back((position, key)),
                 None => missing.push((position, key)),
             }
@@ -126,71 +136,35 @@ impl<V: Value> GetStream<V> {
                 break;
             }
         }
-        self.set_out(missing);
+        self.start(missing);
     }
 
-    fn set_out(&mut self, missing: Vec<(usize, Key)>) {
-        let timeout = self.timeout;
-        let context = *self.context.get_or_insert_with(|| {
-            GetContext::of_caller(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
-        });
-        for (position, key, departure) in self.core.clone().start_many(missing, context) {
-            let travel = self.core.clone().arrive(position, key, context, departure);
-            self.in_flight.push(Box::pin(travel));
+    fn start(&mut self, missing: Vec<(usize, Key)>) {
+        let context = *self.context.get_or_insert_with(|| GetContext::for_caller(self.timeout));
+        for (position, key, started) in self.core.start_many(missing, context) {
+            let waiting = wait(self.core.clone(), position, key, context, started);
+            self.in_flight.push(Box::pin(waiting));
         }
     }
 }
 
-impl<V: Value> Core<V> {
-    fn start_many(self: &Arc<Self>, keys: Vec<(usize, Key)>, context: GetContext) -> Vec<(usize, Key, Started<V>)> {
-        let view = self.members.view();
-        let mut retries = Vec::with_capacity(keys.len());
-        // By the owner's position in the list; `None` is this node.
-        let mut by_owner: BTreeMap<Option<usize>, Vec<(usize, Key)>> = BTreeMap::new();
-        let mut runtime = None;
-        for (position, key) in keys {
-            match self.prepare(key.as_bytes()) {
-                _ if context.is_over() => {
-                    let late = Error::new(ErrorKind::DeadlineExceeded);
-                    retries.push((position, key, Started::failed(late)));
-                }
-                Err(error) => retries.push((position, key, Started::failed(error))),
-                Ok((key, handle)) => {
-                    runtime = Some(handle);
-                    by_owner.entry(view.remote_position(key.as_bytes())).or_default().push((position, key));
-                }
-            }
+/// Waits for one of many keys, until the deadline at most.
+async fn wait<V: Value>(
+    core: Core<V>,
+    position: usize,
+    key: Key,
+    context: GetContext,
+    started: Started<V>,
+) -> (usize, Outcome<V>) {
+    let outcome = core.wait(&key, context, started);
+    let outcome = match context.deadline {
+        None => outcome.await,
+        Some(deadline) => {
+            let late = |_| Err(Error::new(ErrorKind::DeadlineExceeded));
+            timeout_at(deadline, outcome).await.unwrap_or_else(late)
         }
-        let Some(runtime) = runtime else { return retries };
-        for (_, keys) in by_owner {
-            let wanted: Vec<Key> = keys.iter().map(|(_, key)| key.clone()).collect();
-            let first = wanted.first().expect("an owner is there for a key of its").clone();
-            let going = match view.owner(first.as_bytes()) {
-                Owner::Local => self.load_many(wanted, context, &runtime),
-                Owner::Remote(remote) => self.fetch_many(wanted, remote, view.digest(), context, &runtime),
-            };
-            retries.extend(keys.into_iter().zip(going).map(|((position, key), going)| (position, key, going)));
-        }
-        retries
-    }
-
-    async fn arrive(
-        self: Arc<Self>,
-        position: usize,
-        key: Key,
-        context: GetContext,
-        departure: Started<V>,
-    ) -> (usize, Outcome<V>) {
-        let travel = self.travel(key, context, departure);
-        let outcome = match context.deadline {
-            None => travel.await,
-            Some(deadline) => {
-                let late = |_| Err(Error::new(ErrorKind::DeadlineExceeded));
-                timeout_at(deadline, travel).await.unwrap_or_else(late)
-            }
-        };
-        (position, outcome)
-    }
+    };
+    (position, outcome)
 }
 
 /// Nothing in it is pinned in place.

@@ -9,6 +9,7 @@ use crate::{
     error::{BoxError, Error},
     key::Key,
     peer::update::{Ack, PeerUpdate},
+    settings::Limits,
 };
 
 /// Another member, as a group asks it for values and tells it of changes. A transport implements this; one `Peer` serves
@@ -107,8 +108,8 @@ impl PeerRequest {
         PeerRequest {
             group: group.into(),
             key: key.into(),
-            load_timeout: crate::builder::LOAD_TIMEOUT,
-            value_bytes_max: crate::builder::VALUE_BYTES_MAX,
+            load_timeout: Limits::DEFAULT.load_timeout,
+            value_bytes_max: Limits::DEFAULT.max_value_bytes,
             terms: Terms::new(),
         }
     }

@@ -1,21 +1,15 @@
+//! The groups of one node, by name.
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::{
-    builder::GroupBuilder,
-    clock::Clock,
-    error::BuildError,
-    loader::batch::BatchLoader,
-    loader::{AnyLoader, Loader},
-    members::Members,
-    peer::served_group::ServedGroup,
-};
+use crate::{clock::Clock, error::BuildError, members::Members, peer::served_group::ServedGroup};
 
-/// The groups of one node, by name: what a peer server answers from. A cheap handle; a value, not a global, so that
-/// three nodes fit in one process.
+/// The groups of one node, by name: a peer server answers from them. A cheap handle; a value, not a
+/// global, so that three nodes fit in one process.
 #[derive(Clone)]
 pub struct Groups {
     members: Members,
@@ -27,25 +21,15 @@ pub struct Groups {
 type ByName = HashMap<Arc<str>, Arc<dyn ServedGroup>>;
 
 impl Groups {
-    /// No groups yet, at a node with these members.
+    /// Creates the groups of a node with these members; there are none yet.
     pub fn new(members: Members) -> Self {
         Groups::with_clock(members, Clock::system())
     }
 
-    /// As [`new`](Groups::new), with a clock of your choice: tests that pause tokio's time want [`Clock::tokio`].
+    /// Creates the groups with a clock of your choice: tests that pause tokio's time want
+    /// [`Clock::tokio`].
     pub fn with_clock(members: Members, clock: Clock) -> Self {
         Groups { members, clock, by_name: Arc::default() }
-    }
-
-    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`loader_fn_with`](crate::loader_fn_with) or
-    /// [`loader_fn`](crate::loader_fn). The loader decides the type of the values.
-    pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
-        GroupBuilder::new(self.clone(), name.into(), AnyLoader::Each(Arc::new(loader)))
-    }
-
-    /// As [`group`](Groups::group), with a loader that brings many keys in one go.
-    pub fn group_batched<L: BatchLoader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
-        GroupBuilder::new(self.clone(), name.into(), AnyLoader::Batched(Arc::new(loader)))
     }
 
     /// The members that every group here asks.
@@ -63,14 +47,14 @@ impl Groups {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// Takes a group out, so that its name is free and peers are served from it no more. Handles of it go on. Says
-    /// whether there was one.
+    /// Removes a group, so that its name is free and peers are served from it no more. Handles of
+    /// it go on. Says whether there was one.
     pub fn remove(&self, name: &str) -> bool {
         self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
     }
 
-    /// Has peers served from `group`. A built [`Group`](crate::Group) is registered already; this is for a
-    /// [`ServedGroup`] of your own.
+    /// Registers `group`, so that peers are served from it. A built [`Group`](crate::Group) is
+    /// registered already; this is for a [`ServedGroup`] of your own.
     ///
     /// # Errors
     /// When a group of that name exists.

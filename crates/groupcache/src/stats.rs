@@ -1,7 +1,9 @@
+//! The counters of a group.
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What a group has done so far, and what it holds. Counters only grow; they are read one after another, so while gets
-/// are under way their sums may differ by a few.
+/// The counters of a group, and the size of what it holds. Counters only grow. They are read one
+/// after another, so their sums may differ by a few while gets are in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -9,13 +11,14 @@ pub struct Stats {
     pub gets: u64,
     /// Gets answered from main or hot.
     pub cache_hits: u64,
-    /// Gets that found nothing cached, refreshes in the background, and gets that a removal sent back.
+    /// Gets that found nothing cached, refreshes in the background, and retries after a removal.
     pub loads: u64,
-    /// Loads and fetches really begun, after callers of one key were merged.
+    /// Loads and fetches that began, after the callers of one key were merged.
     pub loads_deduped: u64,
     /// Values that the loader brought here.
     pub local_loads: u64,
-    /// Loads here that brought none: the loader failed, found nothing, took too long or brought too much.
+    /// Loads here that brought no value: the loader failed, found nothing, took too long or brought
+    /// too much.
     pub local_load_errors: u64,
     /// Values that owners sent.
     pub peer_loads: u64,
@@ -27,15 +30,15 @@ pub struct Stats {
     pub server_requests: u64,
     /// Keys of other members that were loaded here because the peer's dialect cannot carry them.
     pub keys_not_carried: u64,
-    /// Gets refused because too many loads were under way or waiting.
+    /// Gets refused because too many loads were in flight or queued.
     pub overloads: u64,
     /// Loads, in the background too, that were not begun because one failed a moment ago.
     pub backed_off: u64,
-    /// Hits of values that were late or stale, and so asked for a new one in the background.
+    /// Hits of values that were due for a refresh or stale, which started one in the background.
     pub refreshes: u64,
-    /// Changes made here, for this node's callers and for peers, each round of one counted.
+    /// Updates made here, for this node's callers and for peers. Each round of an update counts.
     pub updates: u64,
-    /// Loads and fetches under way now.
+    /// Loads and fetches in flight now.
     pub in_flight: u64,
     /// Entries that this node owns.
     pub main: CacheStats,
@@ -43,7 +46,7 @@ pub struct Stats {
     pub hot: CacheStats,
 }
 
-/// What one of a group's two caches has done and holds.
+/// The counters of one of a group's two caches, main or hot, and the size of what it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
@@ -51,17 +54,18 @@ pub struct CacheStats {
     pub bytes: u64,
     /// Entries held.
     pub items: u64,
-    /// Freshness-ups by gets. Hot is looked up where main has nothing.
+    /// Look-ups by gets. Hot is looked up where main has nothing.
     pub gets: u64,
-    /// Freshness-ups that found a value.
+    /// Look-ups that found a value.
     pub hits: u64,
-    /// Entries that left to make room for others.
+    /// Entries that were evicted to make room for others.
     pub evictions: u64,
-    /// Entries that left because their time was over.
+    /// Entries that expired.
     pub expirations: u64,
-    /// Entries that left because a newer value of their key came.
+    /// Entries that were replaced by a newer value of their key.
     pub replacements: u64,
-    /// Entries that left because they were removed, cleared, found to be no more, or lost to another owner and not kept as a copy.
+    /// Entries that were removed or cleared, whose key the origin no longer has, or whose key went
+    /// to another owner without a copy being kept.
     pub removals: u64,
 }
 
@@ -78,10 +82,10 @@ impl CacheStats {
     }
 }
 
-/// The counters off the hit path; look-ups are counted in the cache, in counters of each thread.
+/// The counters off the hit path; look-ups are counted in the cache, by counters of each thread.
 #[derive(Default)]
 pub(crate) struct Counters {
-    /// Hits of the second look.
+    /// Hits of the look-up under the lock, after a first one missed.
     pub(crate) late_hits: Counter,
     pub(crate) loads: Counter,
     pub(crate) loads_deduped: Counter,
@@ -112,7 +116,7 @@ impl Counter {
 }
 
 impl Counters {
-    /// Together with what the two caches counted.
+    /// The statistics, with those of the two caches.
     pub(crate) fn stats(&self, main: CacheStats, hot: CacheStats) -> Stats {
         Stats {
             // Every get looks in main first, and nothing else counts there.

@@ -28,8 +28,8 @@ use tokio::runtime::Handle;
 use crate::{
     cache::entry::{Entry, Origin},
     cache::stored::Stored,
-    core::Core,
     core::catch_panic::caught,
+    core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,
     members::undelivered::Removal,
@@ -38,7 +38,7 @@ use crate::{
     value::Value,
 };
 
-impl<V: Value> Core<V> {
+impl<V: Value> GroupState<V> {
     /// Applies an update that a peer has sent.
     pub(crate) fn apply(&self, update: PeerUpdate, runtime: &Handle) -> Result<Ack, Error> {
         let view = self.members.view();

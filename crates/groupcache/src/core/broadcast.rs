@@ -65,8 +65,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     cache::stored::Stored,
-    core::Core,
     core::catch_panic::caught,
+    core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,
     loader::Loaded,
@@ -84,13 +84,13 @@ const TRIES_MAX: usize = 3;
 /// The part of a set's time that is given up, because both ends count it in whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
 
-impl<V: Value> Core<V> {
+impl<V: Value> GroupState<V> {
     /// Removes these keys on every member.
     pub(crate) async fn remove(self: &Arc<Self>, keys: Vec<Key>) -> Result<(), UpdateError> {
         if keys.is_empty() {
             return Ok(());
         }
-        if keys.iter().any(|key| key.len() > self.settings.key_bytes_max) {
+        if keys.iter().any(|key| key.len() > self.settings.limits.max_key_bytes) {
             return Err(Error::new(ErrorKind::KeyTooLong).into());
         }
         self.broadcast(Removal::Keys(keys.into()), None).await
@@ -109,7 +109,7 @@ impl<V: Value> Core<V> {
 
     fn new_value(&self, key: Key, loaded: Loaded<V>) -> Result<NewValue<V>, Error> {
         let Loaded { value, ttl } = loaded;
-        if key.len() > self.settings.key_bytes_max {
+        if key.len() > self.settings.limits.max_key_bytes {
             return Err(Error::new(ErrorKind::KeyTooLong));
         }
         let weight = self.weigh(&key, &value)?;
@@ -135,7 +135,7 @@ impl<V: Value> Core<V> {
 
 /// An update that this node makes on every member.
 struct Broadcast<V> {
-    state: Arc<Core<V>>,
+    state: Arc<GroupState<V>>,
     /// The keys to remove. For a set it is the one key, and its owner gets the value instead.
     removal: Removal,
     /// The value of a set.

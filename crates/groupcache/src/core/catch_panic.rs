@@ -1,4 +1,4 @@
-//! A loader's panic, turned into an error for those who wait.
+//! A panic of a user's code, turned into an error.
 
 use std::{
     any::Any,
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Runs `work`; a panic becomes an error that says whose it was.
 ///
-/// Unwind safety is asserted, for whatever the panic left half done is dropped and never looked at again.
+/// Unwind safety is asserted: all that the panic left half done is dropped and not looked at again.
 pub(crate) fn caught<T>(who: &str, work: impl FnOnce() -> T) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let message = format!("{who} panicked: {}", text_of(panic.as_ref()));
@@ -19,7 +19,7 @@ pub(crate) fn caught<T>(who: &str, work: impl FnOnce() -> T) -> Result<T, Error>
     })
 }
 
-/// Awaits a load; a panic on the way becomes an error.
+/// Awaits a load; a panic at any poll becomes an error.
 pub(crate) async fn caught_loading<T>(mut load: Pin<Box<dyn Future<Output = T> + Send>>) -> Result<T, Error> {
     poll_fn(|cx| match caught("the loader", || load.as_mut().poll(cx)) {
         Ok(poll) => poll.map(Ok),

@@ -1,126 +1,118 @@
-//! Many values from the origin in one call of the loader.
+//! One load of many keys, in one call of a batched loader.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 
 use crate::{
-    core::load::{bounded, still_wanted},
-    core::load_limit::Slot,
-    core::{Core, GetContext, Started},
+    core::get_context::GetContext,
+    core::join::{Started, join_or_lead},
+    core::load_limit::{AcquirePermit, NoPermit},
+    core::publish::Publisher,
+    core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,
-    loader::batch::{Batch, DynBatchLoader},
+    loader::any::{self, DynBatchLoader},
+    loader::batch::Batch,
     loader::{LoadError, Loaded},
-    store::flight::{FlightKey, FlightResult, Leader},
+    store::flight::FlightKey,
     value::Value,
 };
 
 /// The most keys of one call.
-const KEYS_AT_ONCE_MAX: usize = 1_024;
+const MAX_KEYS_PER_CALL: usize = 1_024;
 
-/// The flights of one call, each to be landed once.
+/// Joins the loads of the keys that are being loaded, and starts those of all others in one call.
+pub(crate) fn load_batch<V: Value>(
+    state: &Arc<GroupState<V>>,
+    loader: &Arc<dyn DynBatchLoader<V>>,
+    keys: Vec<Key>,
+    context: GetContext,
+    runtime: &Handle,
+) -> Vec<Started<V>> {
+    let mut led = Vec::new();
+    let mut started = Vec::with_capacity(keys.len());
+    for key in keys {
+        started.push(join_or_lead(state, FlightKey::load(key), context, |publisher| led.push(publisher)));
+    }
+    while !led.is_empty() {
+        let rest = led.split_off(led.len().min(MAX_KEYS_PER_CALL));
+        let batch = LoadBatch::new(state.clone(), context, std::mem::replace(&mut led, rest));
+        match state.load_limiter.acquire() {
+            None => batch.fail(&state.overloaded()),
+            Some(acquire) => drop(runtime.spawn(batch.run(loader.clone(), acquire))),
+        }
+    }
+    started
+}
+
+/// A load of many keys in progress, each with a flight of its own.
 struct LoadBatch<V> {
-    core: Arc<Core<V>>,
+    state: Arc<GroupState<V>>,
+    context: GetContext,
     flights: Vec<Flight<V>>,
 }
 
-/// `None` once it has landed.
-type Flight<V> = Mutex<Option<(Key, Leader<V>)>>;
-
-impl<V: Value> Core<V> {
-    /// Joins the loads of the keys that are being loaded, and starts those of all others in one call.
-    pub(crate) fn load_batch(
-        self: &Arc<Self>,
-        loader: &Arc<dyn DynBatchLoader<V>>,
-        keys: Vec<Key>,
-        context: GetContext,
-        runtime: &Handle,
-    ) -> Vec<Started<V>> {
-        let mut retries = Vec::with_capacity(keys.len());
-        let mut leads = Vec::new();
-        for key in keys {
-            retries.push(match self.join(FlightKey::load(key.clone()), context) {
-                Err(departure) => departure,
-                Ok(leader) => {
-                    let waiter = leader.waiter();
-                    leads.push((key, leader));
-                    Started::Waiting(waiter)
-                }
-            });
-        }
-        while !leads.is_empty() {
-            let rest = leads.split_off(leads.len().min(KEYS_AT_ONCE_MAX));
-            let flock = LoadBatch::new(self.clone(), std::mem::replace(&mut leads, rest));
-            match self.slots.take() {
-                None => flock.finish_all(&self.overloaded()),
-                Some(slot) => drop(runtime.spawn(flock.fly(loader.clone(), slot, context))),
-            }
-        }
-        retries
-    }
-}
+/// The flight of one key, `None` once it has ended.
+type Flight<V> = Mutex<Option<Publisher<V>>>;
 
 impl<V: Value> LoadBatch<V> {
-    fn new(core: Arc<Core<V>>, leads: Vec<(Key, Leader<V>)>) -> Arc<Self> {
-        let flights = leads.into_iter().map(|lead| Mutex::new(Some(lead))).collect();
-        Arc::new(LoadBatch { core, flights })
+    fn new(state: Arc<GroupState<V>>, context: GetContext, led: Vec<Publisher<V>>) -> Arc<Self> {
+        let flights = led.into_iter().map(|publisher| Mutex::new(Some(publisher))).collect();
+        Arc::new(LoadBatch { state, context, flights })
     }
 
-    async fn fly(self: Arc<Self>, loader: Arc<dyn DynBatchLoader<V>>, slot: Slot, context: GetContext) {
-        let waited = slot.is_queued();
-        let turn = match self.core.turn(slot, context).await {
-            Ok(turn) => turn,
-            Err(None) => return self.take_all(|_, leader| leader.finish(FlightResult::Abandoned)),
-            Err(Some(error)) => return self.finish_all(&error),
+    async fn run(self: Arc<Self>, loader: Arc<dyn DynBatchLoader<V>>, acquire: AcquirePermit) {
+        let load_timeout = self.state.settings.limits.load_timeout;
+        let was_queued = acquire.is_queued();
+        let permit = match acquire.wait(load_timeout, self.context.deadline).await {
+            Ok(permit) => permit,
+            Err(NoPermit::CallerGone) => return self.end_each(Publisher::abandon),
+            Err(NoPermit::TimedOut) => return self.fail(&self.state.overloaded()),
         };
-        let keys = self.wanted_keys(waited, context);
+        let (positions, keys) = self.wanted_keys(was_queued);
         if keys.is_empty() {
             return;
         }
-        let (positions, keys): (Vec<usize>, Vec<Key>) = keys.into_iter().unzip();
-        let answering = self.clone();
-        let batch = Batch::new(keys, move |nth, answer| answering.land(positions[nth], answer));
-        let ended = bounded(self.core.settings.load_timeout, || loader.start(batch)).await;
-        drop(turn);
-        match ended {
-            Ok(Ok(())) => self.finish_all(&Error::new(ErrorKind::NotFound)),
-            Ok(Err(failed)) => self.finish_all(&failed.into_error()),
-            Err(error) => self.finish_all(&error),
-        }
+        let answered = self.clone();
+        let batch = Batch::new(keys, move |nth, answer| answered.publish(positions[nth], answer));
+        let loaded = any::load_batch(loader, batch, load_timeout).await;
+        drop(permit);
+        // For the keys that the loader has not answered.
+        self.fail(&loaded.err().unwrap_or_else(|| Error::new(ErrorKind::NotFound)));
     }
 
-    fn wanted_keys(&self, waited: bool, context: GetContext) -> Vec<(usize, Key)> {
+    /// The keys that are still wanted, with their positions among the flights.
+    fn wanted_keys(&self, was_queued: bool) -> (Vec<usize>, Vec<Key>) {
         let wanted = |(position, flight): (usize, &Flight<V>)| {
             let mut flight = flight.lock().unwrap_or_else(PoisonError::into_inner);
-            let (key, leader) = flight.take()?;
-            *flight = Some((key.clone(), still_wanted(leader, waited, context)?));
-            self.core.counters.loads_deduped.count();
+            if was_queued {
+                *flight = flight.take()?.unless_unwanted(self.context);
+            }
+            let key = flight.as_ref()?.key().clone();
+            self.state.counters.loads_deduped.count();
             Some((position, key))
         };
-        self.flights.iter().enumerate().filter_map(wanted).collect()
+        self.flights.iter().enumerate().filter_map(wanted).unzip()
     }
 
-    fn land(&self, position: usize, answer: Result<Loaded<V>, LoadError>) {
-        if let Some((key, leader)) = self.take(position) {
-            self.core.land_loaded(leader, key, answer.map_err(LoadError::into_error));
+    /// Publishes the loader's answer for one key; only the first counts.
+    fn publish(&self, position: usize, answer: Result<Loaded<V>, LoadError>) {
+        if let Some(publisher) = self.take(position) {
+            publisher.publish_loaded(answer.map_err(LoadError::into_error));
         }
     }
 
-    /// What all get that have not been answered.
-    fn finish_all(&self, error: &Error) {
-        self.take_all(|key, leader| self.core.land_loaded(leader, key, Err(error.clone())));
+    /// Publishes the same error for all keys that have not been answered.
+    fn fail(&self, error: &Error) {
+        self.end_each(|publisher| publisher.publish_loaded(Err(error.clone())));
     }
 
-    fn take_all(&self, mut land: impl FnMut(Key, Leader<V>)) {
-        for position in 0..self.flights.len() {
-            if let Some((key, leader)) = self.take(position) {
-                land(key, leader);
-            }
-        }
+    fn end_each(&self, end: impl Fn(Publisher<V>)) {
+        (0..self.flights.len()).filter_map(|position| self.take(position)).for_each(end);
     }
 
-    fn take(&self, position: usize) -> Option<(Key, Leader<V>)> {
+    fn take(&self, position: usize) -> Option<Publisher<V>> {
         self.flights[position].lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -1,8 +1,11 @@
-//! How many calls of the loader there may be at one time, and how many may wait for their turn.
+//! The limits of a group: loads and fetches in progress, and loads that wait for another to end.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -10,67 +13,129 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The turns of a group's loads. Fetches take none: a loader that asks another group may wait for that group's peers.
+/// Gives out the permits for calls of a group's loader. Fetches need none of these: a loader that
+/// asks another group may wait for that group's peers.
 pub(crate) struct LoadLimiter {
-    free: Arc<Semaphore>,
-    queue: Arc<Queue>,
+    permits: Arc<Semaphore>,
+    free_places: Arc<AtomicUsize>,
 }
 
-struct Queue {
-    places: AtomicUsize,
-}
-
-/// A load's turn, or its place in the queue for one.
-pub(crate) enum Slot {
-    Taken(LoadPermit),
-    Queued { free: Arc<Semaphore>, place: Place },
+/// A permit for a load, or a place in the queue for one.
+pub(crate) enum AcquirePermit {
+    Ready(LoadPermit),
+    Queued { permits: Arc<Semaphore>, place: QueuePlace },
 }
 
 /// The right to call the loader, until it is dropped.
 pub(crate) type LoadPermit = OwnedSemaphorePermit;
 
+/// The reason why a load gets no permit.
+pub(crate) enum NoPermit {
+    /// The caller who started the load has stopped waiting. If others still want the key, one of
+    /// them starts again.
+    CallerGone,
+    /// It waited for as long as a load may take.
+    TimedOut,
+}
+
 /// A place in the queue, given up when it is dropped.
-pub(crate) struct Place(Arc<Queue>);
+pub(crate) struct QueuePlace {
+    free_places: Arc<AtomicUsize>,
+}
 
 impl LoadLimiter {
-    pub(crate) fn new(at_once: usize, queued: usize) -> Self {
+    pub(crate) fn new(max_loads: usize, max_queued: usize) -> Self {
         LoadLimiter {
-            free: Arc::new(Semaphore::new(at_once)),
-            queue: Arc::new(Queue { places: AtomicUsize::new(queued) }),
+            permits: Arc::new(Semaphore::new(max_loads)),
+            free_places: Arc::new(AtomicUsize::new(max_queued)),
         }
     }
 
-    /// A turn if there is one, else a place in the queue if there is one.
-    pub(crate) fn take(&self) -> Option<Slot> {
-        if let Ok(turn) = self.free.clone().try_acquire_owned() {
-            return Some(Slot::Taken(turn));
+    /// A permit if one is free, else a place in the queue; `None` if the queue is full.
+    pub(crate) fn acquire(&self) -> Option<AcquirePermit> {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return Some(AcquirePermit::Ready(permit));
         }
-        // Only a number is guarded here, so no ordering is needed.
-        self.queue.places.fetch_update(Relaxed, Relaxed, |places| places.checked_sub(1)).ok()?;
-        Some(Slot::Queued { free: self.free.clone(), place: Place(self.queue.clone()) })
+        take_one(&self.free_places)?;
+        let place = QueuePlace { free_places: self.free_places.clone() };
+        Some(AcquirePermit::Queued { permits: self.permits.clone(), place })
     }
 }
 
-impl Slot {
+impl AcquirePermit {
     pub(crate) fn is_queued(&self) -> bool {
-        matches!(self, Slot::Queued { .. })
+        matches!(self, AcquirePermit::Queued { .. })
     }
 
-    /// The turn, if it comes by then.
-    pub(crate) async fn turn(self, by: Instant) -> Option<LoadPermit> {
-        match self {
-            Slot::Taken(turn) => Some(turn),
-            Slot::Queued { free, place } => {
-                let turn = timeout_at(by, free.acquire_owned()).await.ok()?;
+    /// Waits for the permit: for `load_timeout` at most, and no longer than the caller who started
+    /// the load.
+    pub(crate) async fn wait(self, load_timeout: Duration, deadline: Option<Instant>) -> Result<LoadPermit, NoPermit> {
+        let last = Instant::now() + load_timeout;
+        let permit = match self {
+            AcquirePermit::Ready(permit) => Some(permit),
+            AcquirePermit::Queued { permits, place } => {
+                let by = deadline.map_or(last, |deadline| deadline.min(last));
+                let permit = timeout_at(by, permits.acquire_owned()).await.ok();
                 drop(place);
-                Some(turn.expect("the semaphore is never closed"))
+                permit.map(|permit| permit.expect("the semaphore is never closed"))
             }
+        };
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(NoPermit::CallerGone);
         }
+        permit.ok_or(NoPermit::TimedOut)
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
-        self.0.places.fetch_add(1, Relaxed);
+        self.free_places.fetch_add(1, Relaxed);
+    }
+}
+
+/// Gives out the permits for fetches. Nobody waits for one: there is one, or the get ends.
+pub(crate) struct FetchLimiter {
+    free: AtomicUsize,
+}
+
+/// The right to one fetch, given back when it is dropped.
+pub(crate) struct FetchPermit {
+    limiter: Arc<FetchLimiter>,
+}
+
+impl FetchLimiter {
+    pub(crate) fn new(max_fetches: usize) -> Arc<Self> {
+        Arc::new(FetchLimiter { free: AtomicUsize::new(max_fetches) })
+    }
+
+    /// A permit; `None` if none is free.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Option<FetchPermit> {
+        take_one(&self.free)?;
+        Some(FetchPermit { limiter: self.clone() })
+    }
+}
+
+impl Drop for FetchPermit {
+    fn drop(&mut self) {
+        self.limiter.free.fetch_add(1, Relaxed);
+    }
+}
+
+/// Takes one of those that are free. The number guards no other memory, so no ordering is needed.
+fn take_one(free: &AtomicUsize) -> Option<()> {
+    free.fetch_update(Relaxed, Relaxed, |free| free.checked_sub(1)).ok().map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_permit_can_be_had_again() {
+        let limiter = FetchLimiter::new(1);
+        let permit = limiter.acquire();
+        assert!(limiter.acquire().is_none());
+        drop(permit);
+        assert!(limiter.acquire().is_some());
     }
 }

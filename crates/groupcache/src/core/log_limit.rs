@@ -1,6 +1,8 @@
+//! A limit on how often a warning is logged.
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Says when a warning is due again: once a second at most, however often its cause comes.
+/// Says whether a warning is to be logged again: once a second at most.
 #[derive(Default)]
 pub(crate) struct LogLimit {
     next_ms: AtomicU64,
@@ -20,7 +22,7 @@ mod tests {
 
     #[test]
     fn due_once_a_second() {
-        let seldom = LogLimit::default();
-        assert_eq!([0, 1, 999, 1_000, 1_001].map(|now_ms| seldom.due(now_ms)), [true, false, false, true, false]);
+        let limit = LogLimit::default();
+        assert_eq!([0, 1, 999, 1_000, 1_001].map(|now_ms| limit.due(now_ms)), [true, false, false, true, false]);
     }
 }

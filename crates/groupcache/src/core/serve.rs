@@ -1,14 +1,17 @@
-//! A group as peers see it.
+//! A group as peers see it: what is cached or loaded here, and never a fetch.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::runtime::Handle;
 
 use crate::{
     answer::Source,
-    cache::entry::{Found, Freshness, Requester},
+    cache::entry::Found,
+    core::Core,
     core::catch_panic::caught,
-    core::{Core, GetContext, Started},
+    core::get_context::GetContext,
+    core::join::Started,
+    core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,
     peer::served_group::{Served, ServedGroup, is_held},
@@ -18,33 +21,33 @@ use crate::{
     value::Value,
 };
 
-impl<V: Value> ServedGroup for Core<V> {
+impl<V: Value> ServedGroup for GroupState<V> {
     fn name(&self) -> &Arc<str> {
         &self.name
     }
 
     fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served {
         self.counters.server_requests.count();
-        let context = GetContext::of_peer(terms);
-        if let Some(found) = self.look_up(key, context.requester, context.freshness, |seen| seen.served()) {
-            return Served::Ready(self.encode(Ok(found)));
+        let (core, context) = (Core::new(self), GetContext::for_peer(terms));
+        if let Some(found) = core.look_up(key, context.requester, context.freshness, |seen| seen.served()) {
+            return Served::Ready(encode(&core.state, Ok(found)));
         }
-        let departure = self.start(key, context);
-        self.serve(Key::copy_from(key), context, departure)
+        let started = core.start(key, context);
+        serve(core, Key::copy_from(key), context, started)
     }
 
     fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
-        let context = GetContext::of_peer(terms);
+        let (core, context) = (Core::new(self), GetContext::for_peer(terms));
         let mut served = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         let mut ready_bytes = 0;
         for key in keys {
-            self.counters.server_requests.count();
-            match self.look_up(key.as_bytes(), context.requester, context.freshness, |seen| seen.served()) {
+            core.state.counters.server_requests.count();
+            match core.look_up(key.as_bytes(), context.requester, context.freshness, |seen| seen.served()) {
                 Some(found) => {
                     let value_bytes = found.value.as_ref().map_or(0, V::weight);
                     ready_bytes += value_bytes;
-                    served.push(Some(self.clone().serve_found(found, is_held(value_bytes, ready_bytes))));
+                    served.push(Some(serve_found(core.clone(), found, is_held(value_bytes, ready_bytes))));
                 }
                 None => {
                     missing.push((served.len(), key));
@@ -52,10 +55,10 @@ impl<V: Value> ServedGroup for Core<V> {
                 }
             }
         }
-        for (position, key, departure) in self.depart_many_for_peer(missing, context) {
-            served[position] = Some(self.clone().serve(key, context, departure));
+        for (position, key, started) in core.start_many(missing, context) {
+            served[position] = Some(serve(core.clone(), key, context, started));
         }
-        served.into_iter().map(|served| served.expect("every key was found or has departed")).collect()
+        served.into_iter().map(|served| served.expect("every key was found or has been started")).collect()
     }
 
     fn update(self: Arc<Self>, update: PeerUpdate) -> Result<Ack, Error> {
@@ -65,75 +68,38 @@ impl<V: Value> ServedGroup for Core<V> {
     }
 }
 
-impl GetContext {
-    fn of_peer(terms: Terms) -> Self {
-        GetContext {
-            requester: Requester::Peer,
-            freshness: if terms.fresh { Freshness::FreshOnly } else { Freshness::AllowStale },
-            // A time beyond what a clock can say is none.
-            deadline: terms.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
-        }
+/// Answers with a cached value: encoded now, or when the transport has room for it.
+fn serve_found<V: Value>(core: Core<V>, found: Found<V>, is_held: bool) -> Served {
+    if is_held {
+        Served::Ready(encode(&core.state, Ok(found)))
+    } else {
+        Served::Loading(Box::pin(async move { encode(&core.state, Ok(found)) }))
     }
 }
 
-impl<V: Value> Core<V> {
-    fn serve_found(self: Arc<Self>, found: Found<V>, is_held: bool) -> Served {
-        if is_held {
-            Served::Ready(self.encode(Ok(found)))
-        } else {
-            Served::Loading(Box::pin(async move { self.encode(Ok(found)) }))
+/// Answers with the result of a load.
+fn serve<V: Value>(core: Core<V>, key: Key, context: GetContext, started: Started<V>) -> Served {
+    match started {
+        Started::Done(FlightResult::Done(outcome)) => {
+            let outcome = core.or_stale(key.as_bytes(), context.requester, outcome);
+            Served::Ready(encode(&core.state, outcome))
         }
+        waiting => Served::Loading(Box::pin(async move {
+            let outcome = core.wait(&key, context, waiting).await;
+            encode(&core.state, outcome)
+        })),
     }
+}
 
-    fn serve(self: Arc<Self>, key: Key, context: GetContext, departure: Started<V>) -> Served {
-        match departure {
-            Started::Done(FlightResult::Done(outcome)) => {
-                Served::Ready(self.encode(self.arrived(key.as_bytes(), context.requester, outcome)))
-            }
-            waiting => Served::Loading(Box::pin(async move {
-                let outcome = self.clone().travel(key, context, waiting).await;
-                self.encode(outcome)
-            })),
-        }
-    }
-
-    fn depart_many_for_peer(
-        self: &Arc<Self>,
-        keys: Vec<(usize, Key)>,
-        context: GetContext,
-    ) -> Vec<(usize, Key, Started<V>)> {
-        let mut retries = Vec::with_capacity(keys.len());
-        let mut ready = Vec::new();
-        let mut runtime = None;
-        for (position, key) in keys {
-            match self.prepare(key.as_bytes()) {
-                Ok((key, handle)) if !context.is_over() => {
-                    runtime = Some(handle);
-                    ready.push((position, key));
-                }
-                Ok((key, _)) => {
-                    retries.push((position, key, Started::failed(Error::new(ErrorKind::DeadlineExceeded))));
-                }
-                Err(error) => retries.push((position, key, Started::failed(error))),
-            }
-        }
-        if let Some(runtime) = runtime {
-            let loads = self.load_many(ready.iter().map(|(_, key)| key.clone()).collect(), context, &runtime);
-            retries.extend(ready.into_iter().zip(loads).map(|((position, key), load)| (position, key, load)));
-        }
-        retries
-    }
-
-    fn encode(&self, outcome: Outcome<V>) -> Result<PeerReply, Error> {
-        let Found { value, source, age_ms, remaining_ms, qps } = outcome?;
-        let encoded = value.map(|value| caught("the encoder", || value.encode())).transpose()?;
-        Ok(PeerReply {
-            value: encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?,
-            remaining: remaining_ms.map(Duration::from_millis),
-            age: Duration::from_millis(age_ms),
-            stale: source == Source::Stale,
-            ring: Some(self.members.view().digest()),
-            minute_qps: qps,
-        })
-    }
+fn encode<V: Value>(state: &GroupState<V>, outcome: Outcome<V>) -> Result<PeerReply, Error> {
+    let Found { value, source, age_ms, remaining_ms, qps } = outcome?;
+    let encoded = value.map(|value| caught("the encoder", || value.encode())).transpose()?;
+    Ok(PeerReply {
+        value: encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?,
+        remaining: remaining_ms.map(Duration::from_millis),
+        age: Duration::from_millis(age_ms),
+        stale: source == Source::Stale,
+        ring: Some(state.members.view().digest()),
+        minute_qps: qps,
+    })
 }

@@ -1,6 +1,6 @@
-//! Loaders that bring many keys in one go.
+//! A loader of many keys in one call, and the batch that it answers.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future};
 
 use crate::{
     key::Key,
@@ -8,10 +8,10 @@ use crate::{
     value::Value,
 };
 
-/// How a group gets many values at once from an origin that can answer a hundred keys in one query.
+/// Gets many values at once from an origin that can answer a hundred keys in one query.
 ///
-/// [`Group::get_many`](crate::Group::get_many) calls it once for all keys that this node is to load, at this node and at every
-/// owner; a [`get`](crate::Group::get) calls it with one key. Start such a group with
+/// [`Group::get_many`](crate::Group::get_many) calls it once at each owner, for all keys that are
+/// to be loaded there; a [`get`](crate::Group::get) calls it with one key. Start such a group with
 /// [`Groups::group_batched`](crate::Groups::group_batched).
 ///
 /// ```
@@ -32,14 +32,15 @@ use crate::{
 /// }
 /// ```
 pub trait BatchLoader: Send + Sync + 'static {
-    /// What it loads, which is what the group holds.
+    /// The type of the values that it loads and that the group holds.
     type Value: Value;
 
-    /// Loads the keys of `batch`, answering each as soon as it is known: those who wait for it go on at once. It runs in a task of its
-    /// own under the group's `load_timeout`. Keys that are not answered when it returns are "not found".
+    /// Loads the keys of `batch`, and answers each as soon as it is known: its waiters go on at
+    /// once. It runs in a task of its own under the group's `load_timeout`. Keys that are not
+    /// answered when it returns are "not found".
     ///
     /// # Errors
-    /// The origin failed: what all keys get that are not answered yet.
+    /// The origin failed. All keys that are not answered yet get this error.
     fn load_many(&self, batch: &Batch<Self::Value>) -> impl Future<Output = Result<(), LoadError>> + Send;
 }
 
@@ -52,7 +53,8 @@ pub struct Batch<V> {
 type Answering<V> = dyn Fn(usize, Result<Loaded<V>, LoadError>) + Send + Sync;
 
 impl<V: Value> Batch<V> {
-    /// Keys whose answers go to `answer`, with their position. Useful to a loader's own tests.
+    /// Creates a batch whose answers go to `answer`, with their positions. Useful to a loader's own
+    /// tests.
     pub fn new(keys: Vec<Key>, answer: impl Fn(usize, Result<Loaded<V>, LoadError>) + Send + Sync + 'static) -> Self {
         Batch { keys, answer: Box::new(answer) }
     }
@@ -62,7 +64,8 @@ impl<V: Value> Batch<V> {
         &self.keys
     }
 
-    /// Answers the key at this position. The first answer to a key counts; a position that is not there is ignored.
+    /// Answers the key at this position. The first answer to a key counts; a position that is not
+    /// there is ignored.
     pub fn answer(&self, position: usize, answer: Result<Loaded<V>, LoadError>) {
         if position < self.keys.len() {
             (self.answer)(position, answer);
@@ -73,18 +76,5 @@ impl<V: Value> Batch<V> {
 impl<V> fmt::Debug for Batch<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch").field("keys", &self.keys.len()).finish_non_exhaustive()
-    }
-}
-
-/// Many loads under way, whatever the loader.
-pub(crate) type LoadingMany = Pin<Box<dyn Future<Output = Result<(), LoadError>> + Send>>;
-
-pub(crate) trait DynBatchLoader<V>: Send + Sync {
-    fn start(self: Arc<Self>, batch: Batch<V>) -> LoadingMany;
-}
-
-impl<L: BatchLoader> DynBatchLoader<L::Value> for L {
-    fn start(self: Arc<Self>, batch: Batch<L::Value>) -> LoadingMany {
-        Box::pin(async move { self.load_many(&batch).await })
     }
 }

@@ -1,0 +1,53 @@
+//! The terms of one get: who asks, how fresh the value must be, until when.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    cache::entry::{Freshness, Requester},
+    peer::Terms,
+};
+
+/// The terms of a get, which every step after a miss is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GetContext {
+    pub(crate) requester: Requester,
+    pub(crate) freshness: Freshness,
+    /// When the caller stops waiting. Nothing is started after it.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl GetContext {
+    /// For a caller at this node.
+    pub(crate) fn for_caller(timeout: Option<Duration>) -> Self {
+        GetContext { requester: Requester::Local, freshness: Freshness::AllowStale, deadline: deadline(timeout) }
+    }
+
+    /// For a peer, on its terms.
+    pub(crate) fn for_peer(terms: Terms) -> Self {
+        let freshness = if terms.fresh { Freshness::FreshOnly } else { Freshness::AllowStale };
+        GetContext { requester: Requester::Peer, freshness, deadline: deadline(terms.timeout) }
+    }
+
+    /// For a refresh in the background, which `requester` caused and nobody waits for.
+    pub(crate) fn for_refresh(requester: Requester) -> Self {
+        GetContext { requester, freshness: Freshness::FreshOnly, deadline: None }
+    }
+
+    /// Whether the caller has stopped waiting.
+    pub(crate) fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Whether it is over for a peer, which is told the remaining time in whole milliseconds.
+    pub(crate) fn is_over_at_peer(&self) -> bool {
+        const ROUNDING: Duration = Duration::from_millis(2);
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now() + ROUNDING)
+    }
+}
+
+/// The end of a timeout that begins now; `None` beyond what a clock can say.
+fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}
