@@ -1,4 +1,3 @@
-pub(crate) mod block;
 pub(crate) mod discarded;
 pub(crate) mod entry;
 pub(crate) mod expiry;

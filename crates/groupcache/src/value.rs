@@ -1,8 +1,10 @@
+pub(crate) mod block;
+
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use crate::{cache::block, error::BoxError};
+use crate::error::BoxError;
 
 /// What a group can hold: something cheap to clone that can cross the network.
 ///

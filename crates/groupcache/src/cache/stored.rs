@@ -1,6 +1,6 @@
 //! A key and its value, as the cache holds them.
 
-use crate::{cache::block, value::Value};
+use crate::value::{Value, block};
 
 /// Values that are bytes share a block with their key; others lie beside it.
 #[derive(Clone)]
