@@ -4,8 +4,8 @@ use peercache_lru::EvictionPolicy;
 use tokio::sync::Semaphore;
 
 use crate::{
+    cache::CacheConfig,
     cache::expiry::ExpiryPolicy,
-    cache::{Cache, Shape},
     core::{Core, Settings},
     error::BuildError,
     group::Group,
@@ -260,8 +260,7 @@ impl<V: Value> GroupBuilder<V> {
     pub(crate) fn build_core(self) -> Result<Arc<Core<V>>, BuildError> {
         self.check()?;
         let shards = self.shards.unwrap_or_else(|| default_shards(self.max_bytes));
-        let shape = Shape { max_bytes: self.max_bytes, shards, policy: self.policy, hot_share: self.hot_share };
-        let cache = Cache::new(shape);
+        let cache = CacheConfig { max_bytes: self.max_bytes, shards, policy: self.policy, hot_share: self.hot_share };
         let core = Core::new(self.name.into(), &self.groups, self.loader, self.settings, cache);
         // In this order: once peers are served, no change of the ring may be missed.
         core.follow();

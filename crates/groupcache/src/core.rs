@@ -17,10 +17,10 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     answer::{Answer, Cached},
-    cache::Cache,
+    cache::CacheConfig,
     cache::entry::{Found, Freshness, Requester},
     cache::expiry::ExpiryPolicy,
-    cache::shard::Seen,
+    cache::shard::EntryRef,
     clock::{Clock, OnTick},
     core::load_limit::LoadLimiter,
     core::log_limit::LogLimit,
@@ -32,8 +32,8 @@ use crate::{
     members::{Members, OnRingChange, Owner},
     registry::Groups,
     stats::{Counters, Stats},
-    store::backoff::Backoff,
-    store::flight::{FlightKey, FlightResult, Leader, Outcome, Waiter, landed},
+    store::backoff::BackoffConfig,
+    store::flight::{FlightKey, FlightResult, Leader, Outcome, Waiter, flight_result},
     store::{Joined, Store},
     value::Value,
 };
@@ -114,14 +114,13 @@ impl<V: Value> Core<V> {
         groups: &Groups,
         loader: AnyLoader<V>,
         settings: Settings<V>,
-        cache: Cache<V>,
+        cache: CacheConfig,
     ) -> Arc<Self> {
         let (first, longest) = settings.error_backoff;
         let memory = longest.saturating_add(settings.load_timeout);
-        let backoff = Backoff::new(first, longest, memory, cache.budget().max_bytes(), ahash::RandomState::new());
         Arc::new(Core {
             name,
-            store: Store::new(cache, backoff),
+            store: Store::new(cache, BackoffConfig { first, longest, memory }),
             members: groups.members().clone(),
             loader,
             slots: LoadLimiter::new(settings.loads_max, settings.queued_max),
@@ -140,10 +139,11 @@ impl<V: Value> Core<V> {
         key: &[u8],
         requester: Requester,
         freshness: Freshness,
-        read: impl FnOnce(&Seen<'_, V>) -> R,
+        read: impl FnOnce(&EntryRef<'_, V>) -> R,
     ) -> Option<R> {
         let now_ms = self.clock.coarse_ms();
-        let (made, is_due) = self.store.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.is_due()))?;
+        let (made, is_due) =
+            self.store.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.is_refresh_due()))?;
         if is_due {
             self.renew(key, requester);
         }
@@ -259,9 +259,9 @@ impl<V: Value> Core<V> {
         self.clock.advance();
         let now_ms = self.clock.coarse_ms();
         let mut entries = Vec::new();
-        self.store.for_each(now_ms, |place, key, Found { value, age_ms, remaining_ms, .. }| {
+        self.store.for_each(now_ms, |key, Found { value, source, age_ms, remaining_ms, .. }| {
             let (age, remaining) = (Duration::from_millis(age_ms), remaining_ms.map(Duration::from_millis));
-            entries.push(Cached { key: Key::copy_from(key), value, place: place.source(), age, remaining });
+            entries.push(Cached { key: Key::copy_from(key), value, place: source, age, remaining });
         });
         entries
     }
@@ -300,7 +300,7 @@ impl<V: Value> Started<V> {
     pub(crate) async fn result(self) -> FlightResult<V> {
         match self {
             Started::Done(result) => result,
-            Started::Waiting(waiter) => landed(waiter.await),
+            Started::Waiting(waiter) => flight_result(waiter.await),
         }
     }
 }
@@ -314,7 +314,7 @@ impl<V: Value> OnRingChange for Core<V> {
         let view = self.members.view();
         let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.expiry_policy.refresh_ahead);
         let now_ms = self.clock.exact_ms();
-        self.store.reassign(|key| view.owns(key), |expiry| expiry.ending_within(hot_ttl, now_ms, share));
+        self.store.reassign(|key| view.owns(key), |expiry| expiry.shortened_to(hot_ttl, now_ms, share));
     }
 }
 

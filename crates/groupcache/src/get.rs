@@ -14,7 +14,7 @@ use crate::{
     cache::entry::{Found, Freshness, Requester},
     core::{Core, GetContext, RETRIES_MAX, Started, too_many_retries},
     error::{Error, ErrorKind},
-    store::flight::{FlightResult, Outcome, Waiter, landed},
+    store::flight::{FlightResult, Outcome, Waiter, flight_result},
     value::Value,
 };
 
@@ -129,7 +129,7 @@ impl<V: Value> Detailed<'_, V> {
 impl<V: Value> Wait<V> {
     fn poll(&mut self, core: &Arc<Core<V>>, key: &[u8], cx: &mut Context<'_>) -> Poll<Outcome<V>> {
         while let Poll::Ready(result) = Pin::new(&mut self.waiter).poll(cx) {
-            let result = landed(result);
+            let result = flight_result(result);
             match join_again(core, key, self.context, result, &mut self.retries) {
                 Err(outcome) => return Poll::Ready(outcome),
                 Ok(waiter) => self.waiter = waiter,

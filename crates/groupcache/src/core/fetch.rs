@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use peercache_lru::segment::Lane;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     answer::Source,
-    cache::entry::{Entry, Found, Freshness, Origin, Place},
+    cache::entry::{Entry, Found, Freshness, Origin},
     cache::expiry::Expiry,
     cache::stored::Stored,
     core::catch_panic::caught,
@@ -166,7 +167,7 @@ impl<V: Value> Fetch<V> {
             // says so too early is not believed for ever.
             ErrorKind::DeadlineExceeded if context.is_as_good_as_over() => leader.finish(FlightResult::Abandoned),
             ErrorKind::DeadlineExceeded if context.deadline.is_some() => leader.finish(FlightResult::Retry),
-            ErrorKind::NotFound => core.store.publish(leader, key, Err(error), Write::Nothing, || None),
+            ErrorKind::NotFound => core.store.publish(leader, &key, Err(error), Write::Remove, || None),
             _ => core.store.fail(leader, &key, error, false, core.clock.coarse_ms()),
         }
     }
@@ -187,7 +188,7 @@ impl<V: Value> Fetch<V> {
         let expiry_policy = &self.core.settings.expiry_policy;
         let expiry = match value {
             Some(_) => expiry_policy.of_fetched(remaining, age, now_ms).filter(|_| !stale),
-            None => expiry_policy.of_fetched_nothing(remaining, now_ms),
+            None => Expiry::of_fetched_not_found(remaining, now_ms),
         };
         let (value, weight) = match value {
             None => (None, self.core.weight_of_not_found(&self.key)),
@@ -210,26 +211,26 @@ impl<V: Value> Fetch<V> {
         let Fetched { mut found, expiry, weight, now_ms } = fetched;
         drop(permit);
         let expiry = expiry.and_then(|expiry| {
-            expiry.ending_within(core.settings.hot_ttl, now_ms, core.settings.expiry_policy.refresh_ahead)
+            expiry.shortened_to(core.settings.hot_ttl, now_ms, core.settings.expiry_policy.refresh_ahead)
         });
         // A copy that is there already was worth it once.
         let mirrored = expiry.filter(|_| {
             let copy = HotCandidate { key: &key, weight, minute_qps: found.qps };
             let admitted = caught("the hot admission", || core.settings.hot_admission.admit(&copy)).unwrap_or(false);
-            (admitted || core.store.holds(key.as_bytes())) && core.store.admits(weight)
+            (admitted || core.store.contains(key.as_bytes())) && core.store.admits(weight)
         });
         let Some(expiry) = mirrored else {
-            let write = if found.source == Source::Stale { Write::Keep } else { Write::Nothing };
-            return core.store.publish(leader, key, Ok(found), write, || None);
+            let write = if found.source == Source::Stale { Write::Keep } else { Write::Remove };
+            return core.store.publish(leader, &key, Ok(found), write, || None);
         };
         let stored = caught("the value", || Stored::new(key.as_bytes(), found.value.clone()));
-        let Ok(stored) = stored else { return core.store.publish(leader, key, Ok(found), Write::Nothing, || None) };
+        let Ok(stored) = stored else { return core.store.publish(leader, &key, Ok(found), Write::Remove, || None) };
         found.value = None;
         let mut entry = Entry { stored, origin: Origin::Fetched, expiry, in_demand: false };
         entry.in_demand = found.qps.is_some_and(|qps| qps >= core.members.view().names().len() as f64);
         found.value = entry.stored.value();
         let place = || core.place_of_fetched(digest, expiry);
-        core.store.publish(leader, key, Ok(found), Write::Entry(weight, entry), place);
+        core.store.publish(leader, &key, Ok(found), Write::Insert(weight, entry), place);
     }
 
     /// The owner could not be asked, so its key is loaded here: one more origin call rather than an error.
@@ -257,9 +258,9 @@ struct Fetched<V> {
 impl<V: Value> Core<V> {
     /// Hot, unless the ring has changed since the fetch began: its answer may come from a member that is not told of
     /// later changes.
-    fn place_of_fetched(&self, digest: u64, expiry: Expiry) -> Option<(Place, Expiry)> {
+    fn place_of_fetched(&self, digest: u64, expiry: Expiry) -> Option<(Lane, Expiry)> {
         let unchanged = self.members.view().digest() == digest;
-        unchanged.then_some((Place::Hot, expiry))
+        unchanged.then_some((Lane::Hot, expiry))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use peercache_lru::segment::Lane;
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
@@ -9,7 +10,7 @@ use tokio::{
 
 use crate::{
     answer::Source,
-    cache::entry::{Entry, Found, Freshness, Origin, Place},
+    cache::entry::{Entry, Found, Freshness, Origin},
     cache::expiry::Expiry,
     cache::stored::Stored,
     core::catch_panic::{caught, caught_loading},
@@ -188,23 +189,23 @@ impl<V: Value> Core<V> {
             (value, _) => Ok(Found { value, source: Source::Origin, age_ms: 0, remaining_ms, qps: None }),
         };
         match expiry.zip(entry) {
-            None => self.store.publish(leader, key, outcome, Write::Nothing, || None),
+            None => self.store.publish(leader, &key, outcome, Write::Remove, || None),
             Some((expiry, (weight, stored))) => {
                 let entry = Entry { stored, origin: Origin::Loaded, expiry, in_demand: false };
                 let place = || self.place_of_loaded(&key, expiry, now_ms);
-                self.store.publish(leader, key.clone(), outcome, Write::Entry(weight, entry), place);
+                self.store.publish(leader, &key, outcome, Write::Insert(weight, entry), place);
             }
         }
     }
 
     /// Main if the key is ours. If not, a peer took us for the owner, or the owner could not be asked: then the value is
     /// kept only briefly, so that it does not outlive the disagreement.
-    pub(crate) fn place_of_loaded(&self, key: &Key, expiry: Expiry, now_ms: u64) -> Option<(Place, Expiry)> {
+    pub(crate) fn place_of_loaded(&self, key: &Key, expiry: Expiry, now_ms: u64) -> Option<(Lane, Expiry)> {
         if self.members.view().owns(key.as_bytes()) {
-            return Some((Place::Main, expiry));
+            return Some((Lane::Main, expiry));
         }
         let ttl: Duration = self.settings.fallback_ttl.min(self.settings.hot_ttl);
-        Some((Place::Hot, expiry.ending_within(ttl, now_ms, self.settings.expiry_policy.refresh_ahead)?))
+        Some((Lane::Hot, expiry.shortened_to(ttl, now_ms, self.settings.expiry_policy.refresh_ahead)?))
     }
 
     /// What an entry of this value is charged, in bytes; an error if the value is too large for the group.
