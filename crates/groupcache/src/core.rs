@@ -275,7 +275,7 @@ impl<V: Value> Core<V> {
     pub(crate) fn follow(self: &Arc<Self>) {
         let weak: Weak<Self> = Arc::downgrade(self);
         self.members.follow(weak.clone());
-        self.clock.follow(weak);
+        self.clock.subscribe(weak);
     }
 }
 
