@@ -90,7 +90,7 @@ impl Clock {
         self.ticks.advance();
     }
 
-    /// Calls `subscriber` at every tick, for as long as it lives.
+    /// Calls `subscriber` at every tick, for as long as it exists.
     pub(crate) fn subscribe(&self, subscriber: Weak<dyn OnTick>) {
         lock(&self.ticks.subscribers).push(subscriber);
     }

@@ -2,12 +2,13 @@
 //!
 //! The lock of a key's shard in the flight table orders everything about the key. The second
 //! lookup, publishing, removing and setting happen under it. The locks of the cache and of the
-//! back-off nest inside. A hit takes the read lock of its cache shard and nothing else.
+//! back-off nest inside. A hit takes the lock of its cache shard alone.
 //!
-//! Two rules prevent the races below, and `tests/loom.rs` checks every interleaving of this file:
+//! Three rules prevent the races below. `tests/loom.rs` checks the interleavings of this file.
 //!
 //! 1. A flight publishes only while the table maps the key to that very flight.
 //! 2. A change detaches the key's flights under the same lock as it changes the cache.
+//! 3. A flight starts only after a second lookup, under the lock.
 //!
 //! # A removed key must not come back
 //!

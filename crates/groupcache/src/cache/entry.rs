@@ -69,9 +69,9 @@ pub(crate) struct Found<V> {
     pub(crate) value: Option<V>,
     pub(crate) source: Source,
     pub(crate) age_ms: u64,
-    /// How much longer it is fresh; `None` is for ever.
+    /// The time for which it stays fresh; `None` is for ever.
     pub(crate) remaining_ms: Option<u64>,
-    /// How often peers ask for it, per second. Only peers are told.
+    /// The rate at which peers ask for it, per second. Only peers are told.
     pub(crate) qps: Option<f64>,
 }
 

@@ -102,7 +102,7 @@ impl Expiry {
         now_ms.saturating_sub(self.created_ms)
     }
 
-    /// How much longer it is fresh; `None` is for ever.
+    /// The time for which it stays fresh; `None` is for ever.
     #[inline]
     pub(crate) fn remaining_ms(&self, now_ms: u64) -> Option<u64> {
         (self.fresh_until != NEVER).then(|| u64::from(self.fresh_until).saturating_sub(self.age_ms(now_ms)))

@@ -42,7 +42,7 @@ fn get(cache: &Cache<Bytes>, key: &str, now_ms: u64) -> Option<Source> {
     cache.get(key.as_bytes(), Requester::Local, Freshness::AllowStale, now_ms, |entry| entry.found().source)
 }
 
-/// How much longer an entry is fresh; [`u64::MAX`] is for ever.
+/// The time for which an entry stays fresh; [`u64::MAX`] is for ever.
 fn remaining_ms(expiry: &Expiry, now_ms: u64) -> u64 {
     expiry.remaining_ms(now_ms).unwrap_or(u64::MAX)
 }

@@ -34,8 +34,8 @@ pub(crate) struct BackoffConfig {
     pub(crate) first: Duration,
     /// The longest pause: each is twice as long as the one before.
     pub(crate) longest: Duration,
-    /// How long a failure is known after its pause, so that a load that is tried again and fails
-    /// late doubles the pause.
+    /// The time for which a failure is known after its pause, so that a load that is tried again
+    /// and fails late doubles the pause.
     pub(crate) memory: Duration,
 }
 
