@@ -5,18 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use peercache_lru::EvictionPolicy;
 
 use crate::{
-    cache::{Cache, Shape},
-    core::Core,
-    core::state::GroupState,
-    error::BuildError,
-    group::Group,
-    hot::HotAdmission,
-    key::Key,
-    loader::Loader,
-    loader::any::AnyLoader,
-    loader::batch::BatchLoader,
-    registry::Groups,
-    settings::Settings,
+    cache::CacheConfig, core::Core, core::state::GroupState, error::BuildError, group::Group, hot::HotAdmission,
+    key::Key, loader::Loader, loader::any::AnyLoader, loader::batch::BatchLoader, registry::Groups, settings::Settings,
     value::Value,
 };
 
@@ -233,12 +223,12 @@ impl<V: Value> GroupBuilder<V> {
             return Err(BuildError::GroupName(name.len()));
         }
         settings.check()?;
-        let cache = Cache::new(Shape {
+        let cache = CacheConfig {
             max_bytes: settings.max_bytes,
             shards: settings.shards(),
             policy: settings.eviction_policy,
             hot_share: settings.hot_share,
-        });
+        };
         let (members, clock) = (groups.members().clone(), groups.clock().clone());
         let state = Arc::new(GroupState::new(name.into(), members, clock, loader, settings, cache));
         // Before it is registered: once peers are served, no change of the ring may be missed.

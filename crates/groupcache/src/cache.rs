@@ -1,4 +1,6 @@
-pub(crate) mod block;
+//! The entries of a group, main and hot, under one budget and in one index.
+
+pub(crate) mod budget;
 pub(crate) mod discarded;
 pub(crate) mod entry;
 pub(crate) mod expiry;
@@ -7,101 +9,84 @@ pub(crate) mod request_rate;
 pub(crate) mod shard;
 pub(crate) mod stored;
 
-use std::hash::{BuildHasher, Hasher};
-
-use foldhash::fast::SeedableRandomState as RandomState;
 use peercache_lru::{
     EvictionPolicy,
+    segment::Lane,
     sharding::{PerThreadCounters, shard_of},
 };
 
 use crate::{
+    cache::budget::Budget,
+    cache::discarded::Discarded,
+    cache::entry::{Entry, Found, Freshness, Requester, expiry_bytes},
     cache::expiry::Expiry,
+    cache::expiry_queue::EXPIRY_BYTES,
+    cache::shard::{EntryRef, KeyHasher, Lookup, Shard},
     stats::CacheStats,
-    sync::Ordering::{Acquire, Relaxed, Release},
-    sync::{self, AtomicU64, AtomicUsize, RwLock, read, write},
+    sync::Ordering::{Acquire, Release},
+    sync::{AtomicU64, RwLock, read, write},
     value::Value,
 };
 
-use crate::cache::discarded::Discarded;
-use crate::cache::entry::{Entry, Found, Freshness, Place, Requester};
-use crate::cache::shard::Seen;
-use crate::cache::stored::Stored;
-use shard::{Looked, Shard};
-
-/// What a group holds: main, the entries that this node owns, and hot, copies of those that it does not, under one budget and in one index.
+/// The cache of a group: main, the entries that this node owns, and hot, copies of those that it
+/// does not.
 ///
-/// The budget is one for all shards, so that a value may be as large as all of it. A shard makes room for what it takes in from its own
-/// entries, as its policy says, and from its neighbours' when it has none left. A hit shares its shard's lock with other hits, unless the
-/// policy is exact LRU, and counts in its thread's own counters.
+/// All shards share one budget, so that a value may be as large as all of it. A shard makes room
+/// for a new entry by evicting its own, as the policy says, and then those of its neighbours. A hit
+/// shares its shard's lock with other hits, unless the policy is exact LRU, and is counted in its
+/// thread's own counters.
 pub(crate) struct Cache<V> {
     /// A power of two of them.
     shards: Box<[Padded<V>]>,
-    /// One for the choice of the shard and for the index in it. Never one that anybody outside knows: a ring's hashes are public.
-    hasher: RandomState,
+    hasher: KeyHasher,
     policy: EvictionPolicy,
     budget: Budget,
-    /// No entry ends before.
-    next_end_ms: AtomicU64,
+    /// No entry expires before.
+    next_expiry_ms: AtomicU64,
     lookups: PerThreadCounters<3>,
 }
 
-/// What look-ups are counted as.
-const MAIN_HITS: usize = 0;
-const HOT_HITS: usize = 1;
-const MISSES: usize = 2;
-
-/// How a cache is made.
+/// The settings of a cache.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct CacheConfig {
     pub(crate) max_bytes: usize,
     /// Rounded up to a power of two.
     pub(crate) shards: usize,
     pub(crate) policy: EvictionPolicy,
-    /// The share of what is held that hot may have, from 0 to 1, before it gives way.
+    /// The share of all bytes, from 0 to 1, that hot may have before it is evicted first.
     pub(crate) hot_share: f64,
 }
 
-/// The hash of a key. Without the length that hashing a slice would add: there is nothing else to tell the key from.
-#[inline]
-fn hash_of(hasher: &RandomState, key: &[u8]) -> u64 {
-    let mut hashing = hasher.build_hasher();
-    hashing.write(key);
-    hashing.finish()
-}
+/// The counters of lookups.
+const MAIN_HITS: usize = 0;
+const HOT_HITS: usize = 1;
+const MISSES: usize = 2;
 
-/// The bytes that all shards hold together. Each shard counts under its own lock, so while several take entries in at
-/// once the sum may be over by those few entries; it is never over when they are done.
-pub(crate) struct Budget {
-    max_bytes: usize,
-    bytes: AtomicUsize,
-}
-
-/// Two cache lines, since processors fetch them in pairs.
+/// A shard on two cache lines of its own, since processors fetch them in pairs.
 #[repr(align(128))]
 struct Padded<V>(RwLock<Shard<V>>);
 
 impl<V: Value> Cache<V> {
-    pub(crate) fn new(shape: Shape) -> Self {
-        Cache::with_hasher(shape, RandomState::random())
+    pub(crate) fn new(config: CacheConfig) -> Self {
+        Cache::with_hasher(config, KeyHasher::random())
     }
 
-    /// With a hasher that need not differ from run to run.
-    pub(crate) fn with_hasher(shape: Shape, hasher: RandomState) -> Self {
-        let Shape { max_bytes, shards, policy, .. } = shape;
-        let shard = |_| Padded(RwLock::new(Shard::new(shape, hasher.clone())));
+    pub(crate) fn with_hasher(config: CacheConfig, hasher: KeyHasher) -> Self {
+        let CacheConfig { max_bytes, shards, policy, hot_share } = config;
+        let shards = shards.next_power_of_two();
+        let shard = || Padded(RwLock::new(Shard::new(policy, max_bytes / shards, hot_share, hasher.clone())));
         Cache {
-            shards: (0..shards.next_power_of_two()).map(shard).collect(),
+            shards: std::iter::repeat_with(shard).take(shards).collect(),
             hasher,
             policy,
-            budget: Budget { max_bytes, bytes: AtomicUsize::new(0) },
-            next_end_ms: AtomicU64::new(u64::MAX),
+            budget: Budget::new(max_bytes),
+            next_expiry_ms: AtomicU64::new(u64::MAX),
             lookups: PerThreadCounters::default(),
         }
     }
 
-    /// Looks as a get does: counted, and the entry's use with it. What `read` makes of it is made under the shard's lock. One that has ended
-    /// leaves.
+    /// Looks up a key for a get: the lookup is counted, and a hit as a use of the entry. `read`
+    /// runs under the shard's lock. An expired entry is removed.
     #[inline]
     pub(crate) fn get<R>(
         &self,
@@ -109,25 +94,25 @@ impl<V: Value> Cache<V> {
         requester: Requester,
         freshness: Freshness,
         now_ms: u64,
-        read: impl FnOnce(Seen<'_, V>) -> R,
+        read: impl FnOnce(EntryRef<'_, V>) -> R,
     ) -> Option<R> {
         let (hash, shard) = self.hashed(key);
-        let looked = sync::read(shard).get(hash, key, requester, freshness, now_ms, read);
-        match looked {
-            Looked::Hit(place, seen) => {
-                self.lookups.count(if place == Place::Main { MAIN_HITS } else { HOT_HITS });
+        let lookup = crate::sync::read(shard).get(hash, key, requester, freshness, now_ms, read);
+        match lookup {
+            Lookup::Hit(lane, read) => {
+                self.lookups.count(if lane == Lane::Main { MAIN_HITS } else { HOT_HITS });
                 if self.policy == EvictionPolicy::Lru {
                     self.touch(hash, key);
                 }
-                Some(seen)
+                Some(read)
             }
-            Looked::Nothing => {
+            Lookup::Miss => {
                 self.lookups.count(MISSES);
                 None
             }
-            Looked::Ended => {
+            Lookup::Expired => {
                 self.lookups.count(MISSES);
-                self.remove_ended(hash, key, now_ms);
+                self.remove_expired(hash, key, now_ms);
                 None
             }
         }
@@ -140,82 +125,82 @@ impl<V: Value> Cache<V> {
 
     #[cold]
     #[inline(never)]
-    fn remove_ended(&self, hash: u64, key: &[u8], now_ms: u64) {
-        let mut out = Discarded::default();
-        write(self.shard(hash)).remove_ended(hash, key, now_ms, &self.budget, &mut out);
-        drop(out);
+    fn remove_expired(&self, hash: u64, key: &[u8], now_ms: u64) {
+        let mut discarded = Discarded::default();
+        write(self.shard(hash)).remove_expired(hash, key, now_ms, &self.budget, &mut discarded);
+        drop(discarded);
     }
 
-    /// Looks once more, as the leader of a flight does: not counted, nothing moves.
+    /// Looks up a key without counting a lookup or a use.
     pub(crate) fn peek(&self, key: &[u8], requester: Requester, freshness: Freshness, now_ms: u64) -> Option<Found<V>> {
         let (hash, shard) = self.hashed(key);
         read(shard).peek(hash, key, requester, freshness, now_ms)
     }
 
-    /// What is left for a caller who cannot have a new value, however stale.
-    pub(crate) fn spare(&self, key: &[u8], requester: Requester, now_ms: u64) -> Option<Found<V>> {
+    /// The value, however stale, for a requester who cannot have a new one.
+    pub(crate) fn stale_fallback(&self, key: &[u8], requester: Requester, now_ms: u64) -> Option<Found<V>> {
         let (hash, shard) = self.hashed(key);
-        read(shard).spare(hash, key, requester, now_ms)
+        read(shard).stale_fallback(hash, key, requester, now_ms)
     }
 
-    /// Whether anything is under this key, of use or not.
-    pub(crate) fn holds(&self, key: &[u8]) -> bool {
+    /// Whether there is an entry for this key, usable or not.
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
         let (hash, shard) = self.hashed(key);
-        read(shard).holds(hash, key)
+        read(shard).contains(hash, key)
     }
 
-    /// Takes an entry in, where and with what life `place` says under the lock, or not at all. An entry heavier than the
-    /// budget is not taken in and evicts nothing. Either way, what was under its key is gone.
-    #[must_use = "what left is to be dropped outside the locks"]
-    pub(crate) fn insert(
-        &self,
-        weight: usize,
-        entry: Entry<V>,
-        place: impl FnOnce() -> Option<(Place, Expiry)>,
-    ) -> Discarded<V> {
-        let key = entry.stored.key();
-        let hash = hash_of(&self.hasher, key);
-        let home = shard_of(hash, self.shards.len());
-        let mut out = Discarded::default();
-        {
-            let mut shard = write(&self.shards[home].0);
-            let before = shard.replace(hash, key, &self.budget, &mut out);
-            let Some((place, expiry)) = place() else { return out };
-            let entry = Entry { expiry, ..entry };
-            let Some(weight) = self.charge(weight.saturating_add(entry.end_bytes())) else { return out };
-            if let Some(ends_ms) = expiry.ends_ms() {
-                self.next_end_ms.fetch_min(ends_ms, Release);
-            }
-            shard.insert(hash, weight, entry, (place, before), &self.budget, &mut out);
-        }
-        self.make_room_elsewhere(home, &mut out);
-        out
-    }
-
-    #[must_use = "what left is to be dropped outside the locks"]
-    pub(crate) fn remove(&self, key: &[u8]) -> Discarded<V> {
-        let (hash, shard) = self.hashed(key);
-        let mut out = Discarded::default();
-        write(shard).remove(hash, key, &self.budget, &mut out);
-        out
-    }
-
-    /// Whether what is under the key was set after a moment that is so long ago.
+    /// Whether the key was set less than `age_ms` ago.
     pub(crate) fn was_set_within(&self, key: &[u8], age_ms: u64, now_ms: u64) -> bool {
         let (hash, shard) = self.hashed(key);
         read(shard).was_set_within(hash, key, age_ms, now_ms)
     }
 
-    /// Removes all but what was set since a moment that is so long ago, shard by shard.
-    pub(crate) fn clear_but(&self, age_ms: u64, now_ms: u64) {
-        for shard in &self.shards {
-            let mut out = Discarded::default();
-            write(&shard.0).clear_but(age_ms, now_ms, &self.budget, &mut out);
-            drop(out);
+    /// Inserts an entry, in the lane and with the expiry that `place` gives under the lock; `None`
+    /// inserts nothing.
+    ///
+    /// An entry heavier than the budget is not inserted and evicts nothing. Either way, the entry
+    /// that was there for its key is gone.
+    #[must_use = "the discarded entries are to be dropped outside the locks"]
+    pub(crate) fn insert(
+        &self,
+        weight: usize,
+        entry: Entry<V>,
+        place: impl FnOnce() -> Option<(Lane, Expiry)>,
+    ) -> Discarded<V> {
+        let key = entry.stored.key();
+        let hash = self.hasher.hash(key);
+        let home = shard_of(hash, self.shards.len());
+        let mut discarded = Discarded::default();
+        {
+            let mut shard = write(&self.shards[home].0);
+            let inherited = shard.replace(hash, key, &self.budget, &mut discarded);
+            let charged = place().and_then(|(lane, expiry)| {
+                let weight = self.charge(weight.saturating_add(expiry_bytes(expiry)))?;
+                Some((weight, lane, expiry))
+            });
+            let Some((weight, lane, expiry)) = charged else {
+                discarded.push(entry.stored);
+                return discarded;
+            };
+            if let Some(expires_ms) = expiry.expires_ms() {
+                self.next_expiry_ms.fetch_min(expires_ms, Release);
+            }
+            let entry = Entry { expiry, ..entry };
+            shard.insert(hash, weight, entry, (lane, inherited), &self.budget, &mut discarded);
         }
+        self.make_room_elsewhere(home, &mut discarded);
+        discarded
     }
 
-    /// Removes everything, shard by shard.
+    #[must_use = "the discarded entries are to be dropped outside the locks"]
+    pub(crate) fn remove(&self, key: &[u8]) -> Discarded<V> {
+        let (hash, shard) = self.hashed(key);
+        let mut discarded = Discarded::default();
+        write(shard).remove(hash, key, &self.budget, &mut discarded);
+        discarded
+    }
+
+    /// Removes all entries, shard by shard.
     pub(crate) fn clear(&self) {
         for shard in &self.shards {
             let cleared = write(&shard.0).clear(&self.budget);
@@ -223,22 +208,32 @@ impl<V: Value> Cache<V> {
         }
     }
 
-    /// Takes out what has ended, some at a time and something else `between`. Costs a look at a number while nothing has.
+    /// Removes all entries but those that were set less than `age_ms` ago, shard by shard.
+    pub(crate) fn clear_late(&self, age_ms: u64, now_ms: u64) {
+        for shard in &self.shards {
+            let mut discarded = Discarded::default();
+            write(&shard.0).clear_late(age_ms, now_ms, &self.budget, &mut discarded);
+            drop(discarded);
+        }
+    }
+
+    /// Removes expired entries in batches, and runs `between` after each. Costs a look at a number
+    /// while nothing has expired.
     pub(crate) fn sweep(&self, now_ms: u64, between: impl Fn()) {
-        if now_ms < self.next_end_ms.load(Acquire) {
+        if now_ms < self.next_expiry_ms.load(Acquire) {
             return;
         }
-        // First forgotten and then found anew: what comes in meanwhile says so itself.
-        self.next_end_ms.store(u64::MAX, Release);
+        // First reset and then found again: an insert in the meantime lowers it itself.
+        self.next_expiry_ms.store(u64::MAX, Release);
         for shard in &self.shards {
             loop {
-                let mut out = Discarded::default();
-                let next = write(&shard.0).sweep(now_ms, &self.budget, &mut out);
-                drop(out);
+                let mut discarded = Discarded::default();
+                let next = write(&shard.0).sweep(now_ms, &self.budget, &mut discarded);
+                drop(discarded);
                 between();
                 match next {
-                    Some(ends_ms) if ends_ms <= now_ms => continue,
-                    Some(ends_ms) => drop(self.next_end_ms.fetch_min(ends_ms, Release)),
+                    Some(expires_ms) if expires_ms <= now_ms => continue,
+                    Some(expires_ms) => drop(self.next_expiry_ms.fetch_min(expires_ms, Release)),
                     None => {}
                 }
                 break;
@@ -246,27 +241,32 @@ impl<V: Value> Cache<V> {
         }
     }
 
-    /// Moves the entries of main that `owns` denies to hot with the life that `copied` gives them, or out.
-    /// Shard by shard, so that gets go on meanwhile. What was fetched is never moved to main: it is not ours to vouch for,
-    /// and ends soon.
-    pub(crate) fn reassign(&self, owns: impl Fn(&[u8]) -> bool, copied: impl Fn(Expiry) -> Option<Expiry>) {
-        let copied = |expiry| {
-            let expiry: Expiry = copied(expiry)?;
-            self.next_end_ms.fetch_min(expiry.ends_ms().unwrap_or(u64::MAX), Release);
+    /// Moves the entries of main that this node does not own to hot, with the expiry that
+    /// `shortened` gives them; removes those that get none.
+    ///
+    /// It goes shard by shard, so that gets go on meanwhile. Nothing moves from hot to main: what
+    /// was fetched must not be shown to peers, and expires soon.
+    pub(crate) fn reassign(&self, owns: impl Fn(&[u8]) -> bool, shortened: impl Fn(Expiry) -> Option<Expiry>) {
+        let shortened = |expiry| {
+            let expiry: Expiry = shortened(expiry)?;
+            self.next_expiry_ms.fetch_min(expiry.expires_ms().unwrap_or(u64::MAX), Release);
             Some(expiry)
         };
         for shard in &self.shards {
-            let mut out = Discarded::default();
-            write(&shard.0).reassign(&owns, &copied, &self.budget, &mut out);
-            drop(out);
+            let mut discarded = Discarded::default();
+            write(&shard.0).reassign(&owns, &shortened, &self.budget, &mut discarded);
+            drop(discarded);
         }
     }
 
-    /// Whether an entry of so many bytes is taken in of its own accord. One that takes more than half the budget, and much more than others do, would
-    /// have most of them leave for it, which is worth it only if somebody wants it held; to exact LRU all that fits is equal.
+    /// Whether an entry of this weight is worth the space that it would take.
+    ///
+    /// An entry of more than half the budget, and much heavier than others, would evict most of
+    /// them. That is worth it only if somebody asks for it to be cached. For exact LRU, all that
+    /// fits is equal.
     pub(crate) fn admits(&self, weight: usize) -> bool {
-        let is_large = weight > self.budget.max_bytes / 2 && self.budget.excess(weight) > 0;
-        self.fits(weight)
+        let is_large = weight > self.budget.max_bytes() / 2 && self.budget.excess(weight) > 0;
+        self.charge(weight).is_some()
             && (self.policy == EvictionPolicy::Lru || !is_large || weight as u64 / 2 <= self.mean_weight())
     }
 
@@ -275,26 +275,22 @@ impl<V: Value> Cache<V> {
         (main.bytes + hot.bytes) / (main.items + hot.items).max(1)
     }
 
-    /// Whether an entry of so many bytes can be held at all.
-    pub(crate) fn fits(&self, weight: usize) -> bool {
-        self.charge(weight).is_some()
+    /// Whether an entry of this weight can be cached with an expiry.
+    pub(crate) fn fits_with_expiry(&self, weight: usize) -> bool {
+        self.charge(weight.saturating_add(EXPIRY_BYTES)).is_some()
     }
 
-    /// The same for an entry that may have an end.
-    pub(crate) fn fits_with_end(&self, weight: usize) -> bool {
-        self.fits(weight.saturating_add(expiry_queue::END_BYTES))
-    }
-
-    /// What is charged for an entry of so many bytes, if it can be held: one of 4 GiB cannot.
+    /// The bytes that an entry of this weight is charged; `None` if it is too heavy for the budget,
+    /// or has 4 GiB or more.
     fn charge(&self, weight: usize) -> Option<u32> {
-        u32::try_from(weight).ok().filter(|_| weight <= self.budget.max_bytes)
+        u32::try_from(weight).ok().filter(|_| weight <= self.budget.max_bytes())
     }
 
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// What main and hot have counted and hold.
+    /// Counts and sizes of main and hot.
     pub(crate) fn stats(&self) -> (CacheStats, CacheStats) {
         let lookups = self.lookups.sums();
         let (main_hits, hot_hits, misses) = (lookups[MAIN_HITS], lookups[HOT_HITS], lookups[MISSES]);
@@ -309,53 +305,34 @@ impl<V: Value> Cache<V> {
         (main, hot)
     }
 
-    /// Has every entry looked at, under its shard's lock.
-    pub(crate) fn for_each(&self, now_ms: u64, mut freshness: impl FnMut(Place, &[u8], Found<V>)) {
+    /// Visits all entries, under the lock of their shard.
+    pub(crate) fn for_each(&self, now_ms: u64, mut visit: impl FnMut(&[u8], Found<V>)) {
         for shard in &self.shards {
-            read(&shard.0).for_each(now_ms, &mut freshness);
+            read(&shard.0).for_each(now_ms, &mut visit);
         }
     }
 
-    /// The home shard has only the new entry left and it is still too much: the others give way, one after another, with
-    /// one lock held at a time.
-    fn make_room_elsewhere(&self, home: usize, out: &mut Discarded<V>) {
+    /// Evicts from the other shards, one lock at a time: the home shard has nothing left but the
+    /// new entry, and the budget is still exceeded.
+    fn make_room_elsewhere(&self, home: usize, discarded: &mut Discarded<V>) {
         let others = (1..self.shards.len()).map(|step| (home + step) % self.shards.len());
         for shard in others {
             if self.budget.excess(0) == 0 {
                 return;
             }
-            write(&self.shards[shard].0).make_room(0, &self.budget, out);
+            write(&self.shards[shard].0).make_room(0, &self.budget, discarded);
         }
     }
 
     #[inline]
     fn hashed(&self, key: &[u8]) -> (u64, &RwLock<Shard<V>>) {
-        let hash = hash_of(&self.hasher, key);
+        let hash = self.hasher.hash(key);
         (hash, self.shard(hash))
     }
 
     #[inline]
     fn shard(&self, hash: u64) -> &RwLock<Shard<V>> {
         &self.shards[shard_of(hash, self.shards.len())].0
-    }
-}
-
-impl Budget {
-    pub(crate) fn max_bytes(&self) -> usize {
-        self.max_bytes
-    }
-
-    pub(crate) fn add(&self, weight: usize) {
-        self.bytes.fetch_add(weight, Relaxed);
-    }
-
-    pub(crate) fn subtract(&self, weight: usize) {
-        self.bytes.fetch_sub(weight, Relaxed);
-    }
-
-    /// By how much an entry of `weight` more bytes would be too much.
-    fn excess(&self, weight: usize) -> usize {
-        self.bytes.load(Relaxed).saturating_add(weight).saturating_sub(self.max_bytes)
     }
 }
 

@@ -1,3 +1,5 @@
+//! The time that groups go by: a coarse tick, and the subscribers that are told of it.
+
 use std::{
     fmt,
     sync::{
@@ -10,13 +12,14 @@ use std::{
 
 use tokio::{runtime::Handle, time::MissedTickBehavior};
 
-/// How late the coarse time may be.
+/// The most that the coarse time is late.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// The time that groups go by: milliseconds since they first needed it, at most 10 ms late. A hit reads the last tick,
-/// which costs a load from memory and no call of the system's clock.
+/// The time that groups go by, at most 10 ms late.
 ///
-/// Nothing ticks before the first miss, or after the last group of a node is gone. Clones are the same clock.
+/// A hit reads the last tick, which costs a load from memory and no call of the system's clock.
+/// Nothing ticks before the first miss, or after the last group of a node is gone. Clones are the
+/// same clock.
 #[derive(Clone, Debug)]
 pub struct Clock {
     ticks: Arc<Ticks>,
@@ -26,17 +29,19 @@ struct Ticks {
     time: Time,
     tick_ms: AtomicU64,
     ticking: AtomicBool,
-    followers: Mutex<Vec<Weak<dyn OnTick>>>,
+    subscribers: Mutex<Subscribers>,
 }
+
+type Subscribers = Vec<Weak<dyn OnTick>>;
 
 /// A group, as the clock sees it.
 pub(crate) trait OnTick: Send + Sync {
-    /// The coarse time is `now_ms` now.
+    /// Does what is due at `now_ms`, the coarse time of this tick.
     fn tick(&self, now_ms: u64);
 }
 
-/// What the clock shows when it is first needed. Long after 0, so that what a peer loaded before this process began has a time
-/// as well.
+/// The time when the clock is first needed. It is long after 0, so that a value that a peer loaded
+/// before this process began has a time as well.
 const EPOCH_MS: u64 = 1 << 40;
 
 #[derive(Debug)]
@@ -46,14 +51,14 @@ enum Time {
 }
 
 impl Clock {
-    /// The system's time, which is the default. A small thread ticks, so that a runtime that is busy, idle or gone does
-    /// not stop the time.
+    /// The system's time, which is the default. A small thread ticks, so that a runtime that is
+    /// busy, idle or gone does not stop the time.
     pub fn system() -> Self {
         Clock::new(Time::System(OnceLock::new()))
     }
 
-    /// Tokio's time, for tests that pause and advance it. A task ticks in the runtime of the first miss, and again in
-    /// that of a later one if the first is gone; while no such runtime runs, the time stands still.
+    /// Tokio's time, for tests that pause and advance it. A task ticks in the runtime of the first
+    /// miss, or of a later one if that is gone. While no such runtime runs, the time stands still.
     pub fn tokio() -> Self {
         Clock::new(Time::Tokio(OnceLock::new()))
     }
@@ -64,7 +69,7 @@ impl Clock {
                 time,
                 tick_ms: AtomicU64::new(EPOCH_MS),
                 ticking: AtomicBool::new(false),
-                followers: Mutex::default(),
+                subscribers: Mutex::default(),
             }),
         }
     }
@@ -75,40 +80,40 @@ impl Clock {
         self.ticks.tick_ms.load(Relaxed)
     }
 
-    /// The time now, for which the system's clock is asked.
+    /// The exact time, for which the system's clock is asked.
     pub(crate) fn exact_ms(&self) -> u64 {
         self.ticks.exact_ms()
     }
 
-    /// Makes the coarse time right, for those who need it so.
+    /// Brings the coarse time up to the exact one.
     pub(crate) fn advance(&self) {
         self.ticks.advance();
     }
 
-    /// Has `follower` told of every tick, for as long as it lives.
-    pub(crate) fn follow(&self, follower: Weak<dyn OnTick>) {
-        lock(&self.ticks.followers).push(follower);
+    /// Calls `subscriber` at every tick, for as long as it exists.
+    pub(crate) fn subscribe(&self, subscriber: Weak<dyn OnTick>) {
+        lock(&self.ticks.subscribers).push(subscriber);
     }
 
-    /// Makes sure that the clock ticks and is right. Called on every miss.
+    /// Starts the clock, unless it ticks, and brings it up to date. Called on every miss.
     pub(crate) fn start(&self, runtime: &Handle) {
         self.ticks.advance();
         if self.ticks.ticking.load(Relaxed) || self.ticks.ticking.swap(true, Relaxed) {
             return;
         }
-        let ticking = Ticking(Arc::downgrade(&self.ticks));
+        let ticker = Ticker(Arc::downgrade(&self.ticks));
         match self.ticks.time {
-            Time::Tokio(_) => drop(runtime.spawn(ticking.in_a_task())),
+            Time::Tokio(_) => drop(runtime.spawn(ticker.run_in_task())),
             // Where no thread can be had there is one tick a miss, and another attempt at the next.
             Time::System(_) => {
-                drop(thread::Builder::new().name("peercache-clock".into()).spawn(|| ticking.in_a_thread()));
+                drop(thread::Builder::new().name("peercache-clock".into()).spawn(|| ticker.run_in_thread()));
             }
         }
     }
 }
 
-fn lock(followers: &Mutex<Vec<Weak<dyn OnTick>>>) -> MutexGuard<'_, Vec<Weak<dyn OnTick>>> {
-    followers.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(subscribers: &Mutex<Subscribers>) -> MutexGuard<'_, Subscribers> {
+    subscribers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Ticks {
@@ -129,14 +134,14 @@ impl Ticks {
         self.tick_ms.fetch_max(self.exact_ms(), Relaxed);
     }
 
-    /// The followers work when no lock is held: they drop values of a user's type.
+    /// Calls the subscribers when no lock is held: they drop values of a user's type.
     fn tick(&self) {
         self.advance();
-        let mut living = Vec::new();
-        lock(&self.followers).retain(|follower| follower.upgrade().map(|follower| living.push(follower)).is_some());
-        for follower in living {
-            // A value's drop that panics ends neither the time nor the process.
-            let tick = || follower.tick(self.tick_ms.load(Relaxed));
+        let mut alive = Vec::new();
+        lock(&self.subscribers).retain(|subscriber| subscriber.upgrade().map(|it| alive.push(it)).is_some());
+        for subscriber in alive {
+            // A value's drop that panics stops neither the time nor the process.
+            let tick = || subscriber.tick(self.tick_ms.load(Relaxed));
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tick));
         }
     }
@@ -150,17 +155,17 @@ impl Ticks {
     }
 }
 
-/// What ticks. However it ends, the next [`Clock::start`] starts another.
-struct Ticking(Weak<Ticks>);
+/// The thread or task that ticks. However it ends, the next [`Clock::start`] starts another.
+struct Ticker(Weak<Ticks>);
 
-impl Ticking {
-    fn in_a_thread(self) {
+impl Ticker {
+    fn run_in_thread(self) {
         while self.tick() {
             thread::sleep(TICK);
         }
     }
 
-    async fn in_a_task(self) {
+    async fn run_in_task(self) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while self.tick() {
@@ -168,13 +173,13 @@ impl Ticking {
         }
     }
 
-    /// False when nobody is left who could read the time.
+    /// Ticks once; false when nobody is left who could read the time.
     fn tick(&self) -> bool {
         self.0.upgrade().map(|ticks| ticks.tick()).is_some()
     }
 }
 
-impl Drop for Ticking {
+impl Drop for Ticker {
     fn drop(&mut self) {
         if let Some(ticks) = self.0.upgrade() {
             ticks.ticking.store(false, Relaxed);
@@ -231,6 +236,6 @@ mod tests {
         while ticks.strong_count() > 0 {
             thread::yield_now();
         }
-        assert!(!Ticking(ticks).tick());
+        assert!(!Ticker(ticks).tick());
     }
 }

@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     cache::entry::{Freshness, Requester},
-    cache::shard::Seen,
+    cache::shard::EntryRef,
     core::fetch::{FetchFrom, fetch, fetch_many},
     core::get_context::GetContext,
     core::join::Started,
@@ -58,10 +58,10 @@ impl<V: Value> Core<V> {
         key: &[u8],
         requester: Requester,
         freshness: Freshness,
-        read: impl FnOnce(&Seen<'_, V>) -> R,
+        read: impl FnOnce(&EntryRef<'_, V>) -> R,
     ) -> Option<R> {
         let now_ms = self.state.clock.coarse_ms();
-        let hit = self.state.store.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.is_due()));
+        let hit = self.state.store.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.is_refresh_due()));
         let (read, is_due) = hit?;
         if is_due {
             self.refresh(key, requester);

@@ -18,7 +18,7 @@ use crate::{
     core::join::Started,
     core::{Core, MAX_RETRIES},
     error::{Error, ErrorKind},
-    store::flight::{Outcome, Waiter, landed},
+    store::flight::{Outcome, Waiter, flight_result},
     value::Value,
 };
 
@@ -130,7 +130,7 @@ impl<V: Value> Detailed<'_, V> {
 impl<V: Value> Wait<V> {
     fn poll(&mut self, core: &Core<V>, key: &[u8], cx: &mut Context<'_>) -> Poll<Outcome<V>> {
         while let Poll::Ready(result) = Pin::new(&mut self.waiter).poll(cx) {
-            let ended = Started::Done(landed(result));
+            let ended = Started::Done(flight_result(result));
             match next_waiter(core, key, self.context, ended, &mut self.retries) {
                 ControlFlow::Break(outcome) => return Poll::Ready(outcome),
                 ControlFlow::Continue(waiter) => self.waiter = waiter,

@@ -1,19 +1,20 @@
-//! The store of one key, for the model checks in `tests/loom.rs`. An ordinary build has none of it.
+//! The store of one key, for the model check in `tests/loom.rs`. An ordinary build has none of it.
 #![allow(missing_docs, reason = "this is no interface for anybody but the check")]
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use loom::future::block_on;
+use peercache_lru::segment::Lane;
 
 use crate::{
-    Bytes,
     answer::Source,
-    cache::entry::{Entry, Found, Freshness, Origin, Place, Requester},
+    cache::entry::{Entry, Found, Freshness, Origin, Requester},
     cache::expiry::Expiry,
     error::{BoxError, Error, ErrorKind},
     key::Key,
-    store::flight::{FlightKey, FlightResult, Leader, Waiter, landed},
-    store::{Joined, Store, Write},
+    store::flight::{self, FlightKey, FlightResult, flight_result},
+    store::{self, Store, Write},
     value::Value,
 };
 
@@ -21,32 +22,33 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Number(pub u32);
 
+/// The shipped store, driven for a single key. Clones share it.
 #[derive(Clone)]
-pub struct Shelf {
+pub struct KeyStore {
     store: Arc<Store<Number>>,
 }
 
-/// What asking gives.
-pub enum Asked {
-    Found(u32),
-    Lead(Lead),
-    Wait(Wait),
+/// The result of joining a flight.
+pub enum Joined {
+    Hit(u32),
+    Lead(Leader),
+    Wait(Waiter),
     BackedOff,
 }
 
-pub struct Lead {
-    shelf: Shelf,
-    leader: Leader<Number>,
+pub struct Leader {
+    store: KeyStore,
+    leader: flight::Leader<Number>,
 }
 
-pub struct Wait(Waiter<Number>);
+pub struct Waiter(flight::Waiter<Number>);
 
-/// What those who wait are told.
+/// The result that a waiter gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Waited {
     Value(u32),
     Failed,
-    Again,
+    Retry,
 }
 
 const WEIGHT: usize = 100;
@@ -56,34 +58,32 @@ fn key() -> Key {
     Key::from("key")
 }
 
-impl Shelf {
+impl KeyStore {
     pub fn new() -> Self {
-        Shelf { store: Arc::new(Store::for_model_check(10 * WEIGHT)) }
+        KeyStore { store: Arc::new(Store::for_model_check(10 * WEIGHT)) }
     }
 
-    /// The first look of a get.
-    pub fn look(&self) -> Option<u32> {
-        let value =
-            self.store
-                .cache
-                .get(key().as_bytes(), Requester::Local, Freshness::AllowStale, NOW_MS, |seen| seen.value())?;
+    /// The first lookup of a get.
+    pub fn look_up(&self) -> Option<u32> {
+        let read = |entry: crate::cache::shard::EntryRef<'_, Number>| entry.value();
+        let value = self.store.get(key().as_bytes(), Requester::Local, Freshness::AllowStale, NOW_MS, read)?;
         value.map(|Number(number)| number)
     }
 
-    pub fn ask_to_load(&self) -> Asked {
-        self.ask(FlightKey::load(key()))
+    pub fn join_load(&self) -> Joined {
+        self.join(FlightKey::load(key()))
     }
 
-    pub fn ask_to_fetch(&self) -> Asked {
-        self.ask(FlightKey::fetch(key()))
+    pub fn join_fetch(&self) -> Joined {
+        self.join(FlightKey::fetch(key()))
     }
 
-    fn ask(&self, flight: FlightKey) -> Asked {
+    fn join(&self, flight: FlightKey) -> Joined {
         match self.store.join(flight, Requester::Local, Freshness::AllowStale, NOW_MS) {
-            Joined::Lead(leader) => Asked::Lead(Lead { shelf: self.clone(), leader }),
-            Joined::Wait(waiter) => Asked::Wait(Wait(waiter)),
-            Joined::Hit(found) => Asked::Found(found.value.expect("only values are put here").0),
-            Joined::BackedOff(_) => Asked::BackedOff,
+            store::Joined::Lead(leader) => Joined::Lead(Leader { store: self.clone(), leader }),
+            store::Joined::Wait(waiter) => Joined::Wait(Waiter(waiter)),
+            store::Joined::Hit(found) => Joined::Hit(found.value.expect("only values are put here").0),
+            store::Joined::BackedOff(_) => Joined::BackedOff,
         }
     }
 
@@ -92,7 +92,7 @@ impl Shelf {
     }
 
     pub fn set(&self, number: u32) {
-        self.store.set(&key(), WEIGHT, entry(number), || Some((Place::Main, Expiry::endless(NOW_MS))));
+        self.store.set(&key(), WEIGHT, entry(number), || Some((Lane::Main, Expiry::never(NOW_MS))));
     }
 
     pub fn clear(&self) {
@@ -104,42 +104,43 @@ impl Shelf {
     }
 }
 
-impl Lead {
-    pub fn waiter(&self) -> Wait {
-        Wait(self.leader.waiter())
+impl Leader {
+    pub fn waiter(&self) -> Waiter {
+        Waiter(self.leader.waiter())
     }
 
     pub fn publish(self, number: u32) {
+        let Leader { store: KeyStore { store }, leader } = self;
         let found =
             Found { value: Some(Number(number)), source: Source::Origin, age_ms: 0, remaining_ms: None, qps: None };
-        let place = || Some((Place::Main, Expiry::endless(NOW_MS)));
-        self.shelf.store.publish(self.leader, key(), Ok(found), Write::Entry(WEIGHT, entry(number)), place);
+        let place = || Some((Lane::Main, Expiry::never(NOW_MS)));
+        store.publish(leader, &key(), Ok(found), Write::Insert(WEIGHT, entry(number)), place);
     }
 
     pub fn fail(self) {
-        let error = Error::new(ErrorKind::LoadFailed);
-        self.shelf.store.fail(self.leader, &key(), error, true, NOW_MS);
+        let Leader { store: KeyStore { store }, leader } = self;
+        store.fail(leader, &key(), Error::new(ErrorKind::LoadFailed), true, NOW_MS);
     }
 }
 
-impl Wait {
-    pub fn hear(self) -> Heard {
-        match landed(block_on(self.0)) {
-            FlightResult::Done(Ok(found)) => Heard::Value(found.value.expect("only values are put here").0),
-            FlightResult::Done(Err(_)) => Heard::Failed,
-            FlightResult::Retry | FlightResult::Abandoned => Heard::Again,
+impl Waiter {
+    pub fn wait(self) -> Waited {
+        match flight_result(block_on(self.0)) {
+            FlightResult::Done(Ok(found)) => Waited::Value(found.value.expect("only values are put here").0),
+            FlightResult::Done(Err(_)) => Waited::Failed,
+            FlightResult::Retry | FlightResult::Abandoned => Waited::Retry,
         }
     }
 }
 
-impl Default for Shelf {
+impl Default for KeyStore {
     fn default() -> Self {
-        Shelf::new()
+        KeyStore::new()
     }
 }
 
 fn entry(number: u32) -> Entry<Number> {
-    Entry::new(&key(), Some(Number(number)), Origin::Loaded, Expiry::endless(NOW_MS))
+    Entry::new(&key(), Some(Number(number)), Origin::Loaded, Expiry::never(NOW_MS))
 }
 
 impl Value for Number {

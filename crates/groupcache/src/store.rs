@@ -1,84 +1,209 @@
-//! What a node knows of its keys: what is cached, what is on its way, what has just failed; and the order in which that changes.
+//! The state of a group's keys (cached values, flights, recent failures) and the order of changes.
 //!
-//! The lock of a key's shard in the flight table orders everything about the key: the second look, publishing, removing and
-//! setting happen under it, and the locks of the cache and of the failures nest inside. A flight publishes only while the table
-//! maps the key to that very flight, and remove and set detach it. So a removed key never comes back. The model check in
-//! `tests/loom.rs` runs this file.
+//! The lock of a key's shard in the flight table orders everything about the key. The second
+//! lookup, publishing, removing and setting happen under it. The locks of the cache and of the
+//! back-off nest inside. A hit takes the lock of its cache shard alone.
+//!
+//! Three rules prevent the races below. `tests/loom.rs` checks the interleavings of this file.
+//!
+//! 1. A flight publishes only while the table maps the key to that very flight.
+//! 2. A change detaches the key's flights under the same lock as it changes the cache.
+//! 3. A flight starts only after a second lookup, under the lock.
+//!
+//! # A removed key must not come back
+//!
+//! ```text
+//! load                                    remove (or set)
+//! 1. reads "old" at the origin
+//!                                         2. locks the shard, detaches the load, drops the entry
+//! 3. locks the shard: the key is no
+//!    longer mapped to it, so it writes
+//!    nothing
+//! ```
+//!
+//! If the load locks first, it writes "old", and the remove drops that.
+//!
+//! # A waiter must not get the old value after the remove has returned
+//!
+//! ```text
+//! load                    waiter                     remove
+//! 1. reads "old"
+//!                         2. joins the load
+//!                                                    3. detaches the load
+//!                                                    4. tells the waiter to retry, returns
+//!                         5. starts a load of its own
+//! 6. ends: nobody waits
+//! ```
+//!
+//! # A key must not be loaded twice in a row
+//!
+//! ```text
+//! get A                                   get B
+//! 1. misses
+//!                                         2. misses, leads, loads, publishes: the flight is over
+//! 3. locks the shard, looks up again,
+//!    finds the value of B
+//! ```
+//!
+//! # A flight from before a clear must not publish after it
+//!
+//! ```text
+//! clear                                   flight
+//! 1. detaches all flights
+//!                                         2. a new one starts: it began after the clear did
+//! 3. drops all entries
+//!                                         4. publishes: as new as the clear asks for
+//! ```
+//!
+//! With 3 before 1, a flight from before the clear could publish in between.
 
 pub(crate) mod backoff;
 pub(crate) mod flight;
 
-use peercache_singleflight::{Detached, Join};
+use peercache_lru::segment::Lane;
+use peercache_singleflight::Join;
 #[cfg(peercache_loom)]
-use {crate::cache::Shape, ahash::RandomState, peercache_lru::EvictionPolicy};
+use {crate::cache::shard::KeyHasher, peercache_lru::EvictionPolicy};
 
 use crate::{
-    cache::Cache,
     cache::discarded::Discarded,
-    cache::entry::{Entry, Found, Freshness, Place, Requester},
+    cache::entry::{Entry, Found, Freshness, Requester},
     cache::expiry::Expiry,
-    cache::shard::Seen,
-    error::Error,
+    cache::shard::EntryRef,
+    cache::{Cache, CacheConfig},
+    error::{Error, ErrorKind},
     key::Key,
     stats::CacheStats,
-    store::backoff::Backoff,
+    store::backoff::{Backoff, BackoffConfig},
     store::flight::{FlightKey, FlightResult, Leader, Outcome, Table, Waiter},
     value::Value,
 };
 
+/// The cache, the flights and the recent failures of a group, changed together.
 pub(crate) struct Store<V> {
     cache: Cache<V>,
     flights: Table<V>,
     backoff: Backoff,
 }
 
-/// Where one stands who asked for a flight.
+/// The result of joining the flight of a key.
 pub(crate) enum Joined<V> {
-    /// It is on us to bring the value.
+    /// The flight is ours: we bring the value.
     Lead(Leader<V>),
-    /// Another brings it.
+    /// Somebody else brings the value.
     Wait(Waiter<V>),
-    /// It is there by now.
+    /// The value has been cached since we missed it.
     Hit(Found<V>),
-    /// It failed a moment ago.
+    /// The key is in back-off, with this error.
     BackedOff(Error),
 }
 
-/// What a flight brings to the cache.
+/// The change that a flight makes to the cache.
 pub(crate) enum Write<V> {
-    /// An entry, charged so many bytes.
-    Entry(usize, Entry<V>),
-    /// That what is there holds no more.
-    Nothing,
-    /// No news.
+    /// Caches the entry, charged this many bytes.
+    Insert(usize, Entry<V>),
+    /// Removes the entry: it holds no more.
+    Remove,
+    /// Leaves the entry as it is.
     Keep,
 }
 
+/// The keys that a change concerns.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    Key(&'a Key),
+    All,
+}
+
 impl<V: Value> Store<V> {
-    pub(crate) fn new(cache: Cache<V>, backoff: Backoff) -> Self {
-        Store { cache, flights: Table::default(), backoff }
+    pub(crate) fn new(cache: CacheConfig, backoff: BackoffConfig) -> Self {
+        let backoff = Backoff::new(backoff, cache.max_bytes, ahash::RandomState::new());
+        Store { cache: Cache::new(cache), flights: Table::default(), backoff }
     }
 
-    /// Under a model check: one lock for all flights, and hashes that do not differ from run to run.
+    /// A store with one lock for all flights, and hashes that are the same in every run.
     #[cfg(peercache_loom)]
     pub(crate) fn for_model_check(max_bytes: usize) -> Self {
-        let hasher = || RandomState::with_seeds(1, 2, 3, 4);
+        let hasher = || ahash::RandomState::with_seeds(1, 2, 3, 4);
         let second = std::time::Duration::from_secs(1);
+        let backoff = BackoffConfig { first: second, longest: second, memory: second };
+        let cache = CacheConfig { max_bytes, shards: 1, policy: EvictionPolicy::default(), hot_share: 0.125 };
         Store {
-            cache: Cache::with_hasher(
-                Shape { max_bytes, shards: 1, policy: EvictionPolicy::default(), hot_share: 0.125 },
-                foldhash::fast::SeedableRandomState::fixed(),
-            ),
+            cache: Cache::with_hasher(cache, KeyHasher::fixed()),
             flights: Table::with_shards(1, hasher()),
-            backoff: Backoff::new(second, second, second, max_bytes, hasher()),
+            backoff: Backoff::new(backoff, max_bytes, hasher()),
         }
     }
+
+    // Looking up.
+
+    /// Looks up a key for a get: `read` is run on a hit under the cache's lock, and the lookup is
+    /// counted.
+    #[inline]
+    pub(crate) fn get<R>(
+        &self,
+        key: &[u8],
+        requester: Requester,
+        freshness: Freshness,
+        now_ms: u64,
+        read: impl FnOnce(EntryRef<'_, V>) -> R,
+    ) -> Option<R> {
+        self.cache.get(key, requester, freshness, now_ms, read)
+    }
+
+    /// Looks up a key without counting a lookup or a use.
+    pub(crate) fn peek(&self, key: &[u8], requester: Requester, freshness: Freshness, now_ms: u64) -> Option<Found<V>> {
+        self.cache.peek(key, requester, freshness, now_ms)
+    }
+
+    /// Replaces a loader's error by a stale value, if the group allows one for it.
+    pub(crate) fn or_stale(&self, key: &[u8], requester: Requester, error: Error, now_ms: u64) -> Outcome<V> {
+        let stale = match error.kind() {
+            ErrorKind::LoadFailed | ErrorKind::LoadTimedOut | ErrorKind::Overloaded => {
+                self.cache.stale_fallback(key, requester, now_ms)
+            }
+            _ => None,
+        };
+        stale.ok_or(error)
+    }
+
+    /// Whether an entry is cached for this key, usable or not.
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        self.cache.contains(key)
+    }
+
+    /// Whether an entry of this weight is worth the space that it would take.
+    pub(crate) fn admits(&self, weight: usize) -> bool {
+        self.cache.admits(weight)
+    }
+
+    /// Whether an entry of this weight fits the budget, with an expiry.
+    pub(crate) fn fits_with_expiry(&self, weight: usize) -> bool {
+        self.cache.fits_with_expiry(weight)
+    }
+
+    /// Visits all entries, shard by shard.
+    pub(crate) fn for_each(&self, now_ms: u64, visit: impl FnMut(&[u8], Found<V>)) {
+        self.cache.for_each(now_ms, visit);
+    }
+
+    /// Counts and sizes of main and hot.
+    pub(crate) fn cache_stats(&self) -> (CacheStats, CacheStats) {
+        self.cache.stats()
+    }
+
+    /// The number of loads and fetches in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    // Flights: how one starts, and the two ways in which it ends.
 
     /// Joins the flight of `key` or starts one.
     pub(crate) fn join(&self, key: FlightKey, requester: Requester, freshness: Freshness, now_ms: u64) -> Joined<V> {
         let mut shard = self.flights.lock(&key);
-        // Look again: a flight may have landed between our miss and our turn, and its value is in the cache by now.
-        // Both happen under the shard's lock, so there is no moment between them.
+        // The second lookup: a flight may have published since our miss. A publish happens under
+        // this lock, so either its value is here or its flight is still in the table.
         if let Some(found) = self.cache.peek(key.key.as_bytes(), requester, freshness, now_ms) {
             return Joined::Hit(found);
         }
@@ -94,180 +219,141 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Ends a flight with a value or a "not found", where and with what life `place` says under the lock.
+    /// Ends a flight with a value or a "not found". `place` is asked under the lock for the lane
+    /// and the expiry of an entry to insert; `None` caches nothing.
     pub(crate) fn publish(
         &self,
         leader: Leader<V>,
-        key: Key,
+        key: &Key,
         outcome: Outcome<V>,
         write: Write<V>,
-        place: impl FnOnce() -> Option<(Place, Expiry)>,
+        place: impl FnOnce() -> Option<(Lane, Expiry)>,
     ) {
-        let mut left = (None, Discarded::default());
-        let mut brought = Some((outcome, write));
+        // Both outlive the lock, so that the values in them are dropped outside of it.
+        let mut unpublished = Some((outcome, write));
+        let mut discarded = Discarded::default();
         leader.finish_with(|still_mapped| {
-            // What is not wanted any more is dropped outside the lock.
             if !still_mapped {
                 return FlightResult::Retry;
             }
-            let (outcome, write) = brought.take().expect("it is taken here only");
-            self.backoff.forget(&key, self.cache.budget());
-            left.1 = match write {
-                Write::Entry(weight, entry) => self.cache.insert(weight, entry, place),
-                Write::Nothing => self.cache.remove(key.as_bytes()),
+            let (outcome, write) = unpublished.take().expect("it is taken here only");
+            self.backoff.forget(key, self.cache.budget());
+            discarded = match write {
+                Write::Insert(weight, entry) => self.cache.insert(weight, entry, place),
+                Write::Remove => self.cache.remove(key.as_bytes()),
                 Write::Keep => Discarded::default(),
             };
-            left.0 = Some(key);
             FlightResult::Done(outcome)
         });
+        drop(discarded);
     }
 
-    /// Ends a flight with an error.
+    /// Ends a flight with an error, and has the key pause if that is wanted.
     pub(crate) fn fail(&self, leader: Leader<V>, key: &Key, error: Error, back_off: bool, now_ms: u64) {
         leader.finish_with(|still_mapped| {
             if !still_mapped {
                 return FlightResult::Retry;
             }
             if back_off {
-                self.backoff.failed(key, &error, now_ms, self.cache.budget());
+                self.backoff.record_failure(key, &error, now_ms, self.cache.budget());
             }
             FlightResult::Done(Err(error))
         });
     }
 
-    /// The error, or a stale value if the group allows one for it.
-    pub(crate) fn or_stale(&self, key: &[u8], requester: Requester, error: Error, now_ms: u64) -> Outcome<V> {
-        use crate::ErrorKind::{LoadFailed, LoadTimedOut, Overloaded};
-        let rescue = match error.kind() {
-            LoadFailed | LoadTimedOut | Overloaded => self.cache.spare(key, requester, now_ms),
-            _ => None,
+    // Changes that come from outside a flight.
+
+    /// Runs `change` on the cache, so that no flight from before it publishes after it.
+    ///
+    /// Every remove, set and clear comes through here. The steps are: lock the key's shard, detach
+    /// its flights, change, unlock, drop the discarded values, tell the waiters to retry. The last
+    /// two are outside the lock: a value's drop may take its time, and a waiter that wakes may ask
+    /// for the key at once.
+    fn change(&self, scope: Scope<'_>, change: impl FnOnce() -> Discarded<V>) {
+        let mut detached = Vec::new();
+        let shard = match scope {
+            Scope::Key(key) => {
+                let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
+                let mut shard = self.flights.lock(&load);
+                detached.extend(shard.detach(&load));
+                detached.extend(shard.detach(&fetch));
+                Some(shard)
+            }
+            Scope::All => {
+                // Shard by shard, with no lock held after: see the last race above.
+                detached = self.flights.detach_all();
+                // The table's order differs from run to run. Retries must not, so that a simulated
+                // run can be repeated.
+                detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+                None
+            }
         };
-        rescue.ok_or(error)
+        let discarded = change();
+        drop(shard);
+        drop(discarded);
+        detached.into_iter().for_each(|flight| flight.tell(FlightResult::Retry));
     }
 
-    /// Forgets the key. What is on its way reaches neither the cache nor those who wait for it: they depart anew.
+    /// Removes the key, and with it its back-off.
     pub(crate) fn remove(&self, key: &Key) {
-        let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
-        let mut shard = self.flights.lock(&load);
-        let detached = [shard.detach(&load), shard.detach(&fetch)];
-        let removed = self.cache.remove(key.as_bytes());
-        self.backoff.forget(key, self.cache.budget());
-        drop(shard);
-        drop(removed);
-        detached.into_iter().flatten().for_each(send_back);
-    }
-
-    /// Forgets the key because of a removal that is so long ago, unless it was set since.
-    pub(crate) fn remove_late(&self, key: &Key, age_ms: u64, now_ms: u64) {
-        let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
-        let mut shard = self.flights.lock(&load);
-        let detached = [shard.detach(&load), shard.detach(&fetch)];
-        let removed = if self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
-            Discarded::default()
-        } else {
+        self.change(Scope::Key(key), || {
+            self.backoff.forget(key, self.cache.budget());
             self.cache.remove(key.as_bytes())
-        };
-        drop(shard);
-        drop(removed);
-        detached.into_iter().flatten().for_each(send_back);
+        });
     }
 
-    /// Forgets everything because of a clear that is so long ago, but for what was set since.
-    pub(crate) fn clear_late(&self, age_ms: u64, now_ms: u64) {
-        let mut detached = self.flights.detach_all();
-        detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
-        self.cache.clear_but(age_ms, now_ms);
-        detached.into_iter().for_each(send_back);
+    /// Removes the key for a removal made `age_ms` ago, unless it was set since.
+    pub(crate) fn remove_late(&self, key: &Key, age_ms: u64, now_ms: u64) {
+        self.change(Scope::Key(key), || {
+            if self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
+                Discarded::default()
+            } else {
+                self.cache.remove(key.as_bytes())
+            }
+        });
     }
 
-    /// Holds this value for the key, whatever is on its way.
+    /// Caches this value for the key, whatever is in flight for it.
     pub(crate) fn set(
         &self,
         key: &Key,
         weight: usize,
         entry: Entry<V>,
-        place: impl FnOnce() -> Option<(Place, Expiry)>,
+        place: impl FnOnce() -> Option<(Lane, Expiry)>,
     ) {
-        let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
-        let mut shard = self.flights.lock(&load);
-        let detached = [shard.detach(&load), shard.detach(&fetch)];
-        let replaced = self.cache.insert(weight, entry, place);
-        self.backoff.forget(key, self.cache.budget());
-        drop(shard);
-        drop(replaced);
-        detached.into_iter().flatten().for_each(send_back);
+        self.change(Scope::Key(key), || {
+            self.backoff.forget(key, self.cache.budget());
+            self.cache.insert(weight, entry, place)
+        });
     }
 
-    /// Forgets everything. The flights first: one that starts after that began after the clear did.
+    /// Removes all keys, and all back-offs.
     pub(crate) fn clear(&self) {
-        let mut detached = self.flights.detach_all();
-        // The table's order differs from run to run, and what departs anew is not to: a simulated run can be repeated.
-        detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
-        self.cache.clear();
-        self.backoff.clear(self.cache.budget());
-        detached.into_iter().for_each(send_back);
+        self.change(Scope::All, || {
+            self.cache.clear();
+            self.backoff.clear(self.cache.budget());
+            Discarded::default()
+        });
     }
 
-    /// Frees what has ended.
+    /// Removes all keys for a clear made `age_ms` ago, but for those that were set since.
+    pub(crate) fn clear_late(&self, age_ms: u64, now_ms: u64) {
+        self.change(Scope::All, || {
+            self.cache.clear_late(age_ms, now_ms);
+            Discarded::default()
+        });
+    }
+
+    // Changes that no flight can undo, and that need no order with flights.
+
+    /// Takes out what has expired; `between` runs between batches.
     pub(crate) fn sweep(&self, now_ms: u64, between: impl Fn()) {
         self.cache.sweep(now_ms, between);
         self.backoff.sweep(now_ms, self.cache.budget());
     }
 
-    /// Loads and fetches under way.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.flights.len()
+    /// Moves entries that have another owner now from main to hot.
+    pub(crate) fn reassign(&self, owns: impl Fn(&[u8]) -> bool, shortened: impl Fn(Expiry) -> Option<Expiry>) {
+        self.cache.reassign(owns, shortened);
     }
-
-    /// A hit, with what `read` makes of it; it counts as a look-up.
-    #[inline]
-    pub(crate) fn get<R>(
-        &self,
-        key: &[u8],
-        requester: Requester,
-        freshness: Freshness,
-        now_ms: u64,
-        read: impl FnOnce(Seen<'_, V>) -> R,
-    ) -> Option<R> {
-        self.cache.get(key, requester, freshness, now_ms, read)
-    }
-
-    /// What is cached, without counting a look-up or a use.
-    pub(crate) fn peek(&self, key: &[u8], requester: Requester, freshness: Freshness, now_ms: u64) -> Option<Found<V>> {
-        self.cache.peek(key, requester, freshness, now_ms)
-    }
-
-    /// Visits what is cached, shard by shard.
-    pub(crate) fn for_each(&self, now_ms: u64, visit: impl FnMut(Place, &[u8], Found<V>)) {
-        self.cache.for_each(now_ms, visit);
-    }
-
-    /// Moves entries that have changed hands between main and hot.
-    pub(crate) fn reassign(&self, owns: impl Fn(&[u8]) -> bool, copied: impl Fn(Expiry) -> Option<Expiry>) {
-        self.cache.reassign(owns, copied);
-    }
-
-    /// Whether anything is cached under this key, of use or not.
-    pub(crate) fn holds(&self, key: &[u8]) -> bool {
-        self.cache.holds(key)
-    }
-
-    /// Whether an entry of this weight is worth the room that it would take.
-    pub(crate) fn admits(&self, weight: usize) -> bool {
-        self.cache.admits(weight)
-    }
-
-    /// Whether an entry of this weight that expires fits the budget.
-    pub(crate) fn fits_with_end(&self, weight: usize) -> bool {
-        self.cache.fits_with_end(weight)
-    }
-
-    /// What main and hot have counted and hold.
-    pub(crate) fn cache_stats(&self) -> (CacheStats, CacheStats) {
-        self.cache.stats()
-    }
-}
-
-fn send_back<V>(detached: Detached<FlightKey, FlightResult<V>>) {
-    detached.tell(FlightResult::Retry);
 }

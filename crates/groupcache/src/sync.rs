@@ -1,4 +1,4 @@
-//! What the shipped code locks and counts with, or loom's under a model check.
+//! Locks and atomics: the standard library's, or loom's under a model check.
 
 #[cfg(peercache_loom)]
 pub(crate) use loom::sync::{
@@ -11,15 +11,18 @@ pub(crate) use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// A panic under one of our locks can come from the clone of a value only, when nothing is half done.
+/// Locks a mutex, poisoned or not: a panic under one of our locks can only come from the clone of a
+/// value, when nothing is half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Locks for reading, as [`lock`] does.
 pub(crate) fn read<T>(shared: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     shared.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Locks for writing, as [`lock`] does.
 pub(crate) fn write<T>(shared: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     shared.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,13 +1,18 @@
+//! Values: the types that a group can hold.
+
+pub(crate) mod block;
+
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use crate::{cache::block, error::BoxError};
+use crate::error::BoxError;
 
-/// What a group can hold: something cheap to clone that can cross the network.
+/// A value that a group can hold: cheap to clone, and able to cross the network.
 ///
-/// Cached values are kept decoded, so that a hit clones `Self` and decodes nothing. `Bytes` and `String` are values,
-/// and so is `Arc<T>` for every value `T`: wrap a type that is costly to clone.
+/// Cached values are kept decoded, so that a hit clones `Self` and decodes nothing. `Bytes` and
+/// `String` are values, and so is `Arc<T>` for every value `T`: wrap a type that is costly to
+/// clone.
 ///
 /// ```
 /// use peercache_groupcache::{BoxError, Bytes, Value};
@@ -28,57 +33,37 @@ use crate::{cache::block, error::BoxError};
 /// }
 /// ```
 pub trait Value: Clone + Send + Sync + Sized + 'static {
-    /// The value as bytes for a peer.
+    /// Encodes the value as bytes for a peer.
     ///
     /// # Errors
-    /// A value that has no such form; the peer that asked gets an error, callers at this node get the value.
+    /// A value that has no such form. The peer that asked gets an error; callers at this node get
+    /// the value.
     fn encode(&self) -> Result<Bytes, BoxError>;
 
-    /// The value from the bytes that [`encode`](Value::encode) made at a peer. The bytes may come from a peer of
-    /// another version, so nothing may be taken for granted about them.
+    /// Decodes the value from the bytes that [`encode`](Value::encode) made at a peer.
+    ///
+    /// The bytes may come from a peer of another version, so nothing may be taken for granted about
+    /// them.
     ///
     /// # Errors
     /// Bytes that are no such value. The peer then counts as failed and the value is loaded here.
     fn decode(bytes: Bytes) -> Result<Self, BoxError>;
 
-    /// How many bytes of memory the value holds beyond its own `size_of`, once it is [detached](Value::detach). Charged to
-    /// the group's budget and checked against its `max_value_bytes`.
+    /// Counts the bytes of memory that the value holds beyond its own `size_of`, once it is
+    /// [detached](Value::detach).
+    ///
+    /// They are charged to the group's budget and checked against its `max_value_bytes`.
     fn weight(&self) -> usize;
 
-    /// The value in memory of its own, called once before it is cached. A value that is a slice of a larger buffer
-    /// copies itself here, else one small entry keeps the whole buffer alive.
+    /// Moves the value into memory of its own. Called once, before the value is cached.
+    ///
+    /// A value that is a slice of a larger buffer copies itself here, else one small entry keeps
+    /// the whole buffer alive.
     ///
     /// Defaults to the value as it is.
+    #[must_use = "the value that is returned is the detached one"]
     fn detach(self) -> Self {
         self
-    }
-
-    /// A value that is bytes, with its key before it in one block of memory. No part of the interface: [`Bytes`] alone has it.
-    #[doc(hidden)]
-    fn join(key: &[u8], value: &Self) -> Option<Self> {
-        let _ = (key, value);
-        None
-    }
-
-    /// The key of what [`join`](Value::join) made.
-    #[doc(hidden)]
-    fn head(&self, key_bytes: usize) -> &[u8] {
-        let _ = key_bytes;
-        &[]
-    }
-
-    /// The value of what [`join`](Value::join) made.
-    #[doc(hidden)]
-    fn tail(&self, key_bytes: usize) -> Self {
-        let _ = key_bytes;
-        self.clone()
-    }
-
-    /// What [`join`](Value::join) would lose, in bytes.
-    #[doc(hidden)]
-    fn joined_loss_bytes(&self, key: &[u8]) -> Option<usize> {
-        let _ = key;
-        None
     }
 }
 
@@ -97,26 +82,6 @@ impl Value for Bytes {
 
     fn detach(self) -> Self {
         block::of(&[], &self)
-    }
-
-    fn join(key: &[u8], value: &Self) -> Option<Self> {
-        Some(block::of(key, value))
-    }
-
-    #[inline]
-    fn head(&self, key_bytes: usize) -> &[u8] {
-        &self[..key_bytes]
-    }
-
-    #[inline]
-    fn tail(&self, key_bytes: usize) -> Self {
-        let mut value = self.clone();
-        value.advance(key_bytes);
-        value
-    }
-
-    fn joined_loss_bytes(&self, key: &[u8]) -> Option<usize> {
-        Some(block::loss(key.len(), self.len()))
     }
 }
 

@@ -1,11 +1,13 @@
-//! Every interleaving of what orders a key: the second look, publishing, removing and setting, in the shipped store. Run with
+//! Every interleaving of the steps that order a key, in the shipped store: the second lookup,
+//! publishing, removing and setting. Run with
 //!
 //! ```text
 //! RUSTFLAGS="--cfg peercache_loom" cargo test -p peercache-groupcache --test loom --release
 //! ```
 //!
-//! (with a `CARGO_TARGET_DIR` of its own, or everything is built anew each time). At the end stands the same protocol with one lock too
-//! few, in which the check finds the removed key that comes back.
+//! and a `CARGO_TARGET_DIR` of its own, or everything is built again each time. At the end stands
+//! the same protocol with one lock too few, in which the check finds the removed key that comes
+//! back.
 #![cfg(peercache_loom)]
 
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -13,44 +15,45 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
-use peercache_groupcache::model::{Asked, Heard, Lead, Shelf};
-use peercache_singleflight::{Flights, Join, Leader};
+use peercache_groupcache::model::{Joined, KeyStore, Leader, Waited};
+use peercache_singleflight::{self as singleflight, Flights, Join};
 
-/// What the origin holds before the change, what after, and what is set.
+/// The value at the origin before the change, the one after it, and the one that is set.
 const OLD: u32 = 1;
 const NEW: u32 = 2;
 const SET: u32 = 3;
 
-fn spawn<R: 'static>(shelf: &Shelf, run: impl FnOnce(&Shelf) -> R + 'static) -> thread::JoinHandle<R> {
-    let shelf = shelf.clone();
-    thread::spawn(move || run(&shelf))
+fn spawn<R: 'static>(store: &KeyStore, run: impl FnOnce(&KeyStore) -> R + 'static) -> thread::JoinHandle<R> {
+    let store = store.clone();
+    thread::spawn(move || run(&store))
 }
 
-fn lead(asked: Asked) -> Lead {
-    match asked {
-        Asked::Lead(lead) => lead,
-        _ => panic!("nobody flies yet"),
+fn lead(joined: Joined) -> Leader {
+    match joined {
+        Joined::Lead(leader) => leader,
+        _ => panic!("no flight is in progress"),
     }
 }
 
-/// A get from beginning to end: looks, asks, loads what the origin holds or waits, departs anew when it is told to.
-fn get(shelf: &Shelf, origin: &AtomicU32) -> u32 {
+/// A get from beginning to end: looks up, joins, loads the origin's value or waits, and starts
+/// again when it is told to retry.
+fn get(store: &KeyStore, origin: &AtomicU32) -> u32 {
     loop {
-        if let Some(number) = shelf.look() {
+        if let Some(number) = store.look_up() {
             return number;
         }
-        match shelf.ask_to_load() {
-            Asked::Found(number) => return number,
-            Asked::BackedOff => panic!("no load has failed"),
-            Asked::Lead(lead) => {
-                let waiter = lead.waiter();
-                lead.publish(origin.load(SeqCst));
-                if let Heard::Value(number) = waiter.hear() {
+        match store.join_load() {
+            Joined::Hit(number) => return number,
+            Joined::BackedOff => panic!("no load has failed"),
+            Joined::Lead(leader) => {
+                let waiter = leader.waiter();
+                leader.publish(origin.load(SeqCst));
+                if let Waited::Value(number) = waiter.wait() {
                     return number;
                 }
             }
-            Asked::Wait(wait) => {
-                if let Heard::Value(number) = wait.hear() {
+            Joined::Wait(waiter) => {
+                if let Waited::Value(number) = waiter.wait() {
                     return number;
                 }
             }
@@ -61,177 +64,177 @@ fn get(shelf: &Shelf, origin: &AtomicU32) -> u32 {
 #[test]
 fn a_removed_key_does_not_come_back_with_a_load() {
     loom::model(|| {
-        let shelf = Shelf::new();
-        let lead = lead(shelf.ask_to_load());
-        let removing = spawn(&shelf, Shelf::remove);
-        lead.publish(OLD);
+        let store = KeyStore::new();
+        let leader = lead(store.join_load());
+        let removing = spawn(&store, KeyStore::remove);
+        leader.publish(OLD);
         removing.join().unwrap();
-        assert_eq!(shelf.look(), None, "the removed key came back");
-        assert_eq!(shelf.in_flight(), 0);
+        assert_eq!(store.look_up(), None, "the removed key came back");
+        assert_eq!(store.in_flight(), 0);
     });
 }
 
 #[test]
 fn a_removed_key_does_not_come_back_with_a_fetch() {
     loom::model(|| {
-        let shelf = Shelf::new();
-        let lead = lead(shelf.ask_to_fetch());
-        let removing = spawn(&shelf, Shelf::remove);
-        lead.publish(OLD);
+        let store = KeyStore::new();
+        let leader = lead(store.join_fetch());
+        let removing = spawn(&store, KeyStore::remove);
+        leader.publish(OLD);
         removing.join().unwrap();
-        assert_eq!(shelf.look(), None, "the removed key came back");
+        assert_eq!(store.look_up(), None, "the removed key came back");
     });
 }
 
 #[test]
 fn a_cleared_key_does_not_come_back() {
     loom::model(|| {
-        let shelf = Shelf::new();
-        let lead = lead(shelf.ask_to_load());
-        let clearing = spawn(&shelf, Shelf::clear);
-        lead.publish(OLD);
+        let store = KeyStore::new();
+        let leader = lead(store.join_load());
+        let clearing = spawn(&store, KeyStore::clear);
+        leader.publish(OLD);
         clearing.join().unwrap();
-        assert_eq!(shelf.look(), None, "the cleared key came back");
+        assert_eq!(store.look_up(), None, "the cleared key came back");
     });
 }
 
 #[test]
 fn a_load_does_not_write_over_what_was_set() {
     loom::model(|| {
-        let shelf = Shelf::new();
-        let lead = lead(shelf.ask_to_load());
-        let setting = spawn(&shelf, |shelf| shelf.set(SET));
-        lead.publish(OLD);
+        let store = KeyStore::new();
+        let leader = lead(store.join_load());
+        let setting = spawn(&store, |store| store.set(SET));
+        leader.publish(OLD);
         setting.join().unwrap();
-        assert_eq!(shelf.look(), Some(SET), "an older load wrote over a value that was set");
+        assert_eq!(store.look_up(), Some(SET), "an older load wrote over a value that was set");
     });
 }
 
-/// Two whole gets and a change have too many interleavings to look at all of them in reasonable time: those in which a thread is interrupted
-/// more than four times are left out.
+/// Two whole gets and a change have too many interleavings to check all of them in reasonable time:
+/// those in which a thread is interrupted more than four times are left out.
 #[test]
-fn who_asks_after_the_remove_gets_what_the_origin_holds_now() {
+fn a_get_after_the_remove_sees_the_new_value_of_the_origin() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(4);
     model.check(|| {
-        let shelf = Shelf::new();
+        let store = KeyStore::new();
         let origin = Arc::new(AtomicU32::new(OLD));
-        let getting = spawn(&shelf, {
+        let getting = spawn(&store, {
             let origin = origin.clone();
-            move |shelf| get(shelf, &origin)
+            move |store| get(store, &origin)
         });
         origin.store(NEW, SeqCst);
-        shelf.remove();
-        assert_eq!(get(&shelf, &origin), NEW, "an old value was answered after the remove");
+        store.remove();
+        assert_eq!(get(&store, &origin), NEW, "an old value was answered after the remove");
         getting.join().unwrap();
-        assert_eq!(shelf.look(), Some(NEW));
+        assert_eq!(store.look_up(), Some(NEW));
     });
 }
 
 #[test]
-fn who_waits_when_the_remove_begins_is_not_told_the_old_value_after_it_ended() {
+fn a_waiter_does_not_get_the_old_value_after_the_remove_has_returned() {
     loom::model(|| {
-        let shelf = Shelf::new();
-        let lead = lead(shelf.ask_to_load());
-        let waiter = lead.waiter();
-        let landing = thread::spawn(move || lead.publish(OLD));
-        shelf.remove();
-        let removed_under_way = shelf.look().is_none();
-        // Either it landed before the remove, and its value is history, or nobody hears of it.
-        let heard = waiter.hear();
-        landing.join().unwrap();
-        assert!(removed_under_way);
-        assert!(matches!(heard, Heard::Value(OLD) | Heard::Again), "{heard:?}");
-        assert_eq!(shelf.look(), None);
+        let store = KeyStore::new();
+        let leader = lead(store.join_load());
+        let waiter = leader.waiter();
+        let publishing = thread::spawn(move || leader.publish(OLD));
+        store.remove();
+        let was_removed = store.look_up().is_none();
+        // Either it published before the remove, or the waiter is told to retry.
+        let waited = waiter.wait();
+        publishing.join().unwrap();
+        assert!(was_removed);
+        assert!(matches!(waited, Waited::Value(OLD) | Waited::Retry), "{waited:?}");
+        assert_eq!(store.look_up(), None);
     });
 }
 
 #[test]
-fn who_waits_is_told_at_once_that_the_key_was_removed() {
+fn a_waiter_is_told_at_once_that_the_key_was_removed() {
     loom::model(|| {
-        let shelf = Shelf::new();
-        let lead = lead(shelf.ask_to_load());
-        let Asked::Wait(wait) = shelf.ask_to_load() else { panic!("a load is under way") };
-        let removing = spawn(&shelf, Shelf::remove);
+        let store = KeyStore::new();
+        let leader = lead(store.join_load());
+        let Joined::Wait(waiter) = store.join_load() else { panic!("a load is in flight") };
+        let removing = spawn(&store, KeyStore::remove);
         // The load never ends while it waits.
-        assert_eq!(wait.hear(), Heard::Again);
+        assert_eq!(waiter.wait(), Waited::Retry);
         removing.join().unwrap();
-        lead.publish(OLD);
-        assert_eq!(shelf.look(), None);
+        leader.publish(OLD);
+        assert_eq!(store.look_up(), None);
     });
 }
 
 #[test]
 fn two_removes_and_a_load_leave_nothing() {
     loom::model(|| {
-        let shelf = Shelf::new();
+        let store = KeyStore::new();
         let origin = Arc::new(AtomicU32::new(OLD));
-        let lead = lead(shelf.ask_to_load());
-        let removing = spawn(&shelf, Shelf::remove);
-        lead.publish(origin.load(SeqCst));
-        shelf.remove();
+        let leader = lead(store.join_load());
+        let removing = spawn(&store, KeyStore::remove);
+        leader.publish(origin.load(SeqCst));
+        store.remove();
         removing.join().unwrap();
-        assert_eq!((shelf.look(), shelf.in_flight()), (None, 0));
+        assert_eq!((store.look_up(), store.in_flight()), (None, 0));
     });
 }
 
 #[test]
-fn values_that_are_set_at_once_are_in_one_order_for_all() {
+fn two_sets_at_once_have_one_order_for_all() {
     loom::model(|| {
-        let shelf = Shelf::new();
-        let setting = spawn(&shelf, |shelf| {
-            shelf.set(OLD);
-            shelf.look().expect("a value was set")
+        let store = KeyStore::new();
+        let setting = spawn(&store, |store| {
+            store.set(OLD);
+            store.look_up().expect("a value was set")
         });
-        shelf.set(NEW);
-        let here = shelf.look().expect("a value was set");
+        store.set(NEW);
+        let here = store.look_up().expect("a value was set");
         let there = setting.join().unwrap();
-        let last = shelf.look().expect("a value was set");
-        // Whoever saw the other's value saw it written over his own, so the last is that one.
+        let last = store.look_up().expect("a value was set");
+        // A thread that sees the other's value saw it replace its own, so it is the last one.
         assert!((here == NEW || last == OLD) && (there == OLD || last == NEW), "{here} {there} {last}");
     });
 }
 
 #[test]
-fn two_who_ask_share_one_load() {
+fn two_gets_share_one_load() {
     loom::model(|| {
-        let shelf = Shelf::new();
+        let store = KeyStore::new();
         let loads = Arc::new(AtomicUsize::new(0));
-        let ask = |shelf: &Shelf, loads: &AtomicUsize| match shelf.ask_to_load() {
-            Asked::Found(number) => number,
-            Asked::Lead(lead) => {
+        let get = |store: &KeyStore, loads: &AtomicUsize| match store.join_load() {
+            Joined::Hit(number) => number,
+            Joined::Lead(leader) => {
                 loads.fetch_add(1, SeqCst);
-                lead.publish(OLD);
+                leader.publish(OLD);
                 OLD
             }
-            Asked::Wait(wait) => match wait.hear() {
-                Heard::Value(number) => number,
+            Joined::Wait(waiter) => match waiter.wait() {
+                Waited::Value(number) => number,
                 other => panic!("{other:?}"),
             },
-            Asked::BackedOff => panic!("no load has failed"),
+            Joined::BackedOff => panic!("no load has failed"),
         };
-        let asking = {
-            let (shelf, loads) = (shelf.clone(), loads.clone());
-            thread::spawn(move || ask(&shelf, &loads))
+        let getting = {
+            let (store, loads) = (store.clone(), loads.clone());
+            thread::spawn(move || get(&store, &loads))
         };
-        assert_eq!((ask(&shelf, &loads), asking.join().unwrap()), (OLD, OLD));
-        assert_eq!(loads.load(SeqCst), 1, "the second look missed what the first load left");
+        assert_eq!((get(&store, &loads), getting.join().unwrap()), (OLD, OLD));
+        assert_eq!(loads.load(SeqCst), 1, "the second lookup missed the value of the first load");
     });
 }
 
 #[test]
-fn a_failure_of_what_was_removed_does_not_hold_anybody_up() {
+fn a_failure_from_before_a_remove_starts_no_back_off() {
     loom::model(|| {
-        let shelf = Shelf::new();
-        let lead = lead(shelf.ask_to_load());
-        let removing = spawn(&shelf, Shelf::remove);
-        lead.fail();
+        let store = KeyStore::new();
+        let leader = lead(store.join_load());
+        let removing = spawn(&store, KeyStore::remove);
+        leader.fail();
         removing.join().unwrap();
-        assert!(matches!(shelf.ask_to_load(), Asked::Lead(_)), "the failure outlived the remove");
+        assert!(matches!(store.join_load(), Joined::Lead(_)), "the failure outlived the remove");
     });
 }
 
-/// The same with a lock too few: whether the flight is still wanted is asked first, and the value is written then.
+/// The same with a lock too few: it asks whether the flight is still mapped, and then writes.
 #[derive(Clone)]
 struct Naive {
     flights: Flights<u8, u32, BuildHasherDefault<DefaultHasher>>,
@@ -245,7 +248,7 @@ impl Naive {
         Naive { flights: Flights::with_shards(1, Default::default()), cache: Arc::default() }
     }
 
-    fn publish(&self, leader: Leader<u8, u32, BuildHasherDefault<DefaultHasher>>, number: u32) {
+    fn publish(&self, leader: singleflight::Leader<u8, u32, BuildHasherDefault<DefaultHasher>>, number: u32) {
         if !leader.is_forgotten() {
             *self.cache.lock().unwrap() = Some(number);
         }
@@ -263,7 +266,7 @@ impl Naive {
 fn with_separate_locks_the_check_finds_the_key_that_comes_back() {
     loom::model(|| {
         let naive = Naive::new();
-        let Join::Lead(leader) = naive.flights.lock(&KEY).join(KEY) else { panic!("nobody flies yet") };
+        let Join::Lead(leader) = naive.flights.lock(&KEY).join(KEY) else { panic!("no flight is in progress") };
         let removing = {
             let naive = naive.clone();
             thread::spawn(move || naive.remove())
@@ -274,14 +277,14 @@ fn with_separate_locks_the_check_finds_the_key_that_comes_back() {
     });
 }
 
-/// And without the second look, two loads of one key follow each other.
+/// Without the second lookup, two loads of one key follow each other.
 #[test]
 #[should_panic(expected = "loaded twice")]
-fn without_a_second_look_the_check_finds_two_loads() {
+fn without_a_second_lookup_the_check_finds_two_loads() {
     loom::model(|| {
         let naive = Naive::new();
         let loads = Arc::new(AtomicUsize::new(0));
-        let ask = |naive: &Naive, loads: &AtomicUsize| {
+        let get = |naive: &Naive, loads: &AtomicUsize| {
             if naive.cache.lock().unwrap().is_some() {
                 return;
             }
@@ -291,12 +294,12 @@ fn without_a_second_look_the_check_finds_two_loads() {
                 naive.publish(leader, OLD);
             }
         };
-        let asking = {
+        let getting = {
             let (naive, loads) = (naive.clone(), loads.clone());
-            thread::spawn(move || ask(&naive, &loads))
+            thread::spawn(move || get(&naive, &loads))
         };
-        ask(&naive, &loads);
-        asking.join().unwrap();
+        get(&naive, &loads);
+        getting.join().unwrap();
         assert_eq!(loads.load(SeqCst), 1, "loaded twice");
     });
 }

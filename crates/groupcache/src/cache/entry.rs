@@ -1,120 +1,136 @@
-//! What the cache holds, and what it gives.
+//! The entries of the cache: what goes in, what is held, and what a lookup gives.
 
-use peercache_lru::segment::{HasPolicyState, PolicyState, Segment};
+use peercache_lru::segment::{HasPolicyState, Lane, PolicyState, Segment};
 
 use crate::{
     answer::Source,
     cache::expiry::{Expiry, Stage},
+    cache::expiry_queue::EXPIRY_BYTES,
+    cache::request_rate::RequestRate,
+    cache::stored::Stored,
     key::Key,
     value::Value,
 };
-use crate::{cache::expiry_queue::END_BYTES, cache::request_rate::Rate, cache::stored::Stored};
 
-/// A key with its value, or a "not found", and what must be known of it: what comes into the cache.
+/// An entry to insert: a key with its value, or a "not found", and what must be known of it.
 #[derive(Clone)]
 pub(crate) struct Entry<V> {
     pub(crate) stored: Stored<V>,
     pub(crate) origin: Origin,
     pub(crate) expiry: Expiry,
-    /// Whether it is known to be in demand before anybody here has asked for it again.
+    /// Whether it counts as used once, before any caller here has asked for it again.
     pub(crate) in_demand: bool,
 }
 
-/// The same in its slot. For values that are bytes it fills a cache line.
-pub(crate) struct Held<V> {
+/// An entry in its slot of a shard. Where values are `Bytes`, it fills a cache line.
+pub(super) struct CachedEntry<V> {
     pub(super) stored: Stored<V>,
-    pub(super) born_ms: u64,
-    pub(super) rate: Rate,
-    standing: PolicyState,
+    pub(super) created_ms: u64,
+    pub(super) rate: RequestRate,
+    policy_state: PolicyState,
     pub(super) origin: Origin,
-    /// Whether its expiry, which is with the ends of its shard, has an end.
-    pub(super) ends: bool,
+    /// Whether it expires; the expiry itself is in the shard's queue.
+    pub(super) expires: bool,
 }
 
-/// How an entry came here.
+/// The way by which an entry came here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// From a peer; never to be answered to one.
+    /// Fetched from a peer. It is never shown to one.
     Fetched,
+    /// Loaded by this node's loader.
     Loaded,
-    /// What somebody set. It is as new as its life is young, so that a removal from before it was set is none of its concern.
+    /// Set by an update. Its age is exact, so that a removal from before it leaves it alone.
     Set,
 }
 
-/// Where an entry goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Main,
-    Hot,
-}
-
-/// Who looks.
+/// The side that asks for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requester {
-    /// A caller at this node may see everything.
+    /// A caller at this node, who may see every entry.
     Local,
-    /// A peer may see what was loaded here, never what was fetched.
+    /// A peer, which may see what was loaded or set here, never what was fetched.
     Peer,
 }
 
-/// What they are content with.
+/// The oldest entry that a request accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// What may be answered.
+    /// Any entry that may be answered.
     AllowStale,
-    /// What has been renewed since it was time for that.
+    /// An entry whose refresh is not due yet.
     FreshOnly,
 }
 
-/// What was found, in the cache or by a flight.
+/// A value with its facts, found in the cache or brought by a flight.
 #[derive(Clone, Debug)]
 pub(crate) struct Found<V> {
     /// `None` is a "not found" that may be cached.
     pub(crate) value: Option<V>,
     pub(crate) source: Source,
     pub(crate) age_ms: u64,
-    /// `None` is for ever.
+    /// The time for which it stays fresh; `None` is for ever.
     pub(crate) remaining_ms: Option<u64>,
-    /// How often peers ask for it, per second, if that is to be told.
+    /// The rate at which peers ask for it, per second. Only peers are told.
     pub(crate) qps: Option<f64>,
 }
 
-impl<V> Held<V> {
-    pub(super) fn new(entry: Entry<V>, standing: PolicyState, rate: Rate) -> Self {
-        let Entry { stored, origin, expiry, in_demand } = entry;
-        if in_demand {
-            standing.count_use();
-        }
-        Held { stored, born_ms: expiry.born_ms(), rate, standing, origin, ends: expiry.ends_ms().is_some() }
+impl<V: Value> Entry<V> {
+    /// An entry in memory of its own. May run a user's code.
+    #[cfg(any(test, peercache_loom))]
+    pub(crate) fn new(key: &Key, value: Option<V>, origin: Origin, expiry: Expiry) -> Self {
+        Entry { stored: Stored::new(key.as_bytes(), value), origin, expiry, in_demand: false }
     }
 
-    pub(super) fn into_parts(self) -> (Stored<V>, PolicyState, Rate) {
-        (self.stored, self.standing, self.rate)
+    /// The bytes that an entry is charged beyond the weight of its key and its value, if it never
+    /// expires.
+    pub(crate) fn overhead(key: &Key, value: Option<&V>) -> usize {
+        Segment::<CachedEntry<V>>::overhead().saturating_add(Stored::overhead(key.as_bytes(), value))
     }
 }
 
-impl<V> HasPolicyState for Held<V> {
+/// The bytes that an entry is charged for its expiry.
+pub(super) fn expiry_bytes(expiry: Expiry) -> usize {
+    if expiry.expires_ms().is_some() { EXPIRY_BYTES } else { 0 }
+}
+
+impl<V> CachedEntry<V> {
+    pub(super) fn new(entry: Entry<V>, policy_state: PolicyState, rate: RequestRate) -> Self {
+        let Entry { stored, origin, expiry, in_demand } = entry;
+        if in_demand {
+            policy_state.count_use();
+        }
+        let expires = expiry.expires_ms().is_some();
+        CachedEntry { stored, created_ms: expiry.created_ms(), rate, policy_state, origin, expires }
+    }
+
+    pub(super) fn into_parts(self) -> (Stored<V>, PolicyState, RequestRate) {
+        (self.stored, self.policy_state, self.rate)
+    }
+
+    pub(super) fn may_be_seen_by(&self, requester: Requester) -> bool {
+        requester == Requester::Local || self.origin != Origin::Fetched
+    }
+
+    /// Whether it was set less than `age_ms` ago.
+    pub(super) fn was_set_within(&self, age_ms: u64, now_ms: u64) -> bool {
+        self.origin == Origin::Set && now_ms.saturating_sub(self.created_ms) < age_ms
+    }
+}
+
+impl<V> HasPolicyState for CachedEntry<V> {
     fn policy_state(&self) -> &PolicyState {
-        &self.standing
+        &self.policy_state
     }
 
     fn policy_state_mut(&mut self) -> &mut PolicyState {
-        &mut self.standing
-    }
-}
-
-impl Place {
-    pub(crate) fn source(self) -> Source {
-        match self {
-            Place::Main => Source::Main,
-            Place::Hot => Source::Hot,
-        }
+        &mut self.policy_state
     }
 }
 
 impl Freshness {
-    /// The last stage that will do.
-    pub(super) fn last(self) -> Stage {
+    /// The last stage that it accepts.
+    pub(super) fn last_stage(self) -> Stage {
         match self {
             Freshness::AllowStale => Stage::StaleWhileRevalidate,
             Freshness::FreshOnly => Stage::Fresh,
@@ -122,45 +138,22 @@ impl Freshness {
     }
 }
 
-impl<V: Value> Entry<V> {
-    /// In memory of its own. May run a user's code.
-    #[cfg(any(test, peercache_loom))]
-    pub(crate) fn new(key: &Key, value: Option<V>, origin: Origin, expiry: Expiry) -> Self {
-        Entry { stored: Stored::new(key.as_bytes(), value), origin, expiry, in_demand: false }
-    }
-
-    /// What an entry is charged beyond what its key and its value weigh, in bytes, if it does not end.
-    pub(crate) fn overhead(key: &Key, value: Option<&V>) -> usize {
-        Segment::<Held<V>>::overhead().saturating_add(Stored::loss_bytes(key.as_bytes(), value))
-    }
-
-    /// What is added to that for an end.
-    pub(super) fn end_bytes(&self) -> usize {
-        end_bytes(self.expiry)
-    }
-}
-
-pub(super) fn end_bytes(expiry: Expiry) -> usize {
-    if expiry.ends_ms().is_some() { END_BYTES } else { 0 }
-}
-
-impl<V> Held<V> {
-    pub(super) fn is_for(&self, requester: Requester) -> bool {
-        requester == Requester::Local || self.origin != Origin::Fetched
-    }
-
-    pub(super) fn was_set_within(&self, age_ms: u64, now_ms: u64) -> bool {
-        self.origin == Origin::Set && now_ms.saturating_sub(self.born_ms) < age_ms
+/// The source that a value in this lane is reported with, unless it is stale.
+pub(super) fn source_of(lane: Lane) -> Source {
+    match lane {
+        Lane::Main => Source::Main,
+        Lane::Hot => Source::Hot,
     }
 }
 
 #[cfg(all(test, not(peercache_loom)))]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::Bytes;
 
     #[test]
-    fn bytes_fill_a_cache_line() {
-        assert_eq!((size_of::<Held<Bytes>>(), size_of::<Option<Held<Bytes>>>()), (64, 64));
+    fn an_entry_of_bytes_fills_a_cache_line() {
+        assert_eq!((size_of::<CachedEntry<Bytes>>(), size_of::<Option<CachedEntry<Bytes>>>()), (64, 64));
     }
 }

@@ -1,84 +1,88 @@
-//! One shard of the cache: what is done under its lock, by readers side by side and by writers alone.
+//! One shard of the cache: everything that is done under its lock, which readers share.
 
-use foldhash::fast::SeedableRandomState as RandomState;
-use peercache_lru::segment::{HasPolicyState, Lane, PolicyState, Segment};
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::SeedableRandomState;
+use peercache_lru::{
+    EvictionPolicy,
+    segment::{HasPolicyState, Lane, PolicyState, Segment},
+};
 
 use crate::{
     answer::Source,
+    cache::budget::Budget,
+    cache::discarded::Discarded,
+    cache::entry::{CachedEntry, Entry, Found, Freshness, Requester, expiry_bytes, source_of},
     cache::expiry::{Expiry, Stage},
+    cache::expiry_queue::ExpiryQueue,
+    cache::request_rate::RequestRate,
     key::Key,
     stats::CacheStats,
     value::Value,
 };
-use crate::{
-    cache::discarded::Discarded,
-    cache::entry::{Entry, Found, Freshness, Held, Place, Requester, end_bytes},
-    cache::expiry_queue::ExpiryQueue,
-    cache::request_rate::Rate,
-    cache::{Budget, Shape},
-};
 
 pub(super) struct Shard<V> {
-    segment: Segment<Held<V>>,
-    /// The expiry_policy of those that end.
-    ends: ExpiryQueue,
-    hasher: RandomState,
-    /// What main and hot have counted beside look-ups.
+    segment: Segment<CachedEntry<V>>,
+    /// The expiries of the entries that expire.
+    expiries: ExpiryQueue,
+    hasher: KeyHasher,
+    /// The counts of main and hot, but for lookups.
     counts: [CacheStats; 2],
 }
 
-/// What a look found.
-pub(super) enum Looked<R> {
-    Hit(Place, R),
-    Nothing,
-    /// An entry that is to leave.
-    Ended,
+/// The result of a lookup.
+pub(super) enum Lookup<R> {
+    Hit(Lane, R),
+    Miss,
+    /// The entry has expired and is to be removed.
+    Expired,
 }
 
-/// An entry as a look sees it, under the shard's lock.
-pub(crate) struct Seen<'a, V> {
+/// An entry that a lookup has found, under the shard's lock.
+pub(crate) struct EntryRef<'a, V> {
     shard: &'a Shard<V>,
     slot: u32,
-    held: &'a Held<V>,
-    place: Place,
+    entry: &'a CachedEntry<V>,
+    lane: Lane,
     stage: Stage,
     now_ms: u64,
 }
 
-/// Why an entry leaves.
+/// The state that a new value takes over from the entry that it replaces.
+pub(super) struct Inherited {
+    lane: Lane,
+    policy_state: PolicyState,
+    rate: RequestRate,
+}
+
+/// The reason for which an entry leaves, which decides where it is counted.
 #[derive(Clone, Copy)]
-enum Leaving {
-    Discarded,
+enum RemovalCause {
+    Evicted,
     Expired,
     Replaced,
     Removed,
 }
 
-/// Main's entries are the segment's own, hot's are guests.
-fn place(lane: Lane) -> Place {
-    match lane {
-        Lane::Main => Place::Main,
-        Lane::Hot => Place::Hot,
-    }
-}
+/// The hash of keys, for the choice of a shard and for the index in it.
+///
+/// Its seed is known to nobody outside. The hashes of a ring are public: a client that knew ours
+/// could choose keys that all fall in one place.
+#[derive(Clone)]
+pub(crate) struct KeyHasher(SeedableRandomState);
 
-fn lane(place: Place) -> Lane {
-    match place {
-        Place::Main => Lane::Main,
-        Place::Hot => Lane::Hot,
-    }
-}
+const LANES: [Lane; 2] = [Lane::Main, Lane::Hot];
 
-const PLACES: [Place; 2] = [Place::Main, Place::Hot];
+/// The most entries that a sweep takes out before it gives the lock back.
+const SWEEP_BATCH: usize = 256;
 
 impl<V: Value> Shard<V> {
-    pub(super) fn new(shape: Shape, hasher: RandomState) -> Self {
-        let capacity = shape.max_bytes / shape.shards.next_power_of_two();
-        let segment = Segment::new(shape.policy, capacity, shape.hot_share);
-        Shard { segment, ends: ExpiryQueue::default(), hasher, counts: [CacheStats::default(); 2] }
+    pub(super) fn new(policy: EvictionPolicy, capacity_bytes: usize, hot_share: f64, hasher: KeyHasher) -> Self {
+        let segment = Segment::new(policy, capacity_bytes, hot_share);
+        Shard { segment, expiries: ExpiryQueue::default(), hasher, counts: [CacheStats::default(); 2] }
     }
 
-    /// Looks as a get does: what will do counts as used.
+    /// Looks up a key and counts a hit as a use of the entry.
     #[inline]
     pub(super) fn get<R>(
         &self,
@@ -87,29 +91,30 @@ impl<V: Value> Shard<V> {
         requester: Requester,
         freshness: Freshness,
         now_ms: u64,
-        read: impl FnOnce(Seen<'_, V>) -> R,
-    ) -> Looked<R> {
-        let Some(seen) = self.see(hash, key, now_ms) else { return Looked::Nothing };
-        match seen.stage {
-            Stage::Expired => Looked::Ended,
-            _ if !seen.will_do(requester, freshness) => Looked::Nothing,
-            _ => {
-                seen.held.policy_state().count_use();
-                if requester == Requester::Peer {
-                    seen.held.rate.count(now_ms);
-                }
-                Looked::Hit(seen.place, read(seen))
-            }
+        read: impl FnOnce(EntryRef<'_, V>) -> R,
+    ) -> Lookup<R> {
+        let Some(found) = self.look_up(hash, key, now_ms) else { return Lookup::Miss };
+        if found.stage == Stage::Expired {
+            return Lookup::Expired;
         }
+        if !found.is_acceptable(requester, freshness) {
+            return Lookup::Miss;
+        }
+        found.entry.policy_state().count_use();
+        if requester == Requester::Peer {
+            found.entry.rate.count(now_ms);
+        }
+        Lookup::Hit(found.lane, read(found))
     }
 
-    /// Makes an entry that a look has found the most recent, where the policy wants to know.
+    /// Makes an entry the most recently used, where the policy wants to know.
     pub(super) fn touch(&mut self, hash: u64, key: &[u8]) {
         if let Some(slot) = self.find(hash, key) {
             self.segment.touch(slot);
         }
     }
 
+    /// Looks up a key without counting a use.
     pub(super) fn peek(
         &self,
         hash: u64,
@@ -118,270 +123,294 @@ impl<V: Value> Shard<V> {
         freshness: Freshness,
         now_ms: u64,
     ) -> Option<Found<V>> {
-        let seen = self.see(hash, key, now_ms)?;
-        seen.will_do(requester, freshness).then(|| seen.found())
+        let found = self.look_up(hash, key, now_ms)?;
+        found.is_acceptable(requester, freshness).then(|| found.found())
     }
 
-    /// The value for a caller who cannot have a new one.
-    pub(super) fn spare(&self, hash: u64, key: &[u8], requester: Requester, now_ms: u64) -> Option<Found<V>> {
-        let seen = self.see(hash, key, now_ms)?;
-        let usable = seen.held.is_for(requester) && seen.held.stored.is_found() && seen.stage < Stage::Expired;
-        usable.then(|| seen.found())
+    /// The value for a requester who cannot have a new one.
+    pub(super) fn stale_fallback(&self, hash: u64, key: &[u8], requester: Requester, now_ms: u64) -> Option<Found<V>> {
+        let found = self.look_up(hash, key, now_ms)?;
+        let is_usable =
+            found.entry.may_be_seen_by(requester) && found.entry.stored.is_found() && found.stage < Stage::Expired;
+        is_usable.then(|| found.found())
     }
 
-    #[inline]
-    fn see(&self, hash: u64, key: &[u8], now_ms: u64) -> Option<Seen<'_, V>> {
-        let (slot, held) = self.segment.get(hash, |held| held.stored.is_of(key))?;
-        let stage = if held.ends { self.life(slot).stage(now_ms) } else { Stage::Fresh };
-        let place = place(held.policy_state().lane());
-        Some(Seen { shard: self, slot, held, place, stage, now_ms })
-    }
-
-    pub(super) fn holds(&self, hash: u64, key: &[u8]) -> bool {
+    pub(super) fn contains(&self, hash: u64, key: &[u8]) -> bool {
         self.find(hash, key).is_some()
     }
 
-    /// Takes an entry in, after as many others have left as must.
+    /// Whether the entry was set less than `age_ms` ago.
+    pub(super) fn was_set_within(&self, hash: u64, key: &[u8], age_ms: u64, now_ms: u64) -> bool {
+        self.find(hash, key).is_some_and(|slot| self.segment.entry(slot).was_set_within(age_ms, now_ms))
+    }
+
+    /// Inserts an entry, after it has evicted as many others as it must.
     pub(super) fn insert(
         &mut self,
         hash: u64,
         weight: u32,
         entry: Entry<V>,
-        (place, before): (Place, Option<Before>),
+        (lane, inherited): (Lane, Option<Inherited>),
         budget: &Budget,
-        out: &mut Discarded<V>,
+        discarded: &mut Discarded<V>,
     ) {
-        self.make_room(weight as usize, budget, out);
+        self.make_room(weight as usize, budget, discarded);
         let expiry = entry.expiry;
         let hash_of = hash_of(&self.hasher);
-        let slot = match before {
-            Some(before) if before.place == place => {
-                let held = Held::new(entry, before.standing, before.rate);
-                self.segment.insert_again(hash, held, weight, hash_of)
+        let slot = match inherited {
+            Some(Inherited { lane: before, policy_state, rate }) if before == lane => {
+                let entry = CachedEntry::new(entry, policy_state, rate);
+                self.segment.insert_again(hash, entry, weight, hash_of)
             }
-            before => {
-                let rate = before.map_or_else(Rate::default, |before| before.rate);
-                self.segment.insert(hash, Held::new(entry, PolicyState::new(), rate), weight, lane(place), hash_of)
+            inherited => {
+                let rate = inherited.map_or_else(RequestRate::default, |inherited| inherited.rate);
+                self.segment.insert(hash, CachedEntry::new(entry, PolicyState::new(), rate), weight, lane, hash_of)
             }
         };
-        self.ends.insert(slot, expiry);
+        self.expiries.insert(slot, expiry);
         budget.add(weight as usize);
     }
 
-    /// What is under the key makes way for another value of it.
-    pub(super) fn replace(&mut self, hash: u64, key: &[u8], budget: &Budget, out: &mut Discarded<V>) -> Option<Before> {
+    /// Takes out the entry of a key that gets a new value.
+    pub(super) fn replace(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        budget: &Budget,
+        discarded: &mut Discarded<V>,
+    ) -> Option<Inherited> {
         let slot = self.find(hash, key)?;
-        let place = place(self.segment.lane(slot));
-        let held = self.take(slot, Leaving::Replaced, budget);
-        let (stored, before) = held.split(place);
-        out.push(stored);
-        Some(before)
+        let lane = self.segment.lane(slot);
+        let (stored, policy_state, rate) = self.take(slot, RemovalCause::Replaced, budget).into_parts();
+        discarded.push(stored);
+        Some(Inherited { lane, policy_state, rate })
     }
 
-    pub(super) fn remove(&mut self, hash: u64, key: &[u8], budget: &Budget, out: &mut Discarded<V>) {
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8], budget: &Budget, discarded: &mut Discarded<V>) {
         if let Some(slot) = self.find(hash, key) {
-            self.leave(slot, Leaving::Removed, budget, out);
+            self.discard(slot, RemovalCause::Removed, budget, discarded);
         }
     }
 
-    /// Takes out what is under the key, if it has ended.
-    pub(super) fn remove_ended(&mut self, hash: u64, key: &[u8], now_ms: u64, budget: &Budget, out: &mut Discarded<V>) {
+    /// Removes the entry, if it has expired.
+    pub(super) fn remove_expired(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        now_ms: u64,
+        budget: &Budget,
+        discarded: &mut Discarded<V>,
+    ) {
         if let Some(slot) = self.find(hash, key)
-            && self.life(slot).stage(now_ms) == Stage::Expired
+            && self.expiry(slot).stage(now_ms) == Stage::Expired
         {
-            self.leave(slot, Leaving::Expired, budget, out);
+            self.discard(slot, RemovalCause::Expired, budget, discarded);
         }
     }
 
-    /// Whether what is under the key was set after a moment that is so long ago.
-    pub(super) fn was_set_within(&self, hash: u64, key: &[u8], age_ms: u64, now_ms: u64) -> bool {
-        self.find(hash, key).is_some_and(|slot| self.segment.entry(slot).was_set_within(age_ms, now_ms))
-    }
-
-    /// Removes all but what was set since a moment that is so long ago.
-    pub(super) fn clear_but(&mut self, age_ms: u64, now_ms: u64, budget: &Budget, out: &mut Discarded<V>) {
-        let older = self.segment.iter().filter(|(_, held)| !held.was_set_within(age_ms, now_ms));
-        for key in older.map(|(_, held)| Key::copy_from(held.stored.key())).collect::<Vec<_>>() {
-            self.remove(super::hash_of(&self.hasher, key.as_bytes()), key.as_bytes(), budget, out);
-        }
-    }
-
-    /// Removes everything, and gives back its memory.
-    pub(super) fn clear(&mut self, budget: &Budget) -> Segment<Held<V>> {
-        self.ends = ExpiryQueue::default();
-        for place in PLACES {
-            let held = self.segment.usage(lane(place));
-            budget.subtract(held.bytes);
-            self.counts[place as usize].removals += held.entries as u64;
+    /// Removes all entries and gives back their memory, to be dropped outside the lock.
+    pub(super) fn clear(&mut self, budget: &Budget) -> Segment<CachedEntry<V>> {
+        self.expiries = ExpiryQueue::default();
+        for lane in LANES {
+            let usage = self.segment.usage(lane);
+            budget.subtract(usage.bytes);
+            self.counts[lane as usize].removals += usage.entries as u64;
         }
         self.segment.take()
     }
 
+    /// Removes all entries but those that were set less than `age_ms` ago.
+    pub(super) fn clear_late(&mut self, age_ms: u64, now_ms: u64, budget: &Budget, discarded: &mut Discarded<V>) {
+        let older = self.segment.iter().filter(|(_, entry)| !entry.was_set_within(age_ms, now_ms));
+        let keys = older.map(|(_, entry)| Key::copy_from(entry.stored.key())).collect::<Vec<_>>();
+        self.remove_all(&keys, budget, discarded);
+    }
+
     /// Evicts until `weight` more bytes fit the budget or nothing is left here.
-    pub(super) fn make_room(&mut self, weight: usize, budget: &Budget, out: &mut Discarded<V>) {
+    pub(super) fn make_room(&mut self, weight: usize, budget: &Budget, discarded: &mut Discarded<V>) {
         while budget.excess(weight) > 0 {
             let Some(victim) = self.segment.victim(hash_of(&self.hasher)) else { return };
-            self.leave(victim, Leaving::Discarded, budget, out);
+            self.discard(victim, RemovalCause::Evicted, budget, discarded);
         }
     }
 
-    /// Takes out some of what has ended, so that the lock is not held for long. Returns when the next one ends: now, if there are more.
-    pub(super) fn sweep(&mut self, now_ms: u64, budget: &Budget, out: &mut Discarded<V>) -> Option<u64> {
-        const AT_A_TIME: usize = 256;
-        for _ in 0..AT_A_TIME {
-            let (ends_ms, slot) = self.ends.first()?;
-            if ends_ms > now_ms {
+    /// Removes a batch of expired entries, so that the lock is not held for long. Returns the time
+    /// at which the next one expires, which has passed if there are more.
+    pub(super) fn sweep(&mut self, now_ms: u64, budget: &Budget, discarded: &mut Discarded<V>) -> Option<u64> {
+        for _ in 0..SWEEP_BATCH {
+            let (expires_ms, slot) = self.expiries.first()?;
+            if expires_ms > now_ms {
                 break;
             }
-            self.leave(slot, Leaving::Expired, budget, out);
+            self.discard(slot, RemovalCause::Expired, budget, discarded);
         }
-        self.ends.first().map(|(ends_ms, _)| ends_ms)
+        self.expiries.first().map(|(expires_ms, _)| expires_ms)
     }
 
-    /// Moves what `owns` denies from main to hot with the life that `copied` gives it, or out.
+    /// Moves the entries of main that this node does not own to hot, with the expiry that
+    /// `shortened` gives them; removes those that get none.
     pub(super) fn reassign(
         &mut self,
         owns: &impl Fn(&[u8]) -> bool,
-        copied: &impl Fn(Expiry) -> Option<Expiry>,
+        shortened: &impl Fn(Expiry) -> Option<Expiry>,
         budget: &Budget,
-        out: &mut Discarded<V>,
+        discarded: &mut Discarded<V>,
     ) {
-        // The first to leave first: moved one by one, they keep their order.
+        // In the order of eviction: moved one by one, they keep it.
         let mut lost: Vec<u32> = self.segment.slots(Lane::Main).filter(|&slot| !owns(self.key(slot))).collect();
         lost.reverse();
-        let mut gone = Vec::new();
+        let mut expired = Vec::new();
         for slot in lost {
-            match copied(self.life(slot)) {
+            match shortened(self.expiry(slot)) {
                 Some(expiry) => self.move_to_hot(slot, expiry, budget),
-                None => gone.push(Key::copy_from(self.key(slot))),
+                None => expired.push(Key::copy_from(self.key(slot))),
             }
         }
-        // By key: when one leaves, others may move to other slots.
-        for key in gone {
-            self.remove(super::hash_of(&self.hasher, key.as_bytes()), key.as_bytes(), budget, out);
-        }
-        self.make_room(0, budget, out);
+        self.remove_all(&expired, budget, discarded);
+        self.make_room(0, budget, discarded);
     }
 
     fn move_to_hot(&mut self, slot: u32, expiry: Expiry, budget: &Budget) {
-        let before = self.life(slot);
-        self.ends.remove(slot);
+        let before = self.expiry(slot);
+        self.expiries.remove(slot);
         let weight = self.segment.weight(slot);
-        let new_weight = (weight - end_bytes(before) + end_bytes(expiry)).min(u32::MAX as usize);
-        let held = self.segment.entry_mut(slot);
-        (held.born_ms, held.ends) = (expiry.born_ms(), expiry.ends_ms().is_some());
-        self.ends.insert(slot, expiry);
+        let new_weight = (weight - expiry_bytes(before) + expiry_bytes(expiry)).min(u32::MAX as usize);
+        let entry = self.segment.entry_mut(slot);
+        (entry.created_ms, entry.expires) = (expiry.created_ms(), expiry.expires_ms().is_some());
+        self.expiries.insert(slot, expiry);
         budget.subtract(weight);
         budget.add(new_weight);
         let new_weight = u32::try_from(new_weight).unwrap_or(u32::MAX);
         self.segment.move_to(slot, Lane::Hot, new_weight, hash_of(&self.hasher));
     }
 
-    pub(super) fn for_each(&self, now_ms: u64, visit: &mut impl FnMut(Place, &[u8], Found<V>)) {
-        for place in PLACES {
-            for slot in self.segment.slots(lane(place)) {
-                let (held, stage) = (self.segment.entry(slot), self.life(slot).stage(now_ms));
-                let seen = Seen { shard: self, slot, held, place, stage, now_ms };
-                visit(place, held.stored.key(), Found { source: place.source(), ..seen.found() });
+    pub(super) fn for_each(&self, now_ms: u64, visit: &mut impl FnMut(&[u8], Found<V>)) {
+        for lane in LANES {
+            for slot in self.segment.slots(lane) {
+                let (entry, stage) = (self.segment.entry(slot), self.expiry(slot).stage(now_ms));
+                let found = EntryRef { shard: self, slot, entry, lane, stage, now_ms }.found();
+                visit(entry.stored.key(), Found { source: source_of(lane), ..found });
             }
         }
     }
 
-    /// What main and hot have counted, beside look-ups, and hold.
+    /// The counts of main and hot but for lookups, and their sizes.
     pub(super) fn stats(&self) -> [CacheStats; 2] {
-        PLACES.map(|place| {
-            let held = self.segment.usage(lane(place));
-            CacheStats { bytes: held.bytes as u64, items: held.entries as u64, ..self.counts[place as usize] }
+        LANES.map(|lane| {
+            let usage = self.segment.usage(lane);
+            CacheStats { bytes: usage.bytes as u64, items: usage.entries as u64, ..self.counts[lane as usize] }
         })
     }
 
     #[inline]
+    fn look_up(&self, hash: u64, key: &[u8], now_ms: u64) -> Option<EntryRef<'_, V>> {
+        let (slot, entry) = self.segment.get(hash, |entry| entry.stored.has_key(key))?;
+        let stage = if entry.expires { self.expiry(slot).stage(now_ms) } else { Stage::Fresh };
+        Some(EntryRef { shard: self, slot, entry, lane: entry.policy_state().lane(), stage, now_ms })
+    }
+
+    #[inline]
     fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.segment.find(hash, |held| held.stored.is_of(key))
+        self.segment.find(hash, |entry| entry.stored.has_key(key))
     }
 
     fn key(&self, slot: u32) -> &[u8] {
         self.segment.entry(slot).stored.key()
     }
 
-    fn life(&self, slot: u32) -> Expiry {
-        let held = self.segment.entry(slot);
-        let ending = if held.ends { self.ends.life(slot) } else { None };
-        ending.unwrap_or_else(|| Expiry::endless(held.born_ms))
+    fn expiry(&self, slot: u32) -> Expiry {
+        let entry = self.segment.entry(slot);
+        let queued = if entry.expires { self.expiries.get(slot) } else { None };
+        queued.unwrap_or_else(|| Expiry::never(entry.created_ms))
     }
 
-    fn leave(&mut self, slot: u32, why: Leaving, budget: &Budget, out: &mut Discarded<V>) {
-        let held = self.take(slot, why, budget);
-        out.push(held.stored);
+    /// Removes many entries, by key: when one leaves, others may move to other slots.
+    fn remove_all(&mut self, keys: &[Key], budget: &Budget, discarded: &mut Discarded<V>) {
+        for key in keys {
+            self.remove(self.hasher.hash(key.as_bytes()), key.as_bytes(), budget, discarded);
+        }
     }
 
-    /// The one way out.
-    fn take(&mut self, slot: u32, why: Leaving, budget: &Budget) -> Held<V> {
-        self.ends.remove(slot);
+    fn discard(&mut self, slot: u32, cause: RemovalCause, budget: &Budget, discarded: &mut Discarded<V>) {
+        discarded.push(self.take(slot, cause, budget).stored);
+    }
+
+    /// Takes an entry out and counts it. Every entry that leaves comes through here, but for those
+    /// of a clear.
+    fn take(&mut self, slot: u32, cause: RemovalCause, budget: &Budget) -> CachedEntry<V> {
+        self.expiries.remove(slot);
         budget.subtract(self.segment.weight(slot));
-        let counts = &mut self.counts[place(self.segment.lane(slot)) as usize];
-        let count = match why {
-            Leaving::Discarded => &mut counts.evictions,
-            Leaving::Expired => &mut counts.expirations,
-            Leaving::Replaced => &mut counts.replacements,
-            Leaving::Removed => &mut counts.removals,
+        let counts = &mut self.counts[self.segment.lane(slot) as usize];
+        let count = match cause {
+            RemovalCause::Evicted => &mut counts.evictions,
+            RemovalCause::Expired => &mut counts.expirations,
+            RemovalCause::Replaced => &mut counts.replacements,
+            RemovalCause::Removed => &mut counts.removals,
         };
         *count += 1;
-        let Shard { segment, ends, hasher, .. } = self;
-        segment.remove(slot, hash_of(hasher), |from, to| ends.moved(from, to))
+        let Shard { segment, expiries, hasher, .. } = self;
+        segment.remove(slot, hash_of(hasher), |from, to| expiries.moved(from, to))
     }
 }
 
-impl<V: Value> Seen<'_, V> {
+impl<V: Value> EntryRef<'_, V> {
     #[inline]
-    fn will_do(&self, requester: Requester, freshness: Freshness) -> bool {
-        self.held.is_for(requester) && self.stage <= freshness.last()
+    fn is_acceptable(&self, requester: Requester, freshness: Freshness) -> bool {
+        self.entry.may_be_seen_by(requester) && self.stage <= freshness.last_stage()
     }
 
     /// The value; `None` is a "not found".
     #[inline]
     pub(crate) fn value(&self) -> Option<V> {
-        self.held.stored.value()
+        self.entry.stored.value()
     }
 
-    /// Whether it is time to bring a new one.
+    /// Whether a refresh is to be started.
     #[inline]
-    pub(crate) fn is_due(&self) -> bool {
+    pub(crate) fn is_refresh_due(&self) -> bool {
         self.stage >= Stage::RefreshDue
     }
 
-    /// With all that is to be told of it.
+    /// The value with its facts, for a caller at this node.
     pub(crate) fn found(&self) -> Found<V> {
-        let expiry = self.shard.life(self.slot);
+        let expiry = self.shard.expiry(self.slot);
         Found {
             value: self.value(),
-            source: if self.stage >= Stage::StaleWhileRevalidate { Source::Stale } else { self.place.source() },
+            source: if self.stage >= Stage::StaleWhileRevalidate { Source::Stale } else { source_of(self.lane) },
             age_ms: expiry.age_ms(self.now_ms),
             remaining_ms: expiry.remaining_ms(self.now_ms),
             qps: None,
         }
     }
 
-    /// The same for a peer, which is told how much in demand it is.
+    /// The value with its facts, for a peer: with the rate at which peers ask for it.
     pub(crate) fn served(&self) -> Found<V> {
-        Found { qps: Some(self.held.rate.qps(self.now_ms)), ..self.found() }
+        Found { qps: Some(self.entry.rate.qps(self.now_ms)), ..self.found() }
     }
 }
 
-/// How an entry stood that made way for another of its key.
-pub(super) struct Before {
-    place: Place,
-    standing: PolicyState,
-    rate: Rate,
-}
+impl KeyHasher {
+    pub(super) fn random() -> Self {
+        KeyHasher(SeedableRandomState::random())
+    }
 
-impl<V> Held<V> {
-    fn split(self, place: Place) -> (super::Stored<V>, Before) {
-        let (stored, standing, rate) = self.into_parts();
-        (stored, Before { place, standing, rate })
+    /// A hasher that is the same in every run.
+    #[cfg(peercache_loom)]
+    pub(crate) fn fixed() -> Self {
+        KeyHasher(SeedableRandomState::fixed())
+    }
+
+    /// Leaves out the length that hashing a slice would add: there is nothing else to tell the key
+    /// from.
+    #[inline]
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(key);
+        hasher.finish()
     }
 }
 
-fn hash_of<V: Value>(hasher: &RandomState) -> impl Fn(&Held<V>) -> u64 {
-    |held| super::hash_of(hasher, held.stored.key())
+/// The hash of an entry's key, as a segment asks for it.
+fn hash_of<V: Value>(hasher: &KeyHasher) -> impl Fn(&CachedEntry<V>) -> u64 {
+    |entry| hasher.hash(entry.stored.key())
 }

@@ -89,7 +89,7 @@ impl<V: Value> GroupState<V> {
         let value = caught("the decoder", || V::decode(value))?;
         let value = value.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
         let weight = self.weigh(&key, &value)?;
-        if !self.store.fits_with_end(weight) {
+        if !self.store.fits_with_expiry(weight) {
             return Err(Error::with_message(ErrorKind::ValueTooLarge, "the value is larger than its owner's budget"));
         }
         if !has_same_ring {

@@ -113,7 +113,7 @@ impl<V: Value> GroupState<V> {
             return Err(Error::new(ErrorKind::KeyTooLong));
         }
         let weight = self.weigh(&key, &value)?;
-        if !self.store.fits_with_end(weight) {
+        if !self.store.fits_with_expiry(weight) {
             return Err(Error::with_message(ErrorKind::ValueTooLarge, "the value is larger than the group's budget"));
         }
         let encoded = caught("the encoder", || value.encode())?;

@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     answer::Source,
     cache::entry::{Found, Freshness},
+    cache::expiry::Expiry,
     core::catch_panic::caught,
     core::get_context::GetContext,
     core::join::{Started, join_or_lead},
@@ -191,7 +192,7 @@ impl<V: Value> Fetch<V> {
         let expiry_policy = &state.settings.expiry_policy;
         let expiry = match value {
             Some(_) => expiry_policy.of_fetched(remaining, age, now_ms).filter(|_| !stale),
-            None => expiry_policy.of_fetched_nothing(remaining, now_ms),
+            None => Expiry::of_fetched_not_found(remaining, now_ms),
         };
         let (value, weight) = match value {
             None => (None, weight_of_not_found::<V>(key)),

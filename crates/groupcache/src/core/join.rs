@@ -8,7 +8,7 @@ use crate::{
     core::state::GroupState,
     error::Error,
     store::Joined,
-    store::flight::{FlightKey, FlightResult, Outcome, Waiter, landed},
+    store::flight::{FlightKey, FlightResult, Outcome, Waiter, flight_result},
     value::Value,
 };
 
@@ -35,7 +35,7 @@ impl<V: Value> Started<V> {
     pub(crate) async fn result(self) -> FlightResult<V> {
         match self {
             Started::Done(result) => result,
-            Started::Waiting(waiter) => landed(waiter.await),
+            Started::Waiting(waiter) => flight_result(waiter.await),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use peercache_lru::segment::Lane;
+
 use crate::{
     answer::Source,
-    cache::entry::{Entry, Found, Freshness, Origin, Place},
+    cache::entry::{Entry, Found, Freshness, Origin},
     cache::expiry::Expiry,
     cache::stored::Stored,
     core::catch_panic::caught,
@@ -91,19 +93,19 @@ impl<V: Value> Publisher<V> {
         let Fetched { mut found, expiry, weight, now_ms, digest } = fetched;
         let settings = &state.settings;
         let expiry = expiry
-            .and_then(|expiry| expiry.ending_within(settings.hot_ttl, now_ms, settings.expiry_policy.refresh_ahead));
+            .and_then(|expiry| expiry.shortened_to(settings.hot_ttl, now_ms, settings.expiry_policy.refresh_ahead));
         let admitted = expiry.filter(|_| {
             let copy = HotCandidate { key: &key, weight, minute_qps: found.qps };
             let admitted = caught("the hot admission", || settings.hot_admission.admit(&copy)).unwrap_or(false);
             // A copy that is there already was worth it once.
-            (admitted || state.store.holds(key.as_bytes())) && state.store.admits(weight)
+            (admitted || state.store.contains(key.as_bytes())) && state.store.admits(weight)
         });
         let Some(expiry) = admitted else {
-            let write = if found.source == Source::Stale { Write::Keep } else { Write::Nothing };
-            return state.store.publish(leader, key, Ok(found), write, || None);
+            let write = if found.source == Source::Stale { Write::Keep } else { Write::Remove };
+            return state.store.publish(leader, &key, Ok(found), write, || None);
         };
         let Ok(stored) = caught("the value", || Stored::new(key.as_bytes(), found.value.clone())) else {
-            return state.store.publish(leader, key, Ok(found), Write::Nothing, || None);
+            return state.store.publish(leader, &key, Ok(found), Write::Remove, || None);
         };
         // Callers get the stored value too, so that nothing holds the buffer in which it came.
         found.value = stored.value();
@@ -116,13 +118,13 @@ impl<V: Value> Publisher<V> {
         //   4. the get leads a new flight, and the old owner answers with the value from before.
         // The lists are compared under the lock of the key. A removal under a list that comes later
         // comes later itself, and finds the copy.
-        let place = || (state.members.view().digest() == digest).then_some((Place::Hot, expiry));
-        state.store.publish(leader, key, Ok(found), Write::Entry(weight, entry), place);
+        let place = || (state.members.view().digest() == digest).then_some((Lane::Hot, expiry));
+        state.store.publish(leader, &key, Ok(found), Write::Insert(weight, entry), place);
     }
 
     /// Publishes that the owner has no such key.
     pub(crate) fn publish_not_found(self, error: Error) {
-        self.state.store.publish(self.leader, self.key, Err(error), Write::Nothing, || None);
+        self.state.store.publish(self.leader, &self.key, Err(error), Write::Remove, || None);
     }
 
     /// Ends the flight with an error that says nothing about the key's origin, so that the key is
@@ -199,11 +201,11 @@ impl<V: Value> Publisher<V> {
             (value, _) => Ok(Found { value, source: Source::Origin, age_ms: 0, remaining_ms, qps: None }),
         };
         match expiry.zip(entry) {
-            None => state.store.publish(leader, key, outcome, Write::Nothing, || None),
+            None => state.store.publish(leader, &key, outcome, Write::Remove, || None),
             Some((expiry, (weight, stored))) => {
                 let entry = Entry { stored, origin: Origin::Loaded, expiry, in_demand: false };
                 let place = || state.place_of_loaded(&key, expiry, now_ms);
-                state.store.publish(leader, key.clone(), outcome, Write::Entry(weight, entry), place);
+                state.store.publish(leader, &key, outcome, Write::Insert(weight, entry), place);
             }
         }
     }

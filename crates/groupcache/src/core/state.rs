@@ -5,10 +5,12 @@ use std::{
     time::Duration,
 };
 
+use peercache_lru::segment::Lane;
+
 use crate::{
     answer::Cached,
-    cache::Cache,
-    cache::entry::{Entry, Found, Freshness, Place, Requester},
+    cache::CacheConfig,
+    cache::entry::{Entry, Found, Freshness, Requester},
     cache::expiry::Expiry,
     clock::{Clock, OnTick},
     core::catch_panic::caught,
@@ -21,7 +23,7 @@ use crate::{
     settings::Settings,
     stats::{Counters, Stats},
     store::Store,
-    store::backoff::Backoff,
+    store::backoff::BackoffConfig,
     value::Value,
 };
 
@@ -46,14 +48,13 @@ impl<V: Value> GroupState<V> {
         clock: Clock,
         loader: AnyLoader<V>,
         settings: Settings<V>,
-        cache: Cache<V>,
+        cache: CacheConfig,
     ) -> Self {
         let (first, longest) = settings.error_backoff;
         let memory = longest.saturating_add(settings.limits.load_timeout);
-        let backoff = Backoff::new(first, longest, memory, cache.budget().max_bytes(), ahash::RandomState::new());
         GroupState {
             name,
-            store: Store::new(cache, backoff),
+            store: Store::new(cache, BackoffConfig { first, longest, memory }),
             members,
             loader,
             load_limiter: LoadLimiter::new(settings.max_concurrent_loads, settings.max_queued_loads),
@@ -69,7 +70,7 @@ impl<V: Value> GroupState<V> {
     pub(crate) fn follow(self: &Arc<Self>) {
         let weak: Weak<Self> = Arc::downgrade(self);
         self.members.follow(weak.clone());
-        self.clock.follow(weak);
+        self.clock.subscribe(weak);
     }
 
     /// The bytes that an entry of this value is charged; an error if the value is too large for the
@@ -89,12 +90,12 @@ impl<V: Value> GroupState<V> {
     /// The place of a loaded value: main if the key is ours. If it is not, a peer took us for the
     /// owner, or the owner could not be asked. Then the value is kept only briefly, so that it does
     /// not outlive the disagreement.
-    pub(crate) fn place_of_loaded(&self, key: &Key, expiry: Expiry, now_ms: u64) -> Option<(Place, Expiry)> {
+    pub(crate) fn place_of_loaded(&self, key: &Key, expiry: Expiry, now_ms: u64) -> Option<(Lane, Expiry)> {
         if self.members.view().owns(key.as_bytes()) {
-            return Some((Place::Main, expiry));
+            return Some((Lane::Main, expiry));
         }
         let ttl: Duration = self.settings.fallback_ttl.min(self.settings.hot_ttl);
-        Some((Place::Hot, expiry.ending_within(ttl, now_ms, self.settings.expiry_policy.refresh_ahead)?))
+        Some((Lane::Hot, expiry.shortened_to(ttl, now_ms, self.settings.expiry_policy.refresh_ahead)?))
     }
 
     /// The error of a get that is refused, counted.
@@ -113,9 +114,9 @@ impl<V: Value> GroupState<V> {
         self.clock.advance();
         let now_ms = self.clock.coarse_ms();
         let mut entries = Vec::new();
-        self.store.for_each(now_ms, |place, key, Found { value, age_ms, remaining_ms, .. }| {
+        self.store.for_each(now_ms, |key, Found { value, source, age_ms, remaining_ms, .. }| {
             let (age, remaining) = (Duration::from_millis(age_ms), remaining_ms.map(Duration::from_millis));
-            entries.push(Cached { key: Key::copy_from(key), value, place: place.source(), age, remaining });
+            entries.push(Cached { key: Key::copy_from(key), value, place: source, age, remaining });
         });
         entries
     }
@@ -135,7 +136,7 @@ impl<V: Value> OnRingChange for GroupState<V> {
         let view = self.members.view();
         let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.expiry_policy.refresh_ahead);
         let now_ms = self.clock.exact_ms();
-        self.store.reassign(|key| view.owns(key), |expiry| expiry.ending_within(hot_ttl, now_ms, share));
+        self.store.reassign(|key| view.owns(key), |expiry| expiry.shortened_to(hot_ttl, now_ms, share));
     }
 }
 

@@ -1,3 +1,5 @@
+//! The flights of a group: what their keys are, and what they end with.
+
 use std::hash::{Hash, Hasher};
 
 use ahash::RandomState;
@@ -9,30 +11,33 @@ use crate::{
     key::Key,
 };
 
-/// The flights of one group. Its shard locks order everything about a key: the second look, publishing and removal.
+/// The flights of one group.
 pub(crate) type Table<V> = Flights<FlightKey, FlightResult<V>, RandomState>;
 
 /// The one who brings a result.
 pub(crate) type Leader<V> = singleflight::Leader<FlightKey, FlightResult<V>, RandomState>;
 
-/// Those who wait for it.
+/// A future of the result that a leader brings.
 pub(crate) type Waiter<V> = singleflight::Waiter<FlightResult<V>>;
 
-/// How a flight ends for all who share it.
+/// The end of a flight, for all who share it.
 #[derive(Clone, Debug)]
 pub(crate) enum FlightResult<V> {
     Done(Outcome<V>),
-    /// The key was removed: whoever still wants it departs anew.
+    /// The key was changed: a waiter that still wants it starts again.
     Retry,
-    /// The caller who started it was gone before it began: whoever still wants the key departs anew.
+    /// The caller who started it was gone before it began: a waiter that still wants the key starts
+    /// again.
     Abandoned,
 }
 
-/// What a get comes to.
+/// The result of a get.
 pub(crate) type Outcome<V> = Result<Found<V>, Error>;
 
-/// A key has a slot for a load and one for a fetch, for a peer's request must never wait on a fetch: two members that
-/// each take the other for the owner would wait for each other. Both slots lie under one shard lock.
+/// The key of a flight: a load and a fetch of the same key have a slot each.
+///
+/// A peer's request must never wait on a fetch: two members that each take the other for the owner
+/// would wait for each other. Both slots lie under one shard lock.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct FlightKey {
     pub(crate) key: Key,
@@ -59,15 +64,15 @@ impl FlightKey {
     }
 }
 
-/// The slot is left out, so that both slots fall under the same lock.
+/// Leaves the slot out, so that both slots fall under the same lock.
 impl Hash for FlightKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key.hash(state);
     }
 }
 
-/// What a waiter is told, where a leader that never landed is an error like any other.
-pub(crate) fn landed<V>(result: Result<FlightResult<V>, Abandoned>) -> FlightResult<V> {
+/// The result that a waiter got; a leader that was dropped without one is a failed load.
+pub(crate) fn flight_result<V>(result: Result<FlightResult<V>, Abandoned>) -> FlightResult<V> {
     result.unwrap_or_else(|Abandoned| {
         FlightResult::Done(Err(Error::with_message(
             ErrorKind::LoadFailed,

@@ -1,52 +1,54 @@
-//! Key and value in one block of memory.
+//! A key and a value of `Bytes` in one block of memory.
 
 use bytes::Bytes;
 
-/// The longest pair for which there is a block of the right size. Longer ones pay a second block of [`SHARE_COUNT`], which is little beside
-/// them.
-const SMALL_MAX: usize = 1_024;
+/// The most bytes of a pair for which there is a block of the right size. A longer pair pays for a
+/// second block, of [`SHARED_BYTES`], which is little beside it.
+const MAX_SMALL_BYTES: usize = 1_024;
 
 /// The steps in which small blocks grow, which are those of glibc's allocator.
 const STEP: usize = 16;
 
-/// What the allocator puts before a block.
+/// The bytes that the allocator puts before a block.
 const HEADER: usize = 8;
 
-/// The count that `Bytes` keeps in the block of an owner.
-const COUNT: usize = 8;
+/// The count of clones that `Bytes` keeps in the block of an owner.
+const CLONE_COUNT: usize = 8;
 
-/// The block with the share count that `Bytes` keeps beside a vector's buffer once it has been cloned.
-const SHARE_COUNT: usize = 32;
+/// The block with the count of clones that `Bytes` keeps beside a vector's buffer once it has been
+/// cloned.
+const SHARED_BYTES: usize = 32;
 
-/// Both, one behind the other, so that no clone or slice of it ever allocates.
+/// Copies both into one block, one behind the other. No clone or slice of it ever allocates.
 pub(crate) fn of(key: &[u8], value: &[u8]) -> Bytes {
     match small(key, value) {
         Some(block) => block.slice(..key.len() + value.len()),
         None => {
             let block = Bytes::from([key, value].concat());
-            // The first clone of such a `Bytes` allocates its share count: done here, and no hit ever allocates.
+            // The first clone of such a `Bytes` allocates its count: done here, so that no hit
+            // does.
             drop(block.clone());
             block
         }
     }
 }
 
-/// What such a block takes beyond the two, in bytes.
-pub(crate) fn loss(key_bytes: usize, value_bytes: usize) -> usize {
+/// The bytes that such a block takes beyond the key and the value.
+pub(crate) fn overhead(key_bytes: usize, value_bytes: usize) -> usize {
     let bytes = key_bytes.saturating_add(value_bytes);
-    if bytes <= SMALL_MAX {
-        allocated(COUNT + bytes.next_multiple_of(STEP).max(STEP)) - bytes
+    if bytes <= MAX_SMALL_BYTES {
+        allocated(CLONE_COUNT + bytes.next_multiple_of(STEP).max(STEP)) - bytes
     } else {
-        (allocated(bytes) - bytes).saturating_add(SHARE_COUNT)
+        (allocated(bytes) - bytes).saturating_add(SHARED_BYTES)
     }
 }
 
-/// What glibc's allocator takes for so many bytes, where it takes anything.
+/// The bytes that glibc's allocator takes for a block of `bytes`, which is not empty.
 pub(crate) fn allocated(bytes: usize) -> usize {
     bytes.saturating_add(HEADER).checked_next_multiple_of(STEP).unwrap_or(usize::MAX).max(2 * STEP)
 }
 
-/// A block of the least of the sizes that holds both.
+/// A block of the smallest size that holds both.
 fn small(key: &[u8], value: &[u8]) -> Option<Bytes> {
     macro_rules! by_size {
         ($($steps:literal)*) => {
@@ -63,7 +65,7 @@ fn small(key: &[u8], value: &[u8]) -> Option<Bytes> {
     }
 }
 
-/// One allocation with the bytes and their share count in it.
+/// One allocation with the bytes and the count of their clones in it.
 fn block<const N: usize>(key: &[u8], value: &[u8]) -> Bytes {
     let mut bytes = [0; N];
     bytes[..key.len()].copy_from_slice(key);
@@ -86,14 +88,15 @@ mod tests {
 
     #[test]
     fn every_small_size_has_a_block() {
-        assert!((0..=SMALL_MAX).all(|bytes| small(&[], &vec![7; bytes]).is_some()));
-        assert!(small(&[], &vec![7; SMALL_MAX + 1]).is_none());
+        assert!((0..=MAX_SMALL_BYTES).all(|bytes| small(&[], &vec![7; bytes]).is_some()));
+        assert!(small(&[], &vec![7; MAX_SMALL_BYTES + 1]).is_none());
     }
 
     #[test]
-    fn the_loss_is_what_the_allocator_takes() {
-        // Header, count and the rounding up to 144 for 16 + 100 bytes; header and share count for 16 + 3,000.
-        assert_eq!([loss(16, 100), loss(0, 0), loss(16, 3_000)], [28, 32, 40]);
-        assert_eq!(loss(usize::MAX, 1), SHARE_COUNT);
+    fn the_overhead_is_what_the_allocator_takes() {
+        // Header, count and the rounding up to 144 for 16 + 100 bytes; header and the second block
+        // for 16 + 3,000.
+        assert_eq!([overhead(16, 100), overhead(0, 0), overhead(16, 3_000)], [28, 32, 40]);
+        assert_eq!(overhead(usize::MAX, 1), SHARED_BYTES);
     }
 }
