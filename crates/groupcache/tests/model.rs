@@ -8,7 +8,7 @@ use peercache_groupcache::{Bytes, Loaded};
 use proptest::prelude::*;
 use support::{
     cluster::{Cluster, text},
-    db::Mood,
+    origin::Mood,
     ms, settle, soon,
 };
 use tokio::{runtime::Builder, time::sleep};

@@ -8,7 +8,7 @@ use peercache_groupcache::ErrorKind;
 use support::{
     GROUP,
     cluster::{AB, Cluster},
-    db::Mood,
+    origin::Mood,
     ms,
 };
 use tokio::time::sleep;

@@ -7,7 +7,7 @@ use peercache_groupcache::{
 };
 use tokio::task::JoinHandle;
 
-use super::{GROUP, db::Db, net::Net, poll_once, soon};
+use super::{GROUP, origin::Db, net::Net, poll_once, soon};
 
 pub const AB: [&str; 2] = ["a", "b"];
 pub const ABC: [&str; 3] = ["a", "b", "c"];

@@ -16,7 +16,7 @@ use peercache_groupcache::{Bytes, Clock, GroupBuilder, Groups, Key, LoadError, M
 use tokio::sync::{Notify, Semaphore};
 
 pub mod cluster;
-pub mod db;
+pub mod origin;
 pub mod net;
 pub mod updates;
 

@@ -11,7 +11,7 @@ use std::{
 use peercache_groupcache::{Bytes, GroupBuilder, PeerReply, Source};
 use support::{
     cluster::{AB, Cluster},
-    db::Mood,
+    origin::Mood,
     keys, ms,
     net::What::Answers,
     settle,

@@ -7,7 +7,7 @@ use peercache_groupcache::{Batch, BatchLoader, Bytes, Clock, Groups, LoadError, 
 use support::{
     GROUP,
     cluster::{AB, ABC, Cluster, told},
-    db::Mood,
+    origin::Mood,
     keys, ms, settle, soon,
 };
 use tokio::time::sleep;

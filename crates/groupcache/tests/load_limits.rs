@@ -10,7 +10,7 @@ use peercache_groupcache::{
 use support::{
     GROUP, Net,
     cluster::{AB, Cluster, told},
-    db::Db,
+    origin::Db,
     keys, ms,
     net::What,
     settle, soon,

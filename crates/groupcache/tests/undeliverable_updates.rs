@@ -15,7 +15,7 @@ use peercache_groupcache::{
 use support::{
     GROUP, Net,
     cluster::{AB, ABC, Cluster},
-    db::Db,
+    origin::Db,
     ms,
     net::{CHANGES, What::Forgets},
     poll_once, settle, soon,

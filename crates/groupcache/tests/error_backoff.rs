@@ -7,7 +7,7 @@ use std::time::Duration;
 use peercache_groupcache::{Bytes, Group, GroupBuilder};
 use support::{
     cluster::{ABC, Cluster, Node, told},
-    db::{Call, Mood},
+    origin::{Call, Mood},
     keys, ms, soon,
 };
 use tokio::time::{Instant, sleep};

@@ -6,7 +6,7 @@ use peercache_groupcache::{Bytes, Clock, ErrorKind, Groups, Members, loader_fn, 
 use support::{
     GROUP,
     cluster::{AB, ABC, Cluster},
-    db::{Db, Mood},
+    origin::{Db, Mood},
     ms,
     net::What::{Answers, Forgets, Gets},
     settle, soon,

@@ -5,7 +5,7 @@ mod support;
 use peercache_groupcache::Source;
 use support::{
     cluster::{AB, Cluster, Node},
-    db::Mood,
+    origin::Mood,
     ms, settle,
 };
 use tokio::time::sleep;

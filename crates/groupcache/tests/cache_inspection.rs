@@ -8,7 +8,7 @@ use peercache_groupcache::{Bytes, Cached, EvictionPolicy, Source};
 use support::{
     assert_about,
     cluster::{AB, Cluster, Node},
-    db::Mood,
+    origin::Mood,
     ms, settle,
 };
 use tokio::time::sleep;
