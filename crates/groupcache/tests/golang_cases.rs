@@ -1,56 +1,50 @@
 //! The cases of golang/groupcache's own tests, in our terms.
+//!
+//! Its case of two leaders in a row needs a step between a look-up and a flight: it is a unit test
+//! of `core.rs`.
 
 mod support;
 
-use peercache_groupcache::{Always, EvictionPolicy, Groups, HotAdmission, Members, Never, Placement, Ring};
-use support::{Net, Origin, alone, group_of};
+use peercache_groupcache::{Always, EvictionPolicy, HotAdmission, MembersBuilder, Never, Placement, Ring};
+use support::cluster::Cluster;
 
 #[tokio::test]
 async fn two_callers_share_one_load() {
-    let origin = Origin::gated();
-    let group = alone(&origin).build().unwrap();
-    let callers = [(), ()].map(|()| {
-        tokio::spawn({
-            let group = group.clone();
-            async move { group.get("key").await }
-        })
-    });
-    origin.called(1).await;
-    while group.stats().loads < 2 {
-        tokio::task::yield_now().await;
-    }
-    origin.open(1);
+    let cluster = Cluster::new(["a"]);
+    cluster.origin.hold();
+    let callers = [(), ()].map(|()| cluster["a"].caller("key"));
+    cluster["a"].until_missed(2).await;
+    cluster.origin.release();
     for caller in callers {
-        assert_eq!(caller.await.unwrap().unwrap(), "key");
+        assert_eq!(caller.await.unwrap(), "v1");
     }
-    assert_eq!(origin.calls(), 1);
+    assert_eq!(cluster.origin.calls(), 1);
 }
 
 #[tokio::test]
 async fn ten_gets_cost_one_load() {
-    let origin = Origin::echo();
-    let group = alone(&origin).build().unwrap();
+    let cluster = Cluster::new(["a"]);
     for _ in 0..10 {
-        assert_eq!(group.get("key").await.unwrap(), "key");
+        assert_eq!(cluster["a"].read("key").await, "v1");
     }
-    assert_eq!(origin.calls(), 1);
+    assert_eq!(cluster.origin.calls(), 1);
 }
 
 #[tokio::test]
 async fn an_entry_leaves_when_the_budget_is_full_and_is_loaded_again() {
-    let origin = Origin::echo();
-    let group = alone(&origin).max_bytes(64 << 10).eviction_policy(EvictionPolicy::Lru).build().unwrap();
-    group.get("first").await.unwrap();
+    let cluster = Cluster::with(["a"], |group| group.max_bytes(64 << 10).eviction_policy(EvictionPolicy::Lru));
+    cluster["a"].read("first").await;
     for filler in 0..2_000 {
-        group.get(&format!("filler-{filler}")).await.unwrap();
+        cluster["a"].read(&format!("filler-{filler}")).await;
     }
-    let stats = group.stats();
+    let stats = cluster["a"].group.stats();
     assert!(stats.main.evictions > 0 && stats.main.bytes <= 64 << 10, "{stats:?}");
-    group.get("first").await.unwrap();
-    assert_eq!(origin.calls(), 2_002);
+    cluster["a"].read("first").await;
+    assert_eq!(cluster.origin.calls(), 2_002);
 }
 
 /// Key `k` belongs to slot crc32(k) % 4; the last slot is ours, and so is that of an absent peer.
+#[derive(Clone, Copy)]
 struct FourSlots {
     absent: Option<usize>,
 }
@@ -77,74 +71,58 @@ impl Ring for Slots {
     }
 }
 
-/// Our node, three peers that answer (unless one is broken), and what they were asked since the last look.
-struct FourNodes {
-    net: Net,
-    group: peercache_groupcache::Group<peercache_groupcache::Bytes>,
-    origin: Origin,
-    loads_before: usize,
+const NAMES: [&str; 4] = ["peer-0", "peer-1", "peer-2", "us"];
+
+/// Our node and three peers that answer, one of which may be absent from the ring.
+fn four_nodes(absent: Option<usize>, hot: impl HotAdmission + Copy) -> Cluster {
+    let mut cluster = Cluster::empty();
+    cluster.origin.echo();
+    for name in NAMES {
+        let placed = |members: MembersBuilder| members.placement(FourSlots { absent });
+        cluster.add_as(name, &NAMES, placed, |group| group.hot_admission(hot));
+    }
+    cluster
 }
 
-impl FourNodes {
-    fn new(absent: Option<usize>, hot: impl HotAdmission) -> Self {
-        let net = Net::default();
-        let names = ["peer-0", "peer-1", "peer-2", "us"];
-        for peer in &names[..3] {
-            let members = Members::builder(*peer, net.clone()).members(names).placement(FourSlots { absent });
-            let groups = Groups::new(members.build().unwrap());
-            group_of(&groups, &Origin::echo()).build().unwrap();
-            net.add(peer, &groups);
-        }
-        let members =
-            Members::builder("us", net.clone()).members(names).placement(FourSlots { absent }).build().unwrap();
-        let origin = Origin::echo();
-        let group = group_of(&Groups::new(members), &origin).hot_admission(hot).build().unwrap();
-        FourNodes { net, group, origin, loads_before: 0 }
+/// Gets 200 keys at our node and says who was asked.
+async fn get_200_keys(cluster: &Cluster) -> String {
+    cluster.net.clear_log();
+    let loads_before = cluster.origin.calls_of("us");
+    for key in support::keys(200) {
+        assert_eq!(cluster["us"].read(&key).await, key);
     }
-
-    /// Gets 200 keys and says who was asked.
-    async fn run(&mut self) -> String {
-        self.net.forget_asked();
-        for key in 0..200 {
-            let key = format!("key-{key}");
-            assert_eq!(self.group.get(&key).await.unwrap(), key);
-        }
-        let local = self.origin.calls() - self.loads_before;
-        self.loads_before = self.origin.calls();
-        let [zero, one, two] = ["peer-0", "peer-1", "peer-2"].map(|peer| self.net.asked(peer));
-        format!("local {local}, peers {zero} {one} {two}")
-    }
+    let local = cluster.origin.calls_of("us") - loads_before;
+    let [zero, one, two] = ["peer-0", "peer-1", "peer-2"].map(|peer| cluster.net.asked(peer));
+    format!("local {local}, peers {zero} {one} {two}")
 }
 
 #[tokio::test]
 async fn keys_are_asked_of_their_owners() {
-    assert_eq!(FourNodes::new(None, Never).run().await, "local 49, peers 51 49 51");
+    assert_eq!(get_200_keys(&four_nodes(None, Never)).await, "local 49, peers 51 49 51");
 }
 
 #[tokio::test]
 async fn without_hot_copies_peers_are_asked_again() {
-    let mut nodes = FourNodes::new(None, Never);
-    nodes.run().await;
-    assert_eq!(nodes.run().await, "local 0, peers 51 49 51");
+    let cluster = four_nodes(None, Never);
+    get_200_keys(&cluster).await;
+    assert_eq!(get_200_keys(&cluster).await, "local 0, peers 51 49 51");
 }
 
 #[tokio::test]
 async fn with_hot_copies_nobody_is_asked_again() {
-    let mut nodes = FourNodes::new(None, Always);
-    nodes.run().await;
-    assert_eq!(nodes.run().await, "local 0, peers 0 0 0");
+    let cluster = four_nodes(None, Always);
+    get_200_keys(&cluster).await;
+    assert_eq!(get_200_keys(&cluster).await, "local 0, peers 0 0 0");
 }
 
 #[tokio::test]
 async fn keys_of_an_absent_peer_are_loaded_here() {
-    assert_eq!(FourNodes::new(Some(0), Never).run().await, "local 100, peers 0 49 51");
+    assert_eq!(get_200_keys(&four_nodes(Some(0), Never)).await, "local 100, peers 0 49 51");
 }
 
 #[tokio::test]
 async fn keys_of_a_broken_peer_are_loaded_here() {
-    let mut nodes = FourNodes::new(None, Never);
-    nodes.net.cut("peer-0");
-    assert_eq!(nodes.run().await, "local 100, peers 51 49 51");
+    let cluster = four_nodes(None, Never);
+    cluster.net.cut("peer-0");
+    assert_eq!(get_200_keys(&cluster).await, "local 100, peers 51 49 51");
 }
-
-// The case of two leaders in a row needs to stand between a look and a flight: it is a unit test of `core.rs`.

@@ -1,58 +1,56 @@
-//! An origin whose values change, for all nodes of one test.
+//! The origin of all nodes of a test: its values change, and its loads can fail, be held and be
+//! counted.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use peercache_groupcache::{Batch, BatchLoader, Bytes, Key, LoadError, Loaded};
+use peercache_groupcache::{Batch, BatchLoader, Bytes, Key, LoadError, Loaded, Loader};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant, sleep},
 };
 
-/// Every key has the value `v1`, until it is [changed](Db::change) or [put](Db::put).
+use super::Watched;
+
+/// Every key has the value `v1`, until it is [changed](Origin::change) or [put](Origin::put).
 #[derive(Clone)]
-pub struct Db {
-    shared: Arc<Shared>,
-    /// Whose loader asks.
+pub struct Origin {
+    shared: Arc<Watched<State>>,
+    /// The node whose loader this is.
     node: Arc<str>,
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    happened: Notify,
-}
-
 struct State {
-    version: u32,
-    values: HashMap<Vec<u8>, Option<Bytes>>,
-    /// Of values that were put with one.
-    lives: HashMap<Vec<u8>, Duration>,
+    changes: u32,
+    echoes: bool,
+    rows: HashMap<Vec<u8>, Option<Bytes>>,
+    /// Times to live of rows that have their own.
+    row_ttls: HashMap<Vec<u8>, Duration>,
     ttl: Option<Duration>,
-    mood: Mood,
-    takes: Duration,
+    health: Health,
+    delay: Duration,
     holding: Holding,
-    held: Vec<(Vec<u8>, oneshot::Sender<()>)>,
+    held: Vec<oneshot::Sender<()>>,
     calls: Vec<Call>,
     batches: Vec<(Arc<str>, usize)>,
-    under_way: usize,
-    most_at_once: usize,
+    in_flight: usize,
+    max_in_flight: usize,
 }
 
-/// How the origin answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+/// The way in which loads end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    #[default]
     Fine,
     Fails,
     Panics,
-    HasNothing,
+    /// Nothing is found.
+    Empty,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 enum Holding {
+    #[default]
     Nothing,
     All,
     Key(Vec<u8>),
@@ -66,261 +64,245 @@ pub struct Call {
     pub at: Instant,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        State {
-            version: 1,
-            values: HashMap::new(),
-            lives: HashMap::new(),
-            ttl: None,
-            mood: Mood::Fine,
-            takes: Duration::ZERO,
-            holding: Holding::Nothing,
-            held: Vec::new(),
-            calls: Vec::new(),
-            batches: Vec::new(),
-            under_way: 0,
-            most_at_once: 0,
-        }
-    }
+/// The row that a load has read, to be answered later.
+struct Row {
+    value: Option<Bytes>,
+    ttl: Option<Duration>,
+    health: Health,
 }
 
-impl Db {
+impl Origin {
     pub fn new() -> Self {
-        Db { shared: Arc::default(), node: "".into() }
+        Origin { shared: Arc::default(), node: "".into() }
     }
 
-    /// The origin as the loader of this node asks it.
-    pub fn asked_by(&self, node: &str) -> Self {
-        Db { shared: self.shared.clone(), node: node.into() }
+    /// The loader of this node.
+    pub fn loader_of(&self, node: &str) -> Self {
+        Origin { shared: self.shared.clone(), node: node.into() }
     }
 
     /// Gives all keys the next value: `v2`, `v3` and so on.
     pub fn change(&self) {
-        self.state(|state| state.version += 1);
+        self.shared.change(|state| state.changes += 1);
+    }
+
+    /// From now on, every key is its own value.
+    pub fn echo(&self) {
+        self.shared.change(|state| state.echoes = true);
     }
 
     pub fn put(&self, key: &str, value: &str) {
-        self.state(|state| state.values.insert(key.into(), Some(value.to_owned().into())));
+        self.shared.change(|state| state.rows.insert(key.into(), Some(value.to_owned().into())));
     }
 
-    /// As [`put`](Db::put), with what the loader says of the value's life.
-    pub fn put_living(&self, key: &str, value: &str, ttl: Option<Duration>) {
+    /// Puts a value with a time to live of its own, or without one.
+    pub fn put_with_ttl(&self, key: &str, value: &str, ttl: Option<Duration>) {
         self.put(key, value);
-        self.state(|state| match ttl {
-            Some(ttl) => state.lives.insert(key.into(), ttl),
-            None => state.lives.remove(key.as_bytes()),
+        self.shared.change(|state| match ttl {
+            Some(ttl) => state.row_ttls.insert(key.into(), ttl),
+            None => state.row_ttls.remove(key.as_bytes()),
         });
     }
 
     /// From now on, there is no such key.
     pub fn delete(&self, key: &str) {
-        self.state(|state| state.values.insert(key.into(), None));
+        self.shared.change(|state| state.rows.insert(key.into(), None));
     }
 
-    /// From now on, values say how long they live.
+    /// From now on, values come with this time to live.
     pub fn ttl(&self, ttl: Duration) {
-        self.state(|state| state.ttl = Some(ttl));
+        self.shared.change(|state| state.ttl = Some(ttl));
     }
 
-    pub fn mood(&self, mood: Mood) {
-        self.state(|state| state.mood = mood);
+    pub fn health(&self, health: Health) {
+        self.shared.change(|state| state.health = health);
     }
 
-    /// From now on, a load takes so long.
-    pub fn takes(&self, time: Duration) {
-        self.state(|state| state.takes = time);
+    /// From now on, a load takes this long.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.change(|state| state.delay = delay);
     }
 
-    /// From now on, loads have read their value and do not end.
+    /// From now on, loads read their value and do not end.
     pub fn hold(&self) {
-        self.state(|state| state.holding = Holding::All);
+        self.shared.change(|state| state.holding = Holding::All);
     }
 
-    /// As [`hold`](Db::hold), for one key.
+    /// Holds loads of one key.
     pub fn hold_key(&self, key: &str) {
-        self.state(|state| state.holding = Holding::Key(key.into()));
+        self.shared.change(|state| state.holding = Holding::Key(key.into()));
     }
 
-    /// Later loads end; those that are held stay so.
+    /// Holds no further loads; those that are held stay so.
     pub fn hold_no_more(&self) {
-        self.state(|state| state.holding = Holding::Nothing);
+        self.shared.change(|state| state.holding = Holding::Nothing);
     }
 
-    /// All loads end.
-    pub fn open(&self) {
+    /// Has all loads end.
+    pub fn release(&self) {
         self.hold_no_more();
-        self.open_these();
-    }
-
-    /// The loads that are held end; later ones are held still.
-    pub fn open_these(&self) {
-        let held = self.state(|state| std::mem::take(&mut state.held));
-        for (_, held) in held {
+        let held = self.shared.change(|state| std::mem::take(&mut state.held));
+        for held in held {
+            // The load may have been ended meanwhile.
             let _ = held.send(());
         }
     }
 
+    /// The number of loads that are held.
     pub fn held(&self) -> usize {
-        self.state(|state| state.held.len())
+        self.shared.read(|state| state.held.len())
     }
 
-    /// How many keys loaders were asked for.
+    /// The number of keys that loaders were asked for.
     pub fn calls(&self) -> usize {
-        self.state(|state| state.calls.len())
+        self.shared.read(|state| state.calls.len())
     }
 
     pub fn calls_of(&self, node: &str) -> usize {
-        self.log().iter().filter(|call| *call.node == *node).count()
+        self.call_log().iter().filter(|call| *call.node == *node).count()
     }
 
-    pub fn log(&self) -> Vec<Call> {
-        self.state(|state| state.calls.clone())
+    pub fn call_log(&self) -> Vec<Call> {
+        self.shared.read(|state| state.calls.clone())
     }
 
-    /// The batches that were asked for: by whom, and of how many keys.
+    /// The batches that were asked for: by which node, and of how many keys.
     pub fn batches(&self) -> Vec<(Arc<str>, usize)> {
-        self.state(|state| state.batches.clone())
+        self.shared.read(|state| state.batches.clone())
     }
 
     /// The most loads that there were at one time.
-    pub fn most_at_once(&self) -> usize {
-        self.state(|state| state.most_at_once)
+    pub fn max_in_flight(&self) -> usize {
+        self.shared.read(|state| state.max_in_flight)
     }
 
-    /// Waits until loaders were asked for so many keys.
-    pub async fn called(&self, calls: usize) {
-        self.until(|state| state.calls.len() >= calls).await;
+    /// Waits until loaders were asked for this many keys.
+    pub async fn until_called(&self, calls: usize) {
+        self.shared.until(|state| state.calls.len() >= calls).await;
     }
 
-    /// Waits until so many loads are held.
-    pub async fn holding(&self, held: usize) {
-        self.until(|state| state.held.len() >= held).await;
+    /// Waits until this many loads are held.
+    pub async fn until_held(&self, held: usize) {
+        self.shared.until(|state| state.held.len() >= held).await;
     }
 
-    async fn until(&self, is_so: impl Fn(&State) -> bool) {
-        let is_so = || is_so(&self.shared.state.lock().unwrap());
-        while !is_so() {
-            let happened = self.shared.happened.notified();
-            if !is_so() {
-                happened.await;
-            }
-        }
-    }
-
-    fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        let seen = look(&mut self.shared.state.lock().unwrap());
-        self.shared.happened.notify_waiters();
-        seen
-    }
-
-    /// The loader.
-    pub async fn load(self, key: Key) -> Result<Loaded<Bytes>, LoadError> {
-        let _under_way = UnderWay::new(&self);
-        let read = self.read(&key);
-        self.wait(key.as_bytes()).await;
-        read.await
-    }
-
-    /// What the origin holds now, to be answered later.
-    fn read(&self, key: &Key) -> impl Future<Output = Result<Loaded<Bytes>, LoadError>> + Send + use<> {
+    fn read(&self, key: &Key) -> Row {
         let call = Call { key: key.as_bytes().into(), node: self.node.clone(), at: Instant::now() };
-        let (mood, value, ttl) = self.state(|state| {
+        self.shared.change(|state| {
             state.calls.push(call);
-            let newest = || Some(Bytes::from(format!("v{}", state.version)));
-            let value = state.values.get(key.as_bytes()).cloned().unwrap_or_else(newest);
-            (state.mood, value, state.lives.get(key.as_bytes()).copied().or(state.ttl))
-        });
-        async move {
-            match mood {
-                Mood::Fine => {
-                    let loaded = Loaded::new(value.ok_or_else(LoadError::not_found)?);
-                    Ok(ttl.into_iter().fold(loaded, Loaded::ttl))
-                }
-                Mood::Fails => Err("disk on fire".into()),
-                Mood::Panics => panic!("a planned panic"),
-                Mood::HasNothing => Err(LoadError::not_found()),
+            let row = state.rows.get(key.as_bytes()).cloned();
+            Row {
+                value: row.unwrap_or_else(|| Some(state.usual_value(key))).filter(|_| state.health != Health::Empty),
+                ttl: state.row_ttls.get(key.as_bytes()).copied().or(state.ttl),
+                health: state.health,
             }
-        }
+        })
     }
 
-    async fn wait(&self, key: &[u8]) {
-        let (takes, held) = self.state(|state| {
-            let held = match &state.holding {
-                Holding::Nothing => None,
-                Holding::Key(only) if *only != key => None,
-                _ => {
-                    let (open, held) = oneshot::channel();
-                    state.held.push((key.into(), open));
-                    Some(held)
-                }
-            };
-            (state.takes, held)
+    /// Waits for as long as a load of this key takes.
+    async fn wait(&self, key: &Key) {
+        let (delay, held) = self.shared.change(|state| {
+            let held = state.holds(key).then(|| {
+                let (release, held) = oneshot::channel();
+                state.held.push(release);
+                held
+            });
+            (state.delay, held)
         });
         if let Some(held) = held {
             let _ = held.await;
         }
-        if !takes.is_zero() {
-            sleep(takes).await;
+        if !delay.is_zero() {
+            sleep(delay).await;
         }
     }
 }
 
-/// A load counted as under way until it is dropped.
-struct UnderWay<'a>(&'a Db);
+impl State {
+    fn usual_value(&self, key: &Key) -> Bytes {
+        if self.echoes { key.clone().into_bytes() } else { format!("v{}", self.changes + 1).into() }
+    }
 
-impl<'a> UnderWay<'a> {
-    fn new(db: &'a Db) -> Self {
-        db.state(|state| {
-            state.under_way += 1;
-            state.most_at_once = state.most_at_once.max(state.under_way);
+    fn holds(&self, key: &Key) -> bool {
+        match &self.holding {
+            Holding::Nothing => false,
+            Holding::All => true,
+            Holding::Key(held) => held == key.as_bytes(),
+        }
+    }
+}
+
+impl Row {
+    fn result(self) -> Result<Loaded<Bytes>, LoadError> {
+        match self.health {
+            Health::Fails => Err("disk on fire".into()),
+            Health::Panics => panic!("a planned panic"),
+            Health::Fine | Health::Empty => {
+                let loaded = Loaded::new(self.value.ok_or_else(LoadError::not_found)?);
+                Ok(self.ttl.into_iter().fold(loaded, Loaded::ttl))
+            }
+        }
+    }
+}
+
+/// A load that counts as in flight until it is dropped.
+struct InFlight<'a>(&'a Origin);
+
+impl<'a> InFlight<'a> {
+    fn new(origin: &'a Origin) -> Self {
+        origin.shared.change(|state| {
+            state.in_flight += 1;
+            state.max_in_flight = state.max_in_flight.max(state.in_flight);
         });
-        UnderWay(db)
+        InFlight(origin)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.state(|state| state.under_way -= 1);
+        self.0.shared.change(|state| state.in_flight -= 1);
     }
 }
 
-/// One query for many keys: keys that are held are waited for one after another, once all others are answered.
-impl BatchLoader for Db {
+impl Loader for Origin {
+    type Value = Bytes;
+
+    async fn load(&self, key: Key) -> Result<Loaded<Bytes>, LoadError> {
+        let _in_flight = InFlight::new(self);
+        let row = self.read(&key);
+        self.wait(&key).await;
+        row.result()
+    }
+}
+
+/// One query for many keys. Slow keys are waited for one after another, once all others are
+/// answered; a key that is not found is left unanswered, and a failure ends the query.
+impl BatchLoader for Origin {
     type Value = Bytes;
 
     async fn load_many(&self, batch: &Batch<Bytes>) -> Result<(), LoadError> {
-        let _under_way = UnderWay::new(self);
-        self.state(|state| state.batches.push((self.node.clone(), batch.keys().len())));
-        let mut slow = Vec::new();
-        for (nth, key) in batch.keys().iter().enumerate() {
-            let read = self.read(key);
-            if self.is_held(key) { slow.push((nth, key, read)) } else { answer(batch, nth, read.await)? }
+        let _in_flight = InFlight::new(self);
+        self.shared.change(|state| state.batches.push((self.node.clone(), batch.keys().len())));
+        let rows: Vec<Row> = batch.keys().iter().map(|key| self.read(key)).collect();
+        let is_slow = |key: &Key| self.shared.read(|state| state.holds(key) || !state.delay.is_zero());
+        let (slow, fast): (Vec<_>, Vec<_>) =
+            batch.keys().iter().zip(rows).enumerate().partition(|(_, (key, _))| is_slow(key));
+        for (nth, (_, row)) in fast {
+            answer(batch, nth, row)?;
         }
-        for (nth, key, read) in slow {
-            self.wait(key.as_bytes()).await;
-            answer(batch, nth, read.await)?;
+        for (nth, (key, row)) in slow {
+            self.wait(key).await;
+            answer(batch, nth, row)?;
         }
         Ok(())
     }
 }
 
-impl Db {
-    fn is_held(&self, key: &Key) -> bool {
-        self.state(|state| match &state.holding {
-            Holding::Nothing => !state.takes.is_zero(),
-            Holding::All => true,
-            Holding::Key(only) => *only == key.as_bytes(),
-        })
-    }
-}
-
-/// What is not found is left unanswered, and a failure ends the query.
-fn answer(batch: &Batch<Bytes>, nth: usize, read: Result<Loaded<Bytes>, LoadError>) -> Result<(), LoadError> {
-    match read {
-        Ok(loaded) => batch.answer(nth, Ok(loaded)),
-        Err(error) if format!("{error:?}").contains("NotFound") => {}
-        Err(error) => return Err(error),
+fn answer(batch: &Batch<Bytes>, nth: usize, row: Row) -> Result<(), LoadError> {
+    let is_missing = row.value.is_none();
+    match row.result() {
+        Err(_) if is_missing => {}
+        result => batch.answer(nth, Ok(result?)),
     }
     Ok(())
 }
