@@ -14,9 +14,9 @@ use support::{
 use tokio::time::{Instant, sleep};
 
 /// Three nodes whose origin fails, and a key of `b`.
-fn failing(mood: Health) -> (Cluster, String) {
+fn failing(health: Health) -> (Cluster, String) {
     let cluster = Cluster::new(ABC);
-    cluster.origin.health(mood);
+    cluster.origin.health(health);
     let key = cluster.key_of("b");
     (cluster, key)
 }

@@ -35,8 +35,8 @@ const REQUESTS: [Kind; 3] = [Gets, Removes, Sets];
 /// The kinds that carry an update to a member.
 pub const UPDATES: [Kind; 2] = [Removes, Sets];
 
-/// A function call for each message, which a test can cut, pause or count. Members are named by
-/// whom a message is for, or, for answers and acknowledgements, by whom it is from.
+/// A function call for each message, which a test can cut, pause or count. A message goes by the
+/// name of the member that it is for, an answer or an acknowledgement by that of its sender.
 #[derive(Clone, Default)]
 pub struct Net {
     shared: Arc<Watched<State>>,
