@@ -1,4 +1,5 @@
-//! A group against a slow and obvious model of one: random gets, sets, removes, clears, changes of the origin and time that passes.
+//! A group does the same as a slow and obvious model of one, under random gets, updates, changes of
+//! the origin and time that passes.
 
 mod support;
 
@@ -8,8 +9,9 @@ use peercache_groupcache::{Bytes, Loaded};
 use proptest::prelude::*;
 use support::{
     cluster::{Cluster, text},
-    db::Mood,
-    ms, settle, soon,
+    ms,
+    origin::Health,
+    settle, soon,
 };
 use tokio::{runtime::Builder, time::sleep};
 
@@ -20,12 +22,12 @@ const KEYS: [&str; 3] = ["x", "y", "z"];
 
 #[derive(Clone, Debug)]
 struct Settings {
-    /// 0 is for ever.
+    /// 0 is without end.
     time_to_live: Tenths,
     negative_ttl: Tenths,
     stale_while_revalidate: Tenths,
     stale_if_error: Tenths,
-    /// From 0.7 of the life on, which no whole tenth of these lives is.
+    /// From 0.7 of the time to live on, which is never a whole tenth of a second here.
     refresh: bool,
 }
 
@@ -37,10 +39,11 @@ enum Op {
     Remove(usize),
     Clear,
     Pass(Tenths),
-    /// The origin's value of a key changes, and lives so long from now on.
+    /// The origin's value of a key changes, and has this time to live.
     Change(usize, Option<Tenths>),
     Delete(usize),
-    Mood(bool),
+    /// Whether the origin fails.
+    Fails(bool),
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -68,7 +71,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         4 => (1_u64..4).prop_map(Op::Pass),
         2 => (key(), ttl()).prop_map(|(key, ttl)| Op::Change(key, ttl)),
         1 => key().prop_map(Op::Delete),
-        1 => any::<bool>().prop_map(Op::Mood),
+        1 => any::<bool>().prop_map(Op::Fails),
     ];
     prop::collection::vec(op, 1..60)
 }
@@ -88,11 +91,11 @@ struct Entry {
     /// `None` is a "not found".
     value: Option<String>,
     born: Tenths,
-    /// `None` is for ever.
+    /// `None` is without end.
     ttl: Option<Tenths>,
 }
 
-enum Brought {
+enum LoadResult {
     Value(String),
     Nothing,
     Failure,
@@ -104,7 +107,7 @@ impl Model {
         Model { settings, now: 0, held: HashMap::new(), origin, fails: false, loads: 0 }
     }
 
-    /// What is held and how long ago its life was over, in tenths; below 0 it is not.
+    /// The entry that is held, and how long ago it expired: below 0 if it is fresh.
     fn held(&self, key: usize) -> Option<(&Entry, i64)> {
         let entry = self.held.get(&key)?;
         let over = match entry.ttl {
@@ -129,8 +132,9 @@ impl Model {
         };
         if over < 0 {
             // A "not found" is not refreshed.
-            let late = self.settings.refresh && value.is_some() && ttl.is_some_and(|ttl| self.is_late(&entry, ttl));
-            if late {
+            let is_due =
+                self.settings.refresh && value.is_some() && ttl.is_some_and(|ttl| self.is_refresh_due(&entry, ttl));
+            if is_due {
                 self.load(key);
             }
             return shown("main");
@@ -142,29 +146,29 @@ impl Model {
         self.wait(key, value)
     }
 
-    fn is_late(&self, entry: &Entry, ttl: Tenths) -> bool {
+    fn is_refresh_due(&self, entry: &Entry, ttl: Tenths) -> bool {
         10 * (self.now - entry.born) >= 7 * ttl
     }
 
-    /// A caller who waits for a load, with an old value to fall back to.
+    /// The answer to a caller that waits for a load, with an old value to fall back to.
     fn wait(&mut self, key: usize, old: Option<String>) -> String {
         match (self.load(key), old) {
-            (Brought::Value(value), _) => format!("origin {value}"),
-            (Brought::Nothing, _) => "NotFound".to_owned(),
-            (Brought::Failure, Some(old)) => format!("stale {old}"),
-            (Brought::Failure, None) => "LoadFailed".to_owned(),
+            (LoadResult::Value(value), _) => format!("origin {value}"),
+            (LoadResult::Nothing, _) => "NotFound".to_owned(),
+            (LoadResult::Failure, Some(old)) => format!("stale {old}"),
+            (LoadResult::Failure, None) => "LoadFailed".to_owned(),
         }
     }
 
-    fn load(&mut self, key: usize) -> Brought {
+    fn load(&mut self, key: usize) -> LoadResult {
         self.loads += 1;
         if self.fails {
-            return Brought::Failure;
+            return LoadResult::Failure;
         }
         match self.origin[&key].clone() {
             Some((value, ttl)) => {
                 self.hold(key, &value, ttl);
-                Brought::Value(value)
+                LoadResult::Value(value)
             }
             None => {
                 self.held.remove(&key);
@@ -172,7 +176,7 @@ impl Model {
                     let ttl = Some(self.settings.negative_ttl);
                     self.held.insert(key, Entry { value: None, born: self.now, ttl });
                 }
-                Brought::Nothing
+                LoadResult::Nothing
             }
         }
     }
@@ -186,7 +190,7 @@ impl Model {
         }
     }
 
-    /// What a peek shows, which is what a get would answer at once.
+    /// A peek shows the same as a get would answer at once.
     fn peek(&self, key: usize) -> String {
         match self.held(key) {
             Some((Entry { value: Some(value), .. }, over)) if over < 0 => format!("main {value}"),
@@ -202,7 +206,7 @@ impl Model {
     }
 }
 
-/// The real group, asked the same.
+/// The real group.
 struct Real {
     cluster: Cluster,
 }
@@ -222,14 +226,14 @@ impl Real {
                 .refresh_ahead(if settings.refresh { 0.7 } else { 1.0 })
                 .error_backoff(ms(0), ms(0))
         });
-        KEYS.iter().for_each(|key| cluster.db.put(key, "first"));
+        KEYS.iter().for_each(|key| cluster.origin.put(key, "first"));
         Real { cluster }
     }
 
     async fn get(&self, key: &str) -> String {
-        let told = self.cluster["a"].in_the_end(key).await;
+        let outcome = self.cluster["a"].read_detailed(key).await;
         settle().await;
-        told
+        outcome
     }
 
     fn peek(&self, key: &str) -> String {
@@ -253,7 +257,7 @@ async fn compare(settings: Settings, ops: Vec<Op>) -> Result<(), TestCaseError> 
     // Starts the clock, and lets its ticks fall on whole tenths.
     real.get("x").await;
     soon(real.cluster["a"].group.clear()).await.unwrap();
-    let before = real.cluster.db.calls();
+    let before = real.cluster.origin.calls();
     for (nth, op) in ops.into_iter().enumerate() {
         let case = format!("{nth}: {op:?}");
         match op {
@@ -278,21 +282,21 @@ async fn compare(settings: Settings, ops: Vec<Op>) -> Result<(), TestCaseError> 
             }
             Op::Change(key, ttl) => {
                 let value = format!("new-{nth}");
-                real.cluster.db.put_living(KEYS[key], &value, ttl.map(time));
+                real.cluster.origin.put_with_ttl(KEYS[key], &value, ttl.map(time));
                 model.origin.insert(key, Some((value, ttl)));
             }
             Op::Delete(key) => {
-                real.cluster.db.delete(KEYS[key]);
+                real.cluster.origin.delete(KEYS[key]);
                 model.origin.insert(key, None);
             }
-            Op::Mood(fails) => {
-                real.cluster.db.mood(if fails { Mood::Fails } else { Mood::Fine });
+            Op::Fails(fails) => {
+                real.cluster.origin.health(if fails { Health::Fails } else { Health::Fine });
                 model.fails = fails;
             }
         }
-        prop_assert_eq!(real.cluster.db.calls() - before, model.loads, "loads after {}", case);
+        prop_assert_eq!(real.cluster.origin.calls() - before, model.loads, "loads after {}", case);
     }
-    // What has ended is given back, whether it was asked for or not.
+    // Expired entries are freed without a get.
     sleep(ms(30)).await;
     prop_assert_eq!(real.cluster["a"].items(), model.items());
     model.now += 10;

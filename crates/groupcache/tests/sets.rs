@@ -1,4 +1,4 @@
-//! set: which value all nodes answer, and which one they never do.
+//! set: all nodes answer the value that was set last, and never an older one.
 
 mod support;
 
@@ -8,38 +8,41 @@ use peercache_groupcache::{BoxError, Bytes, Change, ErrorKind, Group, Loaded, So
 use support::{
     cluster::{AB, ABC, Cluster, text},
     ms,
-    net::What::{Answers, Sets},
+    net::Kind::{Answers, Sets},
     settle, soon,
-    updates::{all_hold_the_old, missed, refused, set, the_old_is_on_its_way_to, the_owner_loads_the_old},
+    updates::{
+        all_hold_the_old_value, refused, set, the_old_value_is_being_loaded_for, the_old_value_is_on_its_way_to,
+        unreached,
+    },
 };
 use tokio::time::sleep;
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_is_answered_by_all_nodes() {
-    let (cluster, key) = all_hold_the_old().await;
-    let calls = cluster.db.calls();
+async fn a_value_set_elsewhere_is_answered_by_all_nodes() {
+    let (cluster, key) = all_hold_the_old_value().await;
+    let calls = cluster.origin.calls();
     soon(cluster["a"].group.set(&key, Bytes::from("set"))).await.unwrap();
     assert_eq!(cluster.read(&key).await, "set set set");
-    assert_eq!(cluster.db.calls(), calls);
+    assert_eq!(cluster.origin.calls(), calls);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_at_its_owner_is_answered_by_all_nodes() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_value_set_at_its_owner_is_answered_by_all_nodes() {
+    let (cluster, key) = all_hold_the_old_value().await;
     soon(cluster["b"].group.set(&key, Bytes::from("set"))).await.unwrap();
     assert_eq!(cluster.read(&key).await, "set set set");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_is_held_by_its_owner_and_by_no_other() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_value_that_is_set_is_held_by_its_owner_alone() {
+    let (cluster, key) = all_hold_the_old_value().await;
     soon(cluster["a"].group.set(&key, Bytes::from("set"))).await.unwrap();
     assert_eq!(cluster.cached(&key), "- set -");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_is_as_old_as_the_set() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_values_age_counts_from_its_set() {
+    let (cluster, key) = all_hold_the_old_value().await;
     sleep(ms(1_000)).await;
     soon(cluster["a"].group.set(&key, Bytes::from("set"))).await.unwrap();
     sleep(ms(500)).await;
@@ -49,30 +52,28 @@ async fn what_is_set_is_as_old_as_the_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_under_way_does_not_overwrite_what_is_set() {
-    let (cluster, key) = the_owner_loads_the_old().await;
-    let waiting = cluster["b"].caller(&key);
-    cluster.db.holding(1).await;
+async fn a_load_in_flight_does_not_overwrite_a_set() {
+    let (cluster, key, waiting) = the_old_value_is_being_loaded_for("b").await;
     soon(cluster["a"].group.set(&key, Bytes::from("set"))).await.unwrap();
-    cluster.db.open();
+    cluster.origin.release();
     assert_eq!(waiting.await.unwrap(), "set");
     settle().await;
     assert_eq!(cluster.read(&key).await, "set set set");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_on_its_way_does_not_overwrite_what_is_set() {
-    let (cluster, key, waiting) = the_old_is_on_its_way_to("c").await;
+async fn an_answer_on_its_way_does_not_overwrite_a_set() {
+    let (cluster, key, waiting) = the_old_value_is_on_its_way_to("c").await;
     soon(cluster["a"].group.set(&key, Bytes::from("set"))).await.unwrap();
-    cluster.net.let_go("b", Answers);
+    cluster.net.resume("b", Answers);
     assert_eq!(waiting.await.unwrap(), "set");
     assert_eq!(cluster.read(&key).await, "set set set");
 }
 
-/// Each set is a message of its own: whose value stays is for the owner to say, and both setters were served.
+/// Each set is a message of its own, for the owner decides which value stays.
 #[tokio::test(start_paused = true)]
 async fn different_values_are_never_merged_into_one_set() {
-    let (cluster, key) = all_hold_the_old().await;
+    let (cluster, key) = all_hold_the_old_value().await;
     let setting = [set(&cluster, "a", &key, "one"), set(&cluster, "a", &key, "two"), set(&cluster, "c", &key, "three")];
     for setting in setting {
         setting.await.unwrap().unwrap();
@@ -91,35 +92,35 @@ fn value_of(change: &Change) -> Option<String> {
 
 #[tokio::test(start_paused = true)]
 async fn after_sets_at_two_nodes_all_agree_on_the_one_that_the_owner_took_last() {
-    let (cluster, key) = all_hold_the_old().await;
-    cluster.net.stop("b", Sets);
+    let (cluster, key) = all_hold_the_old_value().await;
+    cluster.net.pause("b", Sets);
     let first = set(&cluster, "a", &key, "one");
-    cluster.net.until_stopped("b", Sets, 1).await;
+    cluster.net.until_paused("b", Sets, 1).await;
     let second = set(&cluster, "c", &key, "two");
-    cluster.net.until_stopped("b", Sets, 2).await;
-    cluster.net.let_go("b", Sets);
+    cluster.net.until_paused("b", Sets, 2).await;
+    cluster.net.resume("b", Sets);
     first.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
     assert_eq!(cluster.read(&key).await, "two two two");
 }
 
-/// The origin holds another value still, which is not for readers to see.
+/// The origin holds a third value, which readers must not see.
 #[tokio::test(start_paused = true)]
 async fn until_a_set_ends_readers_see_the_value_that_was_set_before() {
-    let (cluster, key) = all_hold_the_old().await;
+    let (cluster, key) = all_hold_the_old_value().await;
     soon(cluster["a"].group.set(&key, Bytes::from("one"))).await.unwrap();
-    cluster.net.stop("b", Sets);
+    cluster.net.pause("b", Sets);
     let setting = set(&cluster, "a", &key, "two");
-    cluster.net.until_stopped("b", Sets, 1).await;
+    cluster.net.until_paused("b", Sets, 1).await;
     assert_eq!(cluster.read(&key).await, "one one one");
-    cluster.net.let_go("b", Sets);
+    cluster.net.resume("b", Sets);
     setting.await.unwrap().unwrap();
     assert_eq!(cluster.read(&key).await, "two two two");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_set_after_a_set_holds() {
-    let (cluster, key) = all_hold_the_old().await;
+    let (cluster, key) = all_hold_the_old_value().await;
     for value in ["one", "two", "three"] {
         soon(cluster["a"].group.set(&key, Bytes::from(value))).await.unwrap();
         assert_eq!(cluster.read(&key).await, [value; 3].join(" "));
@@ -127,16 +128,16 @@ async fn a_set_after_a_set_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_and_removed_is_loaded() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_value_that_is_set_and_removed_is_loaded() {
+    let (cluster, key) = all_hold_the_old_value().await;
     soon(cluster["a"].group.set(&key, Bytes::from("set"))).await.unwrap();
     soon(cluster["c"].group.remove(&key)).await.unwrap();
     assert_eq!(cluster.read(&key).await, "v2 v2 v2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_lives_as_long_as_it_is_told_everywhere() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_sets_time_to_live_holds_everywhere() {
+    let (cluster, key) = all_hold_the_old_value().await;
     soon(cluster["a"].group.set(&key, Loaded::new(Bytes::from("set")).ttl(ms(1_000)))).await.unwrap();
     sleep(ms(500)).await;
     assert_eq!(cluster.read(&key).await, "set set set");
@@ -147,7 +148,7 @@ async fn what_is_set_lives_as_long_as_it_is_told_everywhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_lives_as_long_as_the_group_says_otherwise() {
+async fn a_set_without_a_time_to_live_has_the_groups() {
     let cluster = Cluster::with(ABC, |group| group.time_to_live(ms(1_000)));
     let key = cluster.key_of("b");
     soon(cluster["a"].group.set(&key, Bytes::from("set"))).await.unwrap();
@@ -158,25 +159,25 @@ async fn what_is_set_lives_as_long_as_the_group_says_otherwise() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_with_no_life_is_nowhere() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_set_with_a_time_to_live_of_zero_is_held_nowhere() {
+    let (cluster, key) = all_hold_the_old_value().await;
     soon(cluster["a"].group.set(&key, Loaded::new(Bytes::from("set")).ttl(Duration::ZERO))).await.unwrap();
     assert_eq!(cluster.read(&key).await, "v2 v2 v2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_load_brings_what_the_origin_holds() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_load_after_a_set_has_expired_brings_the_origins_value() {
+    let (cluster, key) = all_hold_the_old_value().await;
     soon(cluster["a"].group.set(&key, Loaded::new(Bytes::from("set")).ttl(ms(1_000)))).await.unwrap();
     sleep(ms(1_000)).await;
     assert_eq!(cluster.read(&key).await, "v2 v2 v2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_takes_the_place_of_a_not_found() {
+async fn a_set_replaces_a_not_found() {
     let cluster = Cluster::with(ABC, |group| group.negative_ttl(ms(60_000)));
     let key = cluster.key_of("b");
-    cluster.db.delete(&key);
+    cluster.origin.delete(&key);
     assert_eq!(cluster.read(&key).await, "NotFound NotFound NotFound");
     soon(cluster["c"].group.set(&key, Bytes::from("set"))).await.unwrap();
     assert_eq!(cluster.read(&key).await, "set set set");
@@ -211,7 +212,7 @@ async fn a_value_larger_than_the_owners_budget_is_set_nowhere_and_pushes_nothing
     assert_eq!(cluster["b"].source(&other).await, Source::Main);
 }
 
-/// A value that no peer can be sent.
+/// A value that cannot be encoded.
 #[derive(Clone, Debug)]
 struct Stuck;
 
@@ -237,30 +238,31 @@ async fn a_value_that_cannot_be_encoded_is_not_set_at_another_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_the_owner_is_missed_by_a_set_the_value_is_nowhere() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_set_that_does_not_reach_the_owner_is_held_nowhere() {
+    let (cluster, key) = all_hold_the_old_value().await;
     cluster.net.cut("b");
-    assert_eq!(missed(soon(cluster["a"].group.set(&key, Bytes::from("set"))).await), ["b"]);
+    assert_eq!(unreached(soon(cluster["a"].group.set(&key, Bytes::from("set"))).await), ["b"]);
     assert_eq!([cluster["a"].read(&key).await, cluster["c"].read(&key).await], ["v2", "v2"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_another_is_missed_by_a_set_the_value_is_at_its_owner() {
-    let (cluster, key) = all_hold_the_old().await;
+async fn a_set_that_does_not_reach_another_member_is_held_by_the_owner() {
+    let (cluster, key) = all_hold_the_old_value().await;
     cluster.net.cut("c");
-    assert_eq!(missed(soon(cluster["a"].group.set(&key, Bytes::from("set"))).await), ["c"]);
+    assert_eq!(unreached(soon(cluster["a"].group.set(&key, Bytes::from("set"))).await), ["c"]);
     assert_eq!([cluster["a"].read(&key).await, cluster["b"].read(&key).await], ["set", "set"]);
 }
 
-/// What a frozen owner finds in its buffer when it goes on: the setter has given it up long ago, and set another value.
+/// A frozen owner finds the set in its buffer when it goes on; by then the setter has given it up,
+/// and set another value.
 #[tokio::test(start_paused = true)]
 async fn a_set_that_arrives_too_late_is_not_taken() {
-    let (cluster, key) = all_hold_the_old().await;
-    cluster.net.stop("b", Sets);
+    let (cluster, key) = all_hold_the_old_value().await;
+    cluster.net.pause("b", Sets);
     let late = set(&cluster, "a", &key, "late");
-    cluster.net.until_stopped("b", Sets, 1).await;
-    let held = cluster.net.keep_stopped("b", Sets);
-    assert_eq!(missed(late.await.unwrap()), ["b"]);
+    cluster.net.until_paused("b", Sets, 1).await;
+    let held = cluster.net.take_paused("b", Sets);
+    assert_eq!(unreached(late.await.unwrap()), ["b"]);
     sleep(ms(3_000)).await;
     soon(cluster["c"].group.set(&key, Bytes::from("new"))).await.unwrap();
     held.into_iter().for_each(|deliver| deliver());
@@ -270,12 +272,12 @@ async fn a_set_that_arrives_too_late_is_not_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn a_set_that_arrives_after_it_was_given_up_is_nowhere() {
-    let (cluster, key) = all_hold_the_old().await;
-    cluster.net.stop("b", Sets);
+    let (cluster, key) = all_hold_the_old_value().await;
+    cluster.net.pause("b", Sets);
     let late = set(&cluster, "a", &key, "late");
-    cluster.net.until_stopped("b", Sets, 1).await;
-    assert_eq!(missed(late.await.unwrap()), ["b"]);
-    cluster.net.let_go("b", Sets);
+    cluster.net.until_paused("b", Sets, 1).await;
+    assert_eq!(unreached(late.await.unwrap()), ["b"]);
+    cluster.net.resume("b", Sets);
     sleep(ms(3_000)).await;
     assert_eq!(cluster.read(&key).await, "v2 v2 v2");
 }

@@ -1,4 +1,5 @@
-//! Removes and sets over real sockets: what was acknowledged is seen on every node, whatever else goes on.
+//! Removes and sets over real sockets: what was acknowledged is seen on every node, whatever else
+//! goes on.
 
 mod support;
 
@@ -29,7 +30,7 @@ async fn value(member: &Member, key: &str) -> String {
     String::from_utf8(value.into()).unwrap()
 }
 
-/// What the members answer: twice, so that what they keep is looked at, too.
+/// The answers of the members. They are asked twice, so that their copies are seen too.
 async fn values(members: impl IntoIterator<Item = &Member> + Clone, key: &str) -> BTreeSet<String> {
     let mut values = BTreeSet::new();
     for _ in 0..2 {
@@ -216,19 +217,19 @@ async fn a_member_that_is_stopped_is_named_and_forgets_when_it_goes_on() {
     }
     link.open();
     for key in &keys {
-        let told = async {
+        let delivered = async {
             while value(b, key).await != "new" {
                 yield_now().await;
             }
         };
-        watched(told).await;
+        watched(delivered).await;
         assert_eq!(values(&members, key).await, only("new"));
     }
     watched(a.group.remove(&keys[1])).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_member_that_was_cut_off_is_told_before_it_is_asked_again() {
+async fn a_member_that_was_cut_off_gets_the_update_before_it_is_asked_again() {
     let database = Database::default();
     // Without copies, so that the owner is asked each time.
     let (members, link) = linked(&database, Duration::ZERO).await;
@@ -241,11 +242,11 @@ async fn a_member_that_was_cut_off_is_told_before_it_is_asked_again() {
         assert_eq!(values(&members, &key).await, only(&old));
         link.cut();
         database.write(&key, &new);
-        // What was sent is lost: it has to be told again.
+        // The remove that was sent is lost, so it has to be sent again.
         assert_eq!(missed(watched(a.group.remove(&key)).await), std::slice::from_ref(&link.name));
         assert_eq!(values([a, c], &key).await, only(&new));
         link.open();
-        let told = async {
+        let delivered = async {
             while value(b, &key).await != new {
                 // They ask its owner, but only when that knows.
                 assert_eq!(value(a, &key).await, new);
@@ -253,8 +254,9 @@ async fn a_member_that_was_cut_off_is_told_before_it_is_asked_again() {
                 yield_now().await;
             }
         };
-        watched(told).await;
-        // What is owed is told in the background: a remove before that may miss the member once more.
+        watched(delivered).await;
+        // Undelivered updates are sent in the background: a remove before that may miss the member
+        // again.
         watched(async { while a.group.remove(&key).await.is_err() {} }).await;
     }
 }
@@ -270,7 +272,7 @@ async fn a_set_whose_owner_is_stopped_is_not_known_and_the_next_one_is() {
     link.stop();
     assert_eq!(missed(set(a, &key, "given up").await), std::slice::from_ref(&link.name));
     link.open();
-    // Sooner or later it is told all that it missed.
+    // Sooner or later it gets all undelivered updates.
     watched(async { while set(a, &key, "set").await.is_err() {} }).await;
     assert_eq!(values(&members, &key).await, only("set"));
 }
@@ -292,7 +294,7 @@ async fn an_acknowledged_set_is_not_undone_by_an_older_change_that_its_owner_hea
         link.open();
         let setter = [a, c][round % 2];
         watched(async { while set(setter, &key, "set").await.is_err() {} }).await;
-        // The owner is told of both changes that it has missed, of the other key as well.
+        // The owner gets both updates that it has missed, that of the other key as well.
         watched(until(|| b.group.peek(&other).is_none())).await;
         assert_eq!(values(&members, &key).await, only("set"), "round {round}");
     }
@@ -396,7 +398,8 @@ async fn while_a_value_is_replaced_nobody_is_answered_what_the_origin_holds() {
     assert_eq!(database.loads("key"), 0);
 }
 
-/// A fourth member joins, of which the others hear one after the other. It has not been asked for anything before.
+/// A fourth member joins, of which the others hear one after the other. It has not been asked for
+/// anything before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_not() {
     let mut random = Random::new();
@@ -427,8 +430,8 @@ async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_n
         let reading: Vec<_> = (0..6).map(|nth| reader(&members[nth % 3], &key)).collect();
         a_while(random.below(200)).await;
         database.write(&key, "new");
-        let told = watched(remover(&members[0], &key)).await.unwrap();
-        match &told {
+        let removed = watched(remover(&members[0], &key)).await.unwrap();
+        match &removed {
             Ok(()) => {
                 known += 1;
                 assert_eq!(values(&members, &key).await, only("new"), "round {round}");
@@ -444,7 +447,7 @@ async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_n
         for task in reading {
             watched(task).await.unwrap();
         }
-        if told.is_ok() {
+        if removed.is_ok() {
             assert_eq!(values(&members, &key).await, only("new"), "round {round}, when all have heard");
         }
         watched(members[0].group.remove(&key)).await.unwrap();

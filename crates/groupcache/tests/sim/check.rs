@@ -1,32 +1,41 @@
-//! What has to hold of every history.
+//! The invariants of every history.
 //!
-//! **I1, nothing old.** A change (remove, clear or set) began at `B` and ended at `E`, and its members are those in the ring of its
-//! node at `E`. A read of one of its keys at a member that was told, which began after `E` or was answered at a later millisecond than
-//! `E`, is not answered with
+//! **I1, nothing old.** A change (remove, clear or set) began at `B` and ended at `E`, and its
+//! members are those in the ring of its node at `E`. A read of one of its keys at a member that it
+//! reached, which began after `E` or was answered at a later millisecond than `E`, is not answered
+//! with
 //! - a value whose load began before `B`, or
-//! - a value whose set was over before `B`. A set that overlaps the change may come before or after it. One that ended with an error
-//!   may have taken place all the same, but not after that; one whose caller did not see the end is over after the longest time that
-//!   a change takes, which is what `Stamp` and `within` are for.
+//! - a value whose set was over before `B`. A set that overlaps the change may come before or after
+//!   it. One that ended with an error may have taken place all the same, but not after that; one
+//!   whose caller did not see the end is over after the longest time of a change, which is what
+//!   `Stamp` and `within` are for.
 //! - "not found", unless a load that began after `B` found nothing.
 //!
-//! "Told" are all members if the change is `Ok`, even if they were restarted since; and all that are not named if it is `Missed`, but
-//! then only while they were not restarted since `B`, for a node forgets with all else whom it must not ask.
-//! Exempt is what comes from a stranger, a node that neither the change's node nor the reader could know to be there: one that is
-//! not among the members, and that joined the reader's ring after the reader was told (after the reader first had the same ring as the
-//! change's node, between `B` and `E`), and that was not in any ring that the reader had before, since it was started. A value comes
-//! from where it was loaded, or from who owned its key when it was set.
+//! If the change is `Ok`, it reached all members, even if they were restarted since. If it is
+//! `Missed`, it reached all that are not named, but then only while they were not restarted since
+//! `B`: a node that restarts forgets which members it must not ask.
 //!
-//! **I2, one load.** Two loads of one key that both begin in one calm time do not overlap, unless a change of that key was under way
-//! at some time between their beginnings. Calm is when all rings are the same, everybody is there, messages are quick and none is lost, and
-//! the past has worn off.
+//! A value that comes from a stranger is exempt. A stranger is a node that neither the change's
+//! node nor the reader could know of. It is not among the members. It joined the reader's ring
+//! after the change had reached the reader: after the reader first had the same ring as the
+//! change's node, between `B` and `E`. And it was in no earlier ring of the reader since the reader
+//! was started. A value comes from the node that loaded it, or from the owner of its key when it
+//! was set.
 //!
-//! **I3, every end in time.** A get ends within its timeout; without one, within the longest time that a fetch and a load take, times
-//! the number of departures if the key was changed meanwhile. A change ends within its rounds, a load within `load_timeout`.
+//! **I2, one load.** Two loads of one key that both begin in one calm time do not overlap, unless a
+//! change of that key was in progress at some time between their beginnings. In a calm time all
+//! rings are the same, all nodes run, messages are quick, none is lost, and earlier faults have no
+//! effect any more.
 //!
-//! **I4, agreement.** Some time after the last repair all nodes answer every key, with no value that is older than any change that was
-//! ever reported, `Missed` included; where nothing expires, all with the same value. At all times a value that expires is answered no longer
-//! than it and its staleness last, and the way from the owner takes. Exempt as in I1, and where the changing node, which owes the change
-//! to whom it missed, was restarted.
+//! **I3, every end in time.** A get ends within its timeout. Without one it ends within the longest
+//! time of a fetch and a load, times the number of its flights if the key was changed meanwhile. A
+//! change ends within its rounds, a load within `load_timeout`.
+//!
+//! **I4, agreement.** Some time after the last repair all nodes answer every key, with no value
+//! that is older than any change that ever ended, `Missed` included; where nothing expires, all
+//! with the same value. At all times, an expiring value is answered no longer than its time to
+//! live, its staleness and the way from the owner take. The exemptions are those of I1, and a
+//! change whose node, which keeps it for the members it missed, was restarted.
 //!
 //! **I5, nothing left.** At the end there is no flight, no byte and no task.
 
@@ -40,12 +49,12 @@ use crate::{
     plan::{DELAY_MS, Plan, TICK_MS},
 };
 
-/// Something that must not be.
+/// A broken invariant.
 #[derive(Debug)]
 pub struct Violation {
     pub invariant: &'static str,
     pub what: String,
-    /// What it is about, to show the right part of the history.
+    /// The key it concerns, to show the right part of the history.
     pub item: Option<Item>,
     pub from: Moment,
     pub to: Moment,
@@ -80,8 +89,8 @@ impl Check<'_> {
         for change in &self.facts.changes {
             let (Some(missed), Some((ended, _))) = (change.missed(), change.ended) else { continue };
             let members = self.members(change, ended);
-            let told = members.without(missed);
-            let reads = self.facts.reads.iter().filter(|read| change.keys.has(read.item) && told.has(read.node));
+            let reached = members.without(missed);
+            let reads = self.facts.reads.iter().filter(|read| change.keys.has(read.item) && reached.has(read.node));
             for read in reads.filter(|read| read.begun > ended || read.answered.ms > ended.ms) {
                 let forgot = missed != Nodes::default() && self.facts.started(read.node, change.begun, read.answered);
                 if !forgot && self.is_old(read, change, members) {
@@ -91,12 +100,12 @@ impl Check<'_> {
         }
     }
 
-    /// Whom the change was for: those in every ring that may have been in force when it ended.
+    /// The members of a change: the nodes in every ring that may have been in force when it ended.
     fn members(&self, change: &Change, ended: Moment) -> Nodes {
         self.facts.always_members(change.node, Moment { ms: ended.ms, seq: 0 }, ended)
     }
 
-    /// Whether the read was answered with what the change forbids.
+    /// Whether the change forbids the answer of the read.
     fn is_old(&self, read: &Read, change: &Change, members: Nodes) -> bool {
         match read.got {
             Got::Value(mark, _) => {
@@ -114,7 +123,8 @@ impl Check<'_> {
         }
     }
 
-    /// The latest moment that the value may stand for: when its load began, or when its set was over.
+    /// The latest moment that the value may stand for: the beginning of its load, or the end of its
+    /// set.
     fn made_by(&self, mark: Mark) -> Moment {
         if let Some(load) = self.facts.load(mark) {
             return load.begun;
@@ -123,7 +133,7 @@ impl Check<'_> {
         set.over(self.plan.update_ms(set.keys.group))
     }
 
-    /// Where the value may come from.
+    /// The nodes that the value may come from.
     fn made_at(&self, mark: Mark) -> Nodes {
         match self.facts.load(mark) {
             Some(load) => Nodes::of(load.node),
@@ -131,18 +141,19 @@ impl Check<'_> {
         }
     }
 
-    /// Whom neither the change's node nor the reader could know.
+    /// The nodes that neither the change's node nor the reader could know of.
     fn strangers(&self, read: &Read, change: &Change, members: Nodes) -> Nodes {
         let ended = change.ended.map_or(change.begun, |(ended, _)| ended);
-        let Some(told) = self.facts.first_agreed(read.node, change.node, change.begun, ended) else {
+        let Some(reached) = self.facts.first_agreed(read.node, change.node, change.begun, ended) else {
             return Nodes::default();
         };
         let started = self.facts.latest_start(read.node, read.answered);
-        let known = if started < told { self.facts.ever_members(read.node, started, told) } else { Nodes::default() };
-        self.facts.ever_members(read.node, told.max(started), read.answered).without(members).without(known)
+        let known =
+            if started < reached { self.facts.ever_members(read.node, started, reached) } else { Nodes::default() };
+        self.facts.ever_members(read.node, reached.max(started), read.answered).without(members).without(known)
     }
 
-    /// Who may hold what was set.
+    /// The nodes that may hold the value of a set.
     fn owners(&self, change: &Change) -> Nodes {
         let until = change.over(self.plan.update_ms(change.keys.group));
         let always = self.facts.always_members(change.node, change.begun, until);
@@ -171,7 +182,7 @@ impl Check<'_> {
         }
     }
 
-    /// Whether a change of the key was under way at some time from `from` to `to`.
+    /// Whether a change of the key was in progress at some time from `from` to `to`.
     fn changed(&self, item: Item, from: Moment, to: Moment) -> bool {
         let longest_ms = self.plan.update_ms(item.group);
         let mut changes = self.facts.changes.iter().filter(|change| change.keys.has(item));
@@ -213,7 +224,7 @@ impl Check<'_> {
             return timeout_ms + 2;
         }
         let once_ms = self.plan.attempt_ms(group);
-        // A change that is owed to a member comes some time after its end.
+        // An undelivered change reaches a member some time after its end.
         let past = Moment { ms: begun.ms.saturating_sub(self.plan.agree_ms()), seq: 0 };
         let until = Moment { ms: begun.ms + once_ms, seq: usize::MAX };
         let queues = self.plan.groups[usize::from(group)].concurrent_loads < 1_000;
@@ -237,7 +248,7 @@ impl Check<'_> {
                 _ => 0,
             };
             let calm = self.facts.calm_at(made).is_some_and(|calm| calm.1 > read.answered);
-            // A stale answer waits for the load that fails, and then travels.
+            // A stale answer waits for the load that fails, and then for the network.
             let way_ms = match (calm, source) {
                 (true, Source::Stale) => settings.load_timeout_ms + 2 * DELAY_MS + TICK_MS,
                 (true, _) => 2 * DELAY_MS + TICK_MS,
@@ -283,17 +294,17 @@ impl Check<'_> {
                     to: read.answered,
                 });
             }
-            self.nothing_owed(read, violations);
+            self.nothing_undelivered(read, violations);
         }
     }
 
-    /// By the end, what was missed has been made good.
-    fn nothing_owed(&self, read: &Read, violations: &mut Vec<Violation>) {
+    /// Checks that undelivered changes have been delivered by the end.
+    fn nothing_undelivered(&self, read: &Read, violations: &mut Vec<Violation>) {
         for change in self.facts.changes.iter().filter(|change| change.keys.has(read.item)) {
             let (Some(_), Some((ended, _))) = (change.missed(), change.ended) else { continue };
             let members = self.members(change, ended);
-            let repaid = !self.facts.started(change.node, change.begun, read.answered);
-            if repaid && ended < read.begun && members.has(read.node) && self.is_old(read, change, members) {
+            let is_kept = !self.facts.started(change.node, change.begun, read.answered);
+            if is_kept && ended < read.begun && members.has(read.node) && self.is_old(read, change, members) {
                 violations.push(old("I4", read, change));
             }
         }
@@ -329,7 +340,7 @@ fn late(what: String, begun: Moment, ended: Option<(Moment, End)>) -> Violation 
 fn nothing_left(log: &[Entry], violations: &mut Vec<Violation>) {
     for (seq, entry) in log.iter().enumerate() {
         let left = match entry.event {
-            Event::Left { under_way, bytes, .. } => under_way > 0 || bytes > 0,
+            Event::Left { in_flight, bytes, .. } => in_flight > 0 || bytes > 0,
             Event::TasksLeft { tasks } => tasks > 0,
             _ => false,
         };

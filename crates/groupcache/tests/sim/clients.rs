@@ -1,4 +1,5 @@
-//! Those who ask: each at one node, one call after another, some of which it does not wait for.
+//! The clients: each makes calls at one node, one after another, and does not wait for some of
+//! them.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -23,7 +24,7 @@ struct Client {
     rng: Rng,
 }
 
-/// One call, and how long it is waited for.
+/// One call of a client.
 struct Call<'a> {
     world: &'a World,
     node: &'a Node,
@@ -34,12 +35,12 @@ pub fn start(world: &Arc<World>) -> Vec<JoinHandle<()>> {
     let of_node = |node: u8| (0..world.plan.clients).map(move |nth| (node, nth));
     let client = |(node, nth): (u8, usize)| {
         let rng = Rng::of(world.plan.seed, &format!("client {node} {nth}"));
-        tokio::spawn(Client { world: world.clone(), node, rng }.ask_on())
+        tokio::spawn(Client { world: world.clone(), node, rng }.run())
     };
     world.plan.everyone().iter().flat_map(of_node).map(client).collect()
 }
 
-/// Every node is asked for every key.
+/// Asks every node for every key.
 pub async fn compare(world: &World) {
     world.history.note(Event::Settled);
     for item in world.items() {
@@ -49,7 +50,7 @@ pub async fn compare(world: &World) {
     }
 }
 
-/// One node empties both groups everywhere.
+/// Has one node clear both groups everywhere.
 pub async fn clear_all(world: &World) {
     for group in 0..2 {
         Call::at(world, 0, What::Remove { keys: Keys::all(group) }).await;
@@ -57,7 +58,7 @@ pub async fn clear_all(world: &World) {
 }
 
 impl Client {
-    async fn ask_on(mut self) {
+    async fn run(mut self) {
         while !self.world.over() {
             sleep(Duration::from_millis(self.rng.between(1, 60))).await;
             let Some(node) = self.world.node(self.node) else { continue };
@@ -68,7 +69,7 @@ impl Client {
         }
     }
 
-    /// Whoever made a change wants to see it, and tries again if it was not made everywhere.
+    /// Reads after a change that was made, and tries again if it did not reach all members.
     async fn follow_up(&mut self, node: &Node, what: &What, end: End) {
         let item = match what {
             What::Set { item, .. } => *item,
@@ -91,7 +92,7 @@ impl Client {
         let item = Item { group: self.rng.below(2) as u8, key: self.rng.below(self.world.plan.keys.into()) as u8 };
         let some = Keys { group: item.group, bits: self.rng.below(1 << self.world.plan.keys) as u16 | 1 << item.key };
         let timeout_ms = self.rng.percent(40).then(|| self.rng.between(0, 300));
-        // Changes excuse second loads, so at times there are few.
+        // Second loads are allowed during changes, so at times there are few.
         let gets_percent = if self.world.gentle() { 95 } else { 80 };
         match self.rng.below(100) {
             get if get < gets_percent - 12 => What::Get { item, timeout_ms },
@@ -105,16 +106,16 @@ impl Client {
         }
     }
 
-    /// How long the call is waited for, if it is not waited for to its end.
+    /// The time after which the client drops the call, if it does not wait for its end.
     fn patience(&mut self, what: &What) -> Option<Duration> {
-        // Nobody knows when a change is over whose caller has left.
+        // The end of a change is unknown if its caller has dropped it.
         let may_leave = !self.world.gentle() || matches!(what, What::Get { .. } | What::GetMany { .. });
         (self.rng.percent(10) && may_leave).then(|| Duration::from_millis(self.rng.between(0, 100)))
     }
 }
 
 impl<'a> Call<'a> {
-    /// To its end, at a node that is there and stays there.
+    /// Makes a call to its end, at a node that runs on.
     async fn at(world: &'a World, node: u8, what: What) {
         let node = world.node(node).expect("everything is repaired");
         Call::begin(world, &node, &what).within(&what, None).await;
@@ -122,11 +123,11 @@ impl<'a> Call<'a> {
 
     fn begin(world: &'a World, node: &'a Node, what: &What) -> Self {
         let number = world.history.new_call();
-        world.history.note(Event::Begin { call: number, node: node.place.node, what: what.clone() });
+        world.history.note(Event::Begin { call: number, node: node.run.node, what: what.clone() });
         Call { world, node, number }
     }
 
-    /// Makes the call, unless its caller leaves, its node is stopped or it takes for ever.
+    /// Makes the call, unless its caller drops it, its node is stopped or it does not end.
     async fn within(&self, what: &What, patience: Option<Duration>) -> End {
         let (limit, at_limit) = match patience {
             Some(patience) => (patience, End::Cancelled),
@@ -143,7 +144,7 @@ impl<'a> Call<'a> {
         end
     }
 
-    /// Far longer than it may take: the checks know better.
+    /// Twice the longest time that it may take, which the checks know better.
     fn longest(&self, what: &What) -> Duration {
         let plan = &self.world.plan;
         Duration::from_millis(match what {

@@ -1,4 +1,4 @@
-//! How much of what befalls a cluster has befallen it: a run in which nothing happened proves nothing.
+//! Counts of faults and calls by kind: a run in which nothing happened proves nothing.
 
 use std::fmt;
 
@@ -67,7 +67,7 @@ impl Counts {
         self
     }
 
-    /// What has not happened once.
+    /// The kinds that have not happened once.
     pub fn missing(&self) -> String {
         let missing: Vec<&str> =
             KINDS.iter().zip(self.kinds).filter(|(_, count)| *count == 0).map(|(kind, _)| *kind).collect();
@@ -76,12 +76,12 @@ impl Counts {
 }
 
 fn during_a_load(facts: &Facts, change: &Change) -> bool {
-    let under_way =
+    let in_flight =
         |begun: Moment, ended: Option<Moment>| begun < change.begun && ended.is_none_or(|at| at > change.begun);
     facts
         .loads
         .iter()
-        .any(|load| change.keys.has(load.item) && under_way(load.begun, load.ended.map(|(ended, _)| ended)))
+        .any(|load| change.keys.has(load.item) && in_flight(load.begun, load.ended.map(|(ended, _)| ended)))
 }
 
 fn ring_changed(log: &[Entry], change: &Change) -> bool {
@@ -91,9 +91,9 @@ fn ring_changed(log: &[Entry], change: &Change) -> bool {
 
 fn during_another(facts: &Facts, change: &Change) -> bool {
     let begun = change.begun;
-    let under_way = |other: &Change| other.begun < begun && other.ended.is_some_and(|(ended, _)| ended > begun);
+    let in_flight = |other: &Change| other.begun < begun && other.ended.is_some_and(|(ended, _)| ended > begun);
     facts.changes.iter().any(|other| {
-        other.keys.group == change.keys.group && other.keys.bits & change.keys.bits != 0 && under_way(other)
+        other.keys.group == change.keys.group && other.keys.bits & change.keys.bits != 0 && in_flight(other)
     })
 }
 

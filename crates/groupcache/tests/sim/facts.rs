@@ -1,4 +1,5 @@
-//! A history put in order: which load, change and read began and ended when, and who was a member for whom.
+//! A history put in order: the beginning and end of each load, change and read, and the members
+//! that each node saw.
 
 use std::collections::HashMap;
 
@@ -10,11 +11,11 @@ pub struct Facts {
     pub changes: Vec<Change>,
     pub reads: Vec<Read>,
     pub calls: Vec<Call>,
-    /// From when to when all was calm.
+    /// The beginnings and ends of calm times.
     pub calms: Vec<(Moment, Moment)>,
     pub settled: Option<Moment>,
-    /// What became of each node, in order.
-    nodes: Vec<Life>,
+    /// The rings and starts of each node, in order.
+    nodes: Vec<NodeFacts>,
     loads_by_mark: HashMap<Mark, usize>,
     sets_by_mark: HashMap<Mark, usize>,
     calls_by_number: HashMap<u32, usize>,
@@ -41,7 +42,7 @@ pub struct Change {
 #[derive(Clone, Copy)]
 pub struct Set {
     pub mark: Mark,
-    /// As the setter saw it when it began.
+    /// The owner in the setter's ring when the set began.
     pub owner: u8,
 }
 
@@ -62,14 +63,14 @@ pub struct Call {
 }
 
 #[derive(Default, Clone)]
-struct Life {
+struct NodeFacts {
     rings: Vec<(Moment, Nodes)>,
     starts: Vec<Moment>,
 }
 
 impl Facts {
     pub fn of(log: &[Entry]) -> Self {
-        let mut facts = Facts { nodes: vec![Life::default(); 16], ..Facts::default() };
+        let mut facts = Facts { nodes: vec![NodeFacts::default(); 16], ..Facts::default() };
         let mut calm = None;
         for (seq, entry) in log.iter().enumerate() {
             let now = Moment { ms: entry.ms, seq };
@@ -133,12 +134,12 @@ impl Facts {
         self.sets_by_mark.get(&mark).map(|change| &self.changes[*change])
     }
 
-    /// Everybody whom `node` took for a member at some time from `from` to `to`.
+    /// The nodes that were members for `node` at some time from `from` to `to`.
     pub fn ever_members(&self, node: u8, from: Moment, to: Moment) -> Nodes {
         self.rings(node, from, to).fold(Nodes::default(), Nodes::or)
     }
 
-    /// Everybody whom `node` took for a member all the time from `from` to `to`.
+    /// The nodes that were members for `node` all the time from `from` to `to`.
     pub fn always_members(&self, node: u8, from: Moment, to: Moment) -> Nodes {
         self.rings(node, from, to).fold(Nodes(u16::MAX), Nodes::and)
     }
@@ -150,7 +151,8 @@ impl Facts {
         rings[first..].iter().take_while(move |(since, _)| *since <= to).map(|(_, ring)| *ring)
     }
 
-    /// When `node` first had a ring, from `from` to `to`, that `other` has at about `to`.
+    /// The first moment from `from` to `to` at which `node` had a ring that `other` has at about
+    /// `to`.
     pub fn first_agreed(&self, node: u8, other: u8, from: Moment, to: Moment) -> Option<Moment> {
         let wanted: Vec<Nodes> = self.rings(other, Moment { ms: to.ms, seq: 0 }, to).collect();
         let rings = &self.nodes[usize::from(node)].rings;
@@ -159,7 +161,7 @@ impl Facts {
         rings.find(|(_, ring)| wanted.contains(ring)).map(|(since, _)| (*since).max(from))
     }
 
-    /// When the node that was there at `moment` was started.
+    /// The start of the node that ran at `moment`.
     pub fn latest_start(&self, node: u8, moment: Moment) -> Moment {
         let starts = &self.nodes[usize::from(node)].starts;
         starts[starts.partition_point(|start| *start <= moment).saturating_sub(1)]
@@ -170,9 +172,9 @@ impl Facts {
         self.nodes[usize::from(node)].starts.iter().any(|start| (from..=to).contains(start))
     }
 
-    /// How many nodes there ever were.
+    /// The number of nodes that ever ran.
     pub fn nodes_ever(&self) -> usize {
-        self.nodes.iter().filter(|life| !life.starts.is_empty()).count()
+        self.nodes.iter().filter(|node| !node.starts.is_empty()).count()
     }
 
     /// The calm time that has this moment.
@@ -182,7 +184,7 @@ impl Facts {
 }
 
 impl Change {
-    /// Who was not told, if what came of it is known.
+    /// The members that it did not reach, if its end is known.
     pub fn missed(&self) -> Option<Nodes> {
         match self.ended? {
             (_, End::Ok) => Some(Nodes::default()),
@@ -191,7 +193,8 @@ impl Change {
         }
     }
 
-    /// By when it has had all the effect that it ever has. `longest_ms` is for one whose end nobody saw: it goes on without its caller.
+    /// The moment from which it has no further effect. `longest_ms` is for one whose end nobody
+    /// saw: it goes on without its caller.
     pub fn over(&self, longest_ms: u64) -> Moment {
         match self.ended {
             Some((ended, End::Ok | End::Missed(_) | End::Refused(_))) => ended,

@@ -1,4 +1,4 @@
-//! What happened, in order: the one thing that the checks read.
+//! The history of a run: all events in order, which is all that the checks read.
 
 use std::{
     collections::HashSet,
@@ -69,7 +69,7 @@ pub enum Event {
         node: u8,
         ring: Nodes,
     },
-    /// A node is there, with nothing in its caches. Its ring has been noted just before.
+    /// A node has started, with empty caches. Its ring has been noted just before.
     Up {
         node: u8,
     },
@@ -96,26 +96,26 @@ pub enum Event {
         to: u8,
         request: bool,
     },
-    /// A message came before one that was sent earlier the same way.
+    /// A message arrived before one that was sent earlier over the same link.
     Overtook {
         from: u8,
         to: u8,
     },
-    /// The last mishap is over for now.
+    /// The last fault is over for now.
     Mended,
-    /// From here on rings agree, everybody is there and the past has worn off.
+    /// From here on rings agree, all nodes run, and earlier faults have no effect any more.
     Calm,
-    /// From here on anything may happen.
+    /// From here on there are faults.
     Rough,
-    /// From here on everything is well for good, and clients have gone home.
+    /// From here on there are no faults, and clients make no calls.
     Repaired,
-    /// The time is up by which all nodes have to agree. What is read from here on is compared.
+    /// From here on all nodes have to agree: reads are compared.
     Settled,
-    /// What a node still has when nothing is to be left.
+    /// The loads and bytes that a node still has when nothing should be left.
     Left {
         node: u8,
         group: u8,
-        under_way: u64,
+        in_flight: u64,
         bytes: u64,
     },
     /// Tasks that outlive all nodes.
@@ -124,7 +124,7 @@ pub enum Event {
     },
 }
 
-/// What a client asks of its node.
+/// A call that a client makes at its node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum What {
     Get {
@@ -135,11 +135,11 @@ pub enum What {
         keys: Keys,
         timeout_ms: Option<u64>,
     },
-    /// Of one key, of many, or of all.
+    /// Removes one key, many, or all.
     Remove {
         keys: Keys,
     },
-    /// `owner` is the one that the setter sees.
+    /// `owner` is the owner in the setter's ring.
     Set {
         item: Item,
         mark: Mark,
@@ -147,7 +147,7 @@ pub enum What {
     },
 }
 
-/// What a get came to.
+/// The result of a get.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Got {
     Value(Mark, Source),
@@ -155,19 +155,19 @@ pub enum Got {
     Error(ErrorKind),
 }
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum End {
-    /// All its answers are given; of a change: acknowledged.
+    /// All its answers were given, or the change was acknowledged.
     Ok,
-    /// A change that these members may not know of.
+    /// A change that may not have reached these members.
     Missed(Nodes),
     Refused(ErrorKind),
-    /// Its caller went away.
+    /// Its caller dropped it.
     Cancelled,
-    /// Its node went away.
+    /// Its node was stopped.
     Died,
-    /// It did not end, and nobody waits any longer.
+    /// It did not end within twice its longest time.
     Overdue,
 }
 
@@ -177,7 +177,7 @@ pub enum LoadEnd {
     NotFound,
     Failed,
     Panicked,
-    /// Ended by its node.
+    /// Dropped by its node.
     Dropped,
 }
 
@@ -250,7 +250,7 @@ impl Hasher for Fnv {
     }
 }
 
-/// What is left of a history when only one key is looked at: its calls and loads, and what befell the cluster.
+/// The part of a history that concerns one key: its calls and loads, and the faults of the cluster.
 pub fn about(log: &[Entry], item: Item) -> Vec<&Entry> {
     let (mut calls, mut marks) = (HashSet::new(), HashSet::new());
     let concerns = |entry: &&Entry| match &entry.event {

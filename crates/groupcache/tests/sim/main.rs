@@ -1,7 +1,9 @@
-//! A simulated cluster: all nodes in one process, driving the shipped groups, where only the network, the clock and the origin are
-//! replaced. A seed decides what the nodes are asked and what befalls them; what then happened is checked.
+//! A simulated cluster keeps its promises whatever happens. All nodes run the shipped groups in one
+//! process; only the network, the clock and the origin are replaced. A seed decides the calls and
+//! the faults, and the history of each run is checked.
 //!
-//! `SIM_SEED=7` runs one seed, with `SIM_LOG=1` it prints the whole history; `SIM_SEEDS=100000` runs so many. What is checked is said in `check.rs`.
+//! `SIM_SEED=7` runs one seed, with `SIM_LOG=1` it prints the whole history; `SIM_SEEDS=100000`
+//! runs that many. `check.rs` says what is checked.
 
 mod check;
 mod clients;
@@ -29,10 +31,11 @@ use crate::{
     history::{Entry, about, hash},
 };
 
-/// Enough that each kind of mishap meets each kind of call many times, and few enough for every run of the tests.
+/// Enough that each kind of fault meets each kind of call many times, and few enough for every run
+/// of the tests.
 const SEEDS: u64 = 200;
 
-/// What one seed came to.
+/// The result of one seed.
 struct Outcome {
     hash: u64,
     counts: Counts,
@@ -41,7 +44,7 @@ struct Outcome {
 }
 
 #[test]
-fn what_is_promised_holds_whatever_happens() {
+fn promises_hold_whatever_happens() {
     if let Some(seed) = number("SIM_SEED") {
         return one(seed);
     }
@@ -61,7 +64,7 @@ fn what_is_promised_holds_whatever_happens() {
 
 #[test]
 fn a_seed_replays_identically() {
-    /// Some have what the order of a hash table could change.
+    /// Enough to meet calls whose order a hash table could change.
     const REPLAYED: u64 = 8;
     let hashes = || (0..REPLAYED).map(|seed| outcome(seed).hash).collect::<Vec<_>>();
     assert_eq!(hashes(), hashes());
@@ -72,7 +75,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
 
-/// Prints where a test that passes is heard, too.
+/// Prints a line that is seen though the test passes.
 fn say(line: fmt::Arguments<'_>) {
     io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

@@ -1,7 +1,8 @@
-//! The network between the nodes: every message is a task that sleeps for as long as the message travels.
+//! The network between the nodes: every message is a task that sleeps until the message arrives.
 //!
-//! An exchange is a request, a head that says "I am there" as soon as the request arrives, and an answer for each key; a change has no
-//! head. Each of these can be late, lost, cut off, overtaken, or held by a node that is frozen.
+//! A get is a request, a head that is sent as soon as the request arrives, and an answer for each
+//! key; an update has no head. Each of these can be late, lost, cut off, overtaken, or held by a
+//! node that is frozen.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -22,7 +23,7 @@ use crate::{
     rng::Rng,
 };
 
-/// How long it takes at most until what waited for a frozen node is read.
+/// The longest time after a thaw until a message that waited for the node is read.
 const THAW_MS: u64 = 200;
 
 /// The network. Clones are the same one.
@@ -34,68 +35,68 @@ pub struct Net {
 }
 
 struct State {
-    seats: Vec<Seat>,
-    /// From the one, to the other.
-    lines: Vec<Vec<Line>>,
+    slots: Vec<Slot>,
+    /// By sender, then by receiver.
+    directions: Vec<Vec<Direction>>,
     lossy_percent: u64,
     slow_ms: u64,
 }
 
-/// Where a node sits, or nobody.
+/// The slot of a node, which may be empty.
 #[derive(Default)]
-struct Seat {
-    /// How many nodes have sat here: what is sent to an earlier one is lost.
-    life: u32,
+struct Slot {
+    /// The number of the latest run. A message to an earlier one is lost.
+    nth: u32,
     groups: Option<Groups>,
     frozen: bool,
-    /// What waits for the thaw.
-    arrived: Vec<Parcel>,
-    leaving: Vec<Parcel>,
+    /// Messages that wait for the thaw.
+    arrived: Vec<Message>,
+    leaving: Vec<Message>,
 }
 
-/// One way from a node to another.
-struct Line {
+/// One direction between two nodes.
+struct Direction {
     rng: Rng,
     cut: Option<Cut>,
-    /// When the latest message arrives: one that arrives before has overtaken it.
+    /// The latest arrival: a message that arrives earlier has overtaken that one.
     latest: Instant,
 }
 
 #[derive(Clone, Copy)]
 struct Cut {
-    /// Whether the sender is told, as by a closed port, or hears nothing.
+    /// Whether the sender gets an error, as from a closed links, or nothing at all.
     refused: bool,
 }
 
-/// A node, for as long as it lives.
+/// One run of a node: a restart is another one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct NodeRun {
     pub node: u8,
-    pub life: u32,
+    pub nth: u32,
 }
 
-struct Parcel {
-    from: Place,
-    to: Place,
+struct Message {
+    from: NodeRun,
+    to: NodeRun,
     request: bool,
     open: Box<dyn FnOnce(Groups) + Send>,
 }
 
-/// What an asker hears.
-enum Sign {
+/// A part of the response to a get.
+enum Part {
     Head,
     Answer(usize, Result<PeerReply, PeerError>),
 }
 
-/// The way from one node to the others.
-struct Port {
+/// The links from one node to the others.
+struct Links {
     net: Net,
-    from: Place,
+    from: NodeRun,
 }
 
 struct Link {
     net: Net,
-    from: Place,
+    from: NodeRun,
     to: u8,
 }
 
@@ -110,14 +111,14 @@ pub fn index(name: &str) -> Option<u8> {
 
 impl Net {
     pub fn new(plan: &Plan, history: &History) -> Self {
-        let line = |from: usize, to: usize| Line {
+        let direction = |from: usize, to: usize| Direction {
             rng: Rng::of(plan.seed, &format!("line {from} {to}")),
             cut: None,
             latest: Instant::now(),
         };
         let state = State {
-            seats: (0..plan.nodes).map(|_| Seat::default()).collect(),
-            lines: (0..plan.nodes).map(|from| (0..plan.nodes).map(|to| line(from, to)).collect()).collect(),
+            slots: (0..plan.nodes).map(|_| Slot::default()).collect(),
+            directions: (0..plan.nodes).map(|from| (0..plan.nodes).map(|to| direction(from, to)).collect()).collect(),
             lossy_percent: 0,
             slow_ms: DELAY_MS,
         };
@@ -128,61 +129,61 @@ impl Net {
         }
     }
 
-    /// The next node to sit here.
-    pub fn next_place(&self, node: u8) -> Place {
-        Place { node, life: self.state().seats[usize::from(node)].life + 1 }
+    /// The next run of this node.
+    pub fn next_run(&self, node: u8) -> NodeRun {
+        NodeRun { node, nth: self.state().slots[usize::from(node)].nth + 1 }
     }
 
-    /// How a node at `place` reaches others.
-    pub fn port(&self, place: Place) -> impl Connect {
-        Port { net: self.clone(), from: place }
+    /// The links from `run` to the others.
+    pub fn links(&self, run: NodeRun) -> impl Connect {
+        Links { net: self.clone(), from: run }
     }
 
-    pub fn sit(&self, place: Place, groups: Groups) {
-        let seat = &mut self.state().seats[usize::from(place.node)];
-        (seat.life, seat.groups) = (place.life, Some(groups));
+    pub fn start(&self, run: NodeRun, groups: Groups) {
+        let slot = &mut self.state().slots[usize::from(run.node)];
+        (slot.nth, slot.groups) = (run.nth, Some(groups));
     }
 
-    /// The node is gone, with all that waited for it.
-    pub fn leave(&self, node: u8) -> Option<Groups> {
+    /// Stops the node, and loses all messages that wait for it.
+    pub fn stop(&self, node: u8) -> Option<Groups> {
         let mut state = self.state();
-        let seat = &mut state.seats[usize::from(node)];
-        let lost = (std::mem::take(&mut seat.arrived), std::mem::take(&mut seat.leaving));
-        (seat.life, seat.frozen) = (seat.life + 1, false);
-        let groups = seat.groups.take();
+        let slot = &mut state.slots[usize::from(node)];
+        let lost = (std::mem::take(&mut slot.arrived), std::mem::take(&mut slot.leaving));
+        (slot.nth, slot.frozen) = (slot.nth + 1, false);
+        let groups = slot.groups.take();
         drop(state);
         drop(lost);
         groups
     }
 
     pub fn freeze(&self, node: u8) {
-        self.state().seats[usize::from(node)].frozen = true;
+        self.state().slots[usize::from(node)].frozen = true;
     }
 
     pub fn thaw(&self, node: u8) {
         let mut state = self.state();
-        let seat = &mut state.seats[usize::from(node)];
-        seat.frozen = false;
-        let (arrived, leaving) = (std::mem::take(&mut seat.arrived), std::mem::take(&mut seat.leaving));
+        let slot = &mut state.slots[usize::from(node)];
+        slot.frozen = false;
+        let (arrived, leaving) = (std::mem::take(&mut slot.arrived), std::mem::take(&mut slot.leaving));
         drop(state);
-        // Read in any order, by a process that has a lot to read.
-        arrived.into_iter().for_each(|parcel| self.travel(parcel, THAW_MS));
-        for parcel in leaving {
-            // Whether it is refused is not asked any more: the sender waits for signs by now.
-            let _ = self.send(parcel);
+        // They are read in any order.
+        arrived.into_iter().for_each(|message| self.deliver_later(message, THAW_MS));
+        for message in leaving {
+            // The sender waits for the response by now, so a refusal comes too late.
+            let _ = self.send(message);
         }
     }
 
     pub fn cut(&self, from: u8, to: u8, refused: bool) {
-        self.state().lines[usize::from(from)][usize::from(to)].cut = Some(Cut { refused });
+        self.state().directions[usize::from(from)][usize::from(to)].cut = Some(Cut { refused });
     }
 
-    /// Takes all cuts back and says which there were.
+    /// Ends all cuts and returns them.
     pub fn heal(&self) -> Vec<(u8, u8)> {
         let mut healed = Vec::new();
-        for (from, lines) in self.state().lines.iter_mut().enumerate() {
-            for (to, line) in lines.iter_mut().enumerate() {
-                healed.extend(line.cut.take().map(|_| (from as u8, to as u8)));
+        for (from, directions) in self.state().directions.iter_mut().enumerate() {
+            for (to, direction) in directions.iter_mut().enumerate() {
+                healed.extend(direction.cut.take().map(|_| (from as u8, to as u8)));
             }
         }
         healed
@@ -200,52 +201,52 @@ impl Net {
         self.state.lock().unwrap()
     }
 
-    /// Sends the parcel on its way. False if the sender is told at once that there is none.
-    fn send(&self, parcel: Parcel) -> bool {
-        let (from, to, request) = (parcel.from, parcel.to, parcel.request);
+    /// Sends a message. False if the sender gets an error at once.
+    fn send(&self, message: Message) -> bool {
+        let (from, to, request) = (message.from, message.to, message.request);
         let mut state = self.state();
-        let sender = &mut state.seats[usize::from(from.node)];
-        if sender.life != from.life {
+        let sender = &mut state.slots[usize::from(from.node)];
+        if sender.nth != from.nth {
             return false;
         }
         if sender.frozen {
-            sender.leaving.push(parcel);
+            sender.leaving.push(message);
             return true;
         }
         let (lossy_percent, slow_ms) = (state.lossy_percent, state.slow_ms);
-        let vacant = state.seats[usize::from(to.node)].groups.is_none();
-        let line = &mut state.lines[usize::from(from.node)][usize::from(to.node)];
-        // One in four is slow where messages are, so that others can pass it.
-        let longest_ms = if line.rng.percent(25) { slow_ms } else { DELAY_MS };
-        let lost = line.cut.is_some() || line.rng.percent(lossy_percent);
-        let refused = vacant || line.cut.is_some_and(|cut| cut.refused);
+        let vacant = state.slots[usize::from(to.node)].groups.is_none();
+        let direction = &mut state.directions[usize::from(from.node)][usize::from(to.node)];
+        // One message in four is slow, so that others can overtake it.
+        let longest_ms = if direction.rng.percent(25) { slow_ms } else { DELAY_MS };
+        let lost = direction.cut.is_some() || direction.rng.percent(lossy_percent);
+        let refused = vacant || direction.cut.is_some_and(|cut| cut.refused);
         drop(state);
         if lost || vacant {
             self.history.note(Event::Dropped { from: from.node, to: to.node, request });
-            // A parcel holds what is dropped with it, and that may send again.
-            drop(parcel);
+            // To drop a message may send another one, so the lock is not held.
+            drop(message);
             return !refused;
         }
-        self.travel(parcel, longest_ms);
+        self.deliver_later(message, longest_ms);
         true
     }
 
-    fn travel(&self, parcel: Parcel, longest_ms: u64) {
-        let arrives = self.arrival(&parcel, longest_ms);
+    fn deliver_later(&self, message: Message, longest_ms: u64) {
+        let arrives = self.arrival(&message, longest_ms);
         let net = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep_until(arrives).await;
-            net.deliver(parcel);
+            net.deliver(message);
         });
     }
 
-    fn arrival(&self, parcel: &Parcel, longest_ms: u64) -> Instant {
-        let (from, to) = (parcel.from.node, parcel.to.node);
+    fn arrival(&self, message: &Message, longest_ms: u64) -> Instant {
+        let (from, to) = (message.from.node, message.to.node);
         let mut state = self.state();
-        let line = &mut state.lines[usize::from(from)][usize::from(to)];
-        let arrives = Instant::now() + Duration::from_millis(line.rng.between(0, longest_ms));
-        let overtakes = arrives < line.latest;
-        line.latest = line.latest.max(arrives);
+        let direction = &mut state.directions[usize::from(from)][usize::from(to)];
+        let arrives = Instant::now() + Duration::from_millis(direction.rng.between(0, longest_ms));
+        let overtakes = arrives < direction.latest;
+        direction.latest = direction.latest.max(arrives);
         drop(state);
         if overtakes {
             self.history.note(Event::Overtook { from, to });
@@ -253,33 +254,33 @@ impl Net {
         arrives
     }
 
-    fn deliver(&self, parcel: Parcel) {
+    fn deliver(&self, message: Message) {
         let mut state = self.state();
-        let seat = &mut state.seats[usize::from(parcel.to.node)];
-        let there = seat.life == parcel.to.life;
-        if there && seat.frozen {
-            return seat.arrived.push(parcel);
+        let slot = &mut state.slots[usize::from(message.to.node)];
+        let there = slot.nth == message.to.nth;
+        if there && slot.frozen {
+            return slot.arrived.push(message);
         }
-        let groups = seat.groups.clone().filter(|_| there);
+        let groups = slot.groups.clone().filter(|_| there);
         drop(state);
         match groups {
-            Some(groups) => (parcel.open)(groups),
+            Some(groups) => (message.open)(groups),
             None => {
-                let (from, to) = (parcel.from.node, parcel.to.node);
-                self.history.note(Event::Dropped { from, to, request: parcel.request });
+                let (from, to) = (message.from.node, message.to.node);
+                self.history.note(Event::Dropped { from, to, request: message.request });
             }
         }
     }
 
-    fn answer<T: Send + 'static>(&self, from: Place, to: Place, signs: &UnboundedSender<T>, sign: T) {
-        let signs = signs.clone();
-        // Nobody listens any more where the asker has given up.
-        let open = Box::new(move |_| drop(signs.send(sign)));
-        self.send(Parcel { from, to, request: false, open });
+    fn answer<T: Send + 'static>(&self, from: NodeRun, to: NodeRun, parts: &UnboundedSender<T>, part: T) {
+        let parts = parts.clone();
+        // The asker may have given up.
+        let open = Box::new(move |_| drop(parts.send(part)));
+        self.send(Message { from, to, request: false, open });
     }
 }
 
-impl Connect for Port {
+impl Connect for Links {
     fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
         let to = index(name).ok_or("no such node")?;
         Ok(Arc::new(Link { net: self.net.clone(), from: self.from, to }))
@@ -295,31 +296,31 @@ impl Peer for Link {
         let (requests, replies): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
         let Some(first) = requests.first() else { return };
         let load_timeout = first.load_timeout;
-        let (signs, heard) = unbounded_channel();
+        let (parts, heard) = unbounded_channel();
         let sent = self.request({
-            let (net, here, there, signs) = (self.net.clone(), self.from, self.there(), signs.clone());
-            move |groups| net.serve(&groups, &requests, there, here, &signs)
+            let (net, here, there, parts) = (self.net.clone(), self.from, self.there(), parts.clone());
+            move |groups| net.serve(&groups, &requests, there, here, &parts)
         });
-        let waiting = Waiting { silence: self.net.silence, load_timeout, replies, _signs: signs };
-        tokio::spawn(waiting.land(sent, heard));
+        let pending = PendingGet { silence: self.net.silence, load_timeout, replies, _parts: parts };
+        tokio::spawn(pending.run(sent, heard));
     }
 
     fn update(&self, update: PeerUpdate, timeout_after: Duration, reply: Reply<Ack>) {
-        let (signs, mut heard) = unbounded_channel();
+        let (parts, mut heard) = unbounded_channel();
         let sent = self.request({
-            let (net, here, there, signs) = (self.net.clone(), self.from, self.there(), signs.clone());
+            let (net, here, there, parts) = (self.net.clone(), self.from, self.there(), parts.clone());
             move |groups| {
                 let acked = match groups.get(&update.group) {
                     Some(group) => group.update(update).map_err(PeerError::Answered),
                     None => Err(PeerError::failed("no such group")),
                 };
-                net.answer(there, here, &signs, acked);
+                net.answer(there, here, &parts, acked);
             }
         });
         tokio::spawn(async move {
             // Held, so that a lost message is silence.
-            let _signs = signs;
-            // Longer than anybody listens: it is not the transport that keeps to the bound.
+            let _parts = parts;
+            // Longer than the sender waits: the engine keeps to the timeout, not the transport.
             let acked = if sent { timeout(4 * timeout_after, heard.recv()).await.ok().flatten() } else { None };
             reply.send(acked.unwrap_or_else(|| Err(PeerError::failed("no acknowledgement"))));
         });
@@ -327,13 +328,13 @@ impl Peer for Link {
 }
 
 impl Link {
-    /// Whoever sits there now.
-    fn there(&self) -> Place {
-        Place { node: self.to, life: self.net.state().seats[usize::from(self.to)].life }
+    /// The run of the other node that is in progress.
+    fn there(&self) -> NodeRun {
+        NodeRun { node: self.to, nth: self.net.state().slots[usize::from(self.to)].nth }
     }
 
     fn request(&self, open: impl FnOnce(Groups) + Send + 'static) -> bool {
-        self.net.send(Parcel { from: self.from, to: self.there(), request: true, open: Box::new(open) })
+        self.net.send(Message { from: self.from, to: self.there(), request: true, open: Box::new(open) })
     }
 }
 
@@ -343,14 +344,14 @@ impl Net {
         &self,
         groups: &Groups,
         requests: &[PeerRequest],
-        here: Place,
-        asker: Place,
-        signs: &UnboundedSender<Sign>,
+        here: NodeRun,
+        asker: NodeRun,
+        parts: &UnboundedSender<Part>,
     ) {
-        self.answer(here, asker, signs, Sign::Head);
+        self.answer(here, asker, parts, Part::Head);
         let Some(group) = groups.get(&requests[0].group) else {
             for nth in 0..requests.len() {
-                self.answer(here, asker, signs, Sign::Answer(nth, Err(PeerError::failed("no such group"))));
+                self.answer(here, asker, parts, Part::Answer(nth, Err(PeerError::failed("no such group"))));
             }
             return;
         };
@@ -359,29 +360,29 @@ impl Net {
             many => group.answer_many(many.iter().map(|one| one.key.clone()).collect(), many[0].terms),
         };
         for (nth, served) in served.into_iter().enumerate() {
-            let (net, signs) = (self.clone(), signs.clone());
+            let (net, parts) = (self.clone(), parts.clone());
             let answer = move |answered: Result<PeerReply, _>| {
-                net.answer(here, asker, &signs, Sign::Answer(nth, answered.map_err(PeerError::Answered)));
+                net.answer(here, asker, &parts, Part::Answer(nth, answered.map_err(PeerError::Answered)));
             };
             match served {
                 Served::Ready(answered) => answer(answered),
-                loading => drop(tokio::spawn(async move { answer(loading.finish().await) })),
+                loading @ Served::Loading(_) => drop(tokio::spawn(async move { answer(loading.finish().await) })),
             }
         }
     }
 }
 
-/// An asker's end of an exchange.
-struct Waiting {
+/// The asker's end of a get.
+struct PendingGet {
     silence: Duration,
     load_timeout: Duration,
     replies: Vec<Reply>,
     /// Held, so that a lost message is silence.
-    _signs: UnboundedSender<Sign>,
+    _parts: UnboundedSender<Part>,
 }
 
-impl Waiting {
-    async fn land(self, sent: bool, mut heard: UnboundedReceiver<Sign>) {
+impl PendingGet {
+    async fn run(self, sent: bool, mut heard: UnboundedReceiver<Part>) {
         let mut replies: Vec<Option<Reply>> = self.replies.into_iter().map(Some).collect();
         if !sent {
             sleep(Duration::from_millis(1)).await;
@@ -389,10 +390,10 @@ impl Waiting {
         let begun = Instant::now();
         let mut deadline = if sent { begun + self.silence } else { begun };
         while replies.iter().any(Option::is_some) {
-            let Ok(Some(sign)) = timeout_at(deadline, heard.recv()).await else { break };
+            let Ok(Some(part)) = timeout_at(deadline, heard.recv()).await else { break };
             // A load may queue for as long as it may take.
             deadline = begun + self.silence + 2 * self.load_timeout;
-            if let Sign::Answer(nth, answer) = sign
+            if let Part::Answer(nth, answer) = part
                 && let Some(reply) = replies[nth].take()
             {
                 reply.send(answer);

@@ -1,4 +1,5 @@
-//! Where values come from: slow, failing and forgetful, as told. Every load makes a value of its own.
+//! The simulated origin: its loads are slow, fail and find nothing at random. Every load makes a
+//! value of its own.
 
 use std::{
     panic::resume_unwind,
@@ -15,14 +16,14 @@ use crate::{
     rng::Rng,
 };
 
-/// How well an origin does.
+/// The kinds of loads that an origin makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Weather {
+pub enum Mode {
     /// Loads hang, fail, panic and find nothing.
     Rough,
     /// Loads fail and find nothing.
     Calm,
-    /// All is well.
+    /// Loads bring values.
     Fine,
 }
 
@@ -37,27 +38,27 @@ pub struct Origin {
 }
 
 struct Shared {
-    weather: Weather,
-    /// One for each key, so that loads of one do not change what becomes of another.
+    mode: Mode,
+    /// One for each key, so that loads of one do not change those of another.
     rngs: Vec<Rng>,
 }
 
 /// The loader of one node.
 #[derive(Clone)]
-pub struct Well {
+pub struct NodeLoader {
     pub origin: Origin,
     pub node: u8,
 }
 
-/// A load under way. Dropped before it is finished, it was ended by its node.
+/// A load in flight. If it is dropped before it is finished, its node has ended it.
 struct Load {
     history: History,
     mark: Mark,
     finished: bool,
 }
 
-/// What becomes of a load.
-struct Lot {
+/// The random part of a load.
+struct Draw {
     takes_ms: u64,
     end: LoadEnd,
     ttl_ms: Option<u64>,
@@ -72,59 +73,59 @@ impl Origin {
             group,
             load_timeout_ms: settings.load_timeout_ms,
             ttl_ms: settings.ttl_ms,
-            shared: Arc::new(Mutex::new(Shared { weather: Weather::Rough, rngs })),
+            shared: Arc::new(Mutex::new(Shared { mode: Mode::Rough, rngs })),
         }
     }
 
-    pub fn turn(&self, weather: Weather) {
-        self.shared.lock().unwrap().weather = weather;
+    pub fn set_mode(&self, mode: Mode) {
+        self.shared.lock().unwrap().mode = mode;
     }
 
-    fn lot(&self, item: Item) -> Lot {
+    fn draw(&self, item: Item) -> Draw {
         let mut shared = self.shared.lock().unwrap();
-        let weather = shared.weather;
+        let mode = shared.mode;
         let rng = &mut shared.rngs[usize::from(item.key)];
         let short_ms = rng.between(0, 40);
         let takes_ms = match rng.below(10) {
-            // Far longer than it may take.
-            0 if weather == Weather::Rough && rng.percent(30) => self.load_timeout_ms * 8,
-            0 if weather == Weather::Rough => rng.between(0, self.load_timeout_ms - 1),
+            // Far longer than the load timeout.
+            0 if mode == Mode::Rough && rng.percent(30) => self.load_timeout_ms * 8,
+            0 if mode == Mode::Rough => rng.between(0, self.load_timeout_ms - 1),
             0..3 => rng.between(0, self.load_timeout_ms / 4),
             _ => short_ms,
         };
         let end = match rng.below(100) {
-            _ if weather == Weather::Fine => LoadEnd::Value,
-            0 if weather == Weather::Rough => LoadEnd::Panicked,
+            _ if mode == Mode::Fine => LoadEnd::Value,
+            0 if mode == Mode::Rough => LoadEnd::Panicked,
             0..8 => LoadEnd::Failed,
             8..14 => LoadEnd::NotFound,
             _ => LoadEnd::Value,
         };
         let ttl_ms = (self.ttl_ms > 0 && rng.percent(20)).then(|| rng.between(1, self.ttl_ms));
-        Lot { takes_ms, end, ttl_ms }
+        Draw { takes_ms, end, ttl_ms }
     }
 }
 
-impl Well {
+impl NodeLoader {
     pub async fn load(self, key: Key) -> Result<Loaded<Mark>, LoadError> {
         let item = Item { group: self.origin.group, key: number(&key)? };
-        let lot = self.origin.lot(item);
+        let draw = self.origin.draw(item);
         let mut load = Load::begin(&self.origin.history, item, self.node);
-        sleep(Duration::from_millis(lot.takes_ms)).await;
-        load.finish(lot.end);
-        match lot.end {
+        sleep(Duration::from_millis(draw.takes_ms)).await;
+        load.finish(draw.end);
+        match draw.end {
             LoadEnd::Value => {
                 let loaded = Loaded::new(load.mark);
-                Ok(lot.ttl_ms.map_or(loaded.clone(), |ttl_ms| loaded.ttl(Duration::from_millis(ttl_ms))))
+                Ok(draw.ttl_ms.map_or(loaded.clone(), |ttl_ms| loaded.ttl(Duration::from_millis(ttl_ms))))
             }
             LoadEnd::NotFound => Err(LoadError::not_found()),
-            // As a panic unwinds, without its words on the terminal.
+            // A panic without its message on the terminal.
             LoadEnd::Panicked => resume_unwind(Box::new("a panic that was asked for")),
             _ => Err("the origin fails".into()),
         }
     }
 }
 
-impl BatchLoader for Well {
+impl BatchLoader for NodeLoader {
     type Value = Mark;
 
     async fn load_many(&self, batch: &Batch<Mark>) -> Result<(), LoadError> {

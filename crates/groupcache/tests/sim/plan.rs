@@ -1,5 +1,5 @@
-//! What a seed stands for: the cluster, its settings, and everything that is done to it. Drawn before anything runs, so that what
-//! the nodes do changes nothing about what befalls them.
+//! The plan of a seed: the cluster, its settings and all faults. It is drawn before anything runs,
+//! so that the nodes' behaviour does not change it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Plan {
     /// Longest wait for a peer's first sign of life.
     pub silence_ms: u64,
     pub groups: [GroupPlan; 2],
-    /// In order of time.
+    /// Steps and their times, in order.
     pub steps: Vec<(u64, Step)>,
 }
 
@@ -25,9 +25,9 @@ pub struct GroupPlan {
     pub update_timeout_ms: u64,
     pub hot_ttl_ms: u64,
     pub fallback_ttl_ms: u64,
-    /// How many fetches in a hundred are kept.
+    /// Fetches in a hundred that are kept as copies.
     pub hot_percent: u64,
-    /// Zero is without end, and then nothing goes stale.
+    /// Time to live; zero is without end, and then nothing goes stale.
     pub ttl_ms: u64,
     pub stale_while_revalidate_ms: u64,
     pub stale_if_error_ms: u64,
@@ -37,7 +37,7 @@ pub struct GroupPlan {
     pub concurrent_loads: usize,
 }
 
-/// Something that is done to the cluster at a moment.
+/// A change of the cluster or of its conditions.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     Cut {
@@ -46,9 +46,9 @@ pub enum Step {
         refused: bool,
     },
     Heal,
-    /// So many messages in a hundred are lost from now on.
+    /// From now on, this many messages in a hundred are lost.
     Lossy(u64),
-    /// A message takes up to so long from now on.
+    /// From now on, a message takes up to this many milliseconds.
     Slow(u64),
     Freeze(u8),
     Thaw(u8),
@@ -58,29 +58,31 @@ pub enum Step {
         node: u8,
         ring: Nodes,
     },
-    /// The last mishap is over for now, and clients are gentle.
+    /// The last fault is over for now, and clients make few changes.
     Mended,
     Calm,
     Rough,
     Repaired,
 }
 
-/// A message takes so long when nothing slows it down.
+/// The longest time of a message that nothing slows down.
 pub const DELAY_MS: u64 = 12;
 
-/// What timers and the coarse clock may add to a time.
+/// The time that timers and the coarse clock may add.
 pub const TICK_MS: u64 = 12;
 
-/// How often the engine begins a change when its ring changes.
+/// Attempts of the engine at a change while its ring changes.
 const UPDATE_ATTEMPTS: u64 = 3;
 
-/// It tells all members twice; of a new value it tells the owner in between, and all once more if that fails.
+/// Messages in a row of one attempt: two rounds to all members, a new value to its owner in
+/// between, and one more round if that fails.
 const UPDATE_ROUNDS: u64 = 4;
 
-/// A get whose flight is detached departs again so often.
+/// Flights of a get that are detached and retried, and the last one.
 const GET_ATTEMPTS: u64 = 16 + 1;
 
-/// A change that is owed to a member is given so long to arrive, and then so long passes before it is sent again.
+/// An undelivered change may take the first second to arrive, and is sent again after the second
+/// one.
 const RETRY_MS: u64 = 1_000 + 1_000;
 
 /// Longest time that a failed load is remembered.
@@ -108,14 +110,14 @@ impl Plan {
         Nodes::all(self.nodes)
     }
 
-    /// Longest get that no change disturbs: the owner is silent, or the answer of its queued load is lost, and then this node queues and
-    /// loads.
+    /// Longest get that no change disturbs: the owner is silent, or the answer of its queued load
+    /// is lost, and then this node queues and loads.
     pub fn attempt_ms(&self, group: u8) -> u64 {
         let load_ms = self.groups[usize::from(group)].load_timeout_ms;
         self.fetch_ms(load_ms) + 2 * load_ms + TICK_MS
     }
 
-    /// How long the transport waits for an answer.
+    /// The time that the transport waits for an answer.
     pub fn fetch_ms(&self, load_timeout_ms: u64) -> u64 {
         self.silence_ms + 2 * load_timeout_ms
     }
@@ -130,22 +132,22 @@ impl Plan {
         self.update_within_ms(group, UPDATE_ATTEMPTS)
     }
 
-    /// Longest change that is begun so often.
+    /// Longest change with this many attempts.
     pub fn update_within_ms(&self, group: u8, attempts: u64) -> u64 {
         let round_ms = self.groups[usize::from(group)].update_timeout_ms + TICK_MS;
         attempts.min(UPDATE_ATTEMPTS) * UPDATE_ROUNDS * round_ms
     }
 
-    /// How long after the last mishap all that it started is over.
+    /// Time after the last fault until all that it started is over.
     pub fn wears_off_ms(&self) -> u64 {
         let of = |group| self.attempt_ms(group).max(self.update_ms(group));
         of(0).max(of(1)) + RETRY_MS + DELAY_MS
     }
 
-    /// How long after the last mishap all nodes agree.
+    /// Time after the last fault until all nodes agree.
     pub fn agree_ms(&self) -> u64 {
-        let lives_ms = self.groups.iter().map(|group| group.hot_ttl_ms.max(group.life_ms())).max().unwrap_or(0);
-        self.wears_off_ms() + lives_ms + BACKOFF_MAX_MS + TICK_MS
+        let kept_ms = self.groups.iter().map(|group| group.hot_ttl_ms.max(group.kept_ms())).max().unwrap_or(0);
+        self.wears_off_ms() + kept_ms + BACKOFF_MAX_MS + TICK_MS
     }
 }
 
@@ -180,8 +182,8 @@ impl GroupPlan {
         }
     }
 
-    /// How long an entry is kept that expires.
-    pub fn life_ms(&self) -> u64 {
+    /// Longest time that an expiring entry is kept.
+    pub fn kept_ms(&self) -> u64 {
         self.ttl_ms.max(self.negative_ttl_ms) + self.stale_while_revalidate_ms.max(self.stale_if_error_ms)
     }
 
@@ -190,7 +192,7 @@ impl GroupPlan {
     }
 }
 
-/// Rough times and calm ones in turn, and a repair for good.
+/// Draws rough times and calm ones by turns, and a last repair.
 fn steps(plan: &Plan, rng: &mut Rng) -> Vec<(u64, Step)> {
     let mut steps = Vec::new();
     let mut now_ms = 0;
@@ -198,7 +200,7 @@ fn steps(plan: &Plan, rng: &mut Rng) -> Vec<(u64, Step)> {
         steps.push((now_ms, Step::Rough));
         let end_ms = now_ms + rng.between(600, 1_800);
         for _ in 0..rng.between(1, 5) {
-            mishap(plan, rng, now_ms, end_ms, &mut steps);
+            fault(plan, rng, now_ms, end_ms, &mut steps);
         }
         now_ms = repair(plan, rng, end_ms, &mut steps);
         steps.push((now_ms, Step::Mended));
@@ -208,7 +210,7 @@ fn steps(plan: &Plan, rng: &mut Rng) -> Vec<(u64, Step)> {
     }
     steps.push((now_ms, Step::Rough));
     for _ in 0..rng.between(1, 3) {
-        mishap(plan, rng, now_ms, now_ms + 600, &mut steps);
+        fault(plan, rng, now_ms, now_ms + 600, &mut steps);
     }
     now_ms = repair(plan, rng, now_ms + 600, &mut steps);
     steps.push((now_ms, Step::Repaired));
@@ -216,8 +218,8 @@ fn steps(plan: &Plan, rng: &mut Rng) -> Vec<(u64, Step)> {
     steps
 }
 
-/// Something that goes wrong between `from_ms` and `to_ms`.
-fn mishap(plan: &Plan, rng: &mut Rng, from_ms: u64, to_ms: u64, steps: &mut Vec<(u64, Step)>) {
+/// Draws a fault between `from_ms` and `to_ms`.
+fn fault(plan: &Plan, rng: &mut Rng, from_ms: u64, to_ms: u64, steps: &mut Vec<(u64, Step)>) {
     let mut at = [rng.between(from_ms, to_ms), rng.between(from_ms, to_ms)];
     at.sort_unstable();
     let [begin_ms, end_ms] = at;
@@ -239,7 +241,8 @@ fn mishap(plan: &Plan, rng: &mut Rng, from_ms: u64, to_ms: u64, steps: &mut Vec<
     }
 }
 
-/// Some members leave; each of the others learns of it at a time of its own. Those who leave know nothing of it, or are alone.
+/// Draws a change of the ring: some members leave, and each of the others learns of it at a time of
+/// its own. Those that leave know nothing of it, or are alone.
 fn ring_change(plan: &Plan, rng: &mut Rng, at_ms: u64, steps: &mut Vec<(u64, Step)>) {
     let leaving = Nodes(rng.between(1, u64::from(plan.everyone().0) - 1) as u16);
     let ring = plan.everyone().without(leaving);
@@ -251,7 +254,7 @@ fn ring_change(plan: &Plan, rng: &mut Rng, at_ms: u64, steps: &mut Vec<(u64, Ste
     }
 }
 
-/// Ends all mishaps from `from_ms` on, and says when the last one is over.
+/// Ends all faults from `from_ms` on, and returns when the last one is over.
 fn repair(plan: &Plan, rng: &mut Rng, from_ms: u64, steps: &mut Vec<(u64, Step)>) -> u64 {
     /// After the latest ring change and start that began by `from_ms`.
     const LATE_MS: u64 = 450;

@@ -1,4 +1,4 @@
-//! A cluster that lives through its plan: real groups, with a network, a clock and an origin of ours.
+//! A cluster that runs through its plan: real groups, with a simulated network, clock and origin.
 
 use std::{
     sync::{
@@ -19,8 +19,8 @@ use tokio::{
 use crate::{
     clients,
     history::{Entry, Event, History, Item, Mark, Nodes},
-    net::{self, Net, Place},
-    origin::{Origin, Weather, Well},
+    net::{self, Net, NodeRun},
+    origin::{Mode, NodeLoader, Origin},
     plan::{GroupPlan, Plan, Step, TICK_MS},
     rng::Rng,
 };
@@ -30,51 +30,52 @@ pub struct World {
     pub history: History,
     net: Net,
     origins: [Origin; 2],
-    seats: Vec<Mutex<Seat>>,
+    slots: Vec<Mutex<Slot>>,
     gentle: AtomicBool,
-    /// True once clients are to go home.
+    /// True once clients are to stop.
     over: AtomicBool,
 }
 
-/// Where a node runs, or ran.
-struct Seat {
+/// The place of a node, which may be stopped.
+struct Slot {
     node: Option<Arc<Node>>,
-    /// The ring that the node is to have: what it starts with, and what it learns of when it thaws.
+    /// The ring that the node should have: it starts with it, or learns of it when it thaws.
     ring: Nodes,
     frozen: bool,
 }
 
 /// A running node.
 pub struct Node {
-    pub place: Place,
+    pub run: NodeRun,
     pub members: Members,
     pub groups: [Group<Mark>; 2],
-    /// Has no permits, and is closed when the node is stopped: that wakes all who wait in an order that is always the same.
+    /// Has no permits, and is closed when the node is stopped: that wakes all waiters in an order
+    /// that is always the same.
     running: Semaphore,
 }
 
-/// Runs the plan of `seed` to its end and says what happened.
+/// Runs the plan of `seed` to its end and returns its history.
 pub fn run(seed: u64) -> (Plan, Vec<Entry>) {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(live(Plan::of(seed)))
+    runtime.block_on(simulate(Plan::of(seed)))
 }
 
-async fn live(plan: Plan) -> (Plan, Vec<Entry>) {
+async fn simulate(plan: Plan) -> (Plan, Vec<Entry>) {
     let world = Arc::new(World::new(plan));
     let clients = clients::start(&world);
     world.follow_the_plan().await;
-    go_home(&world, clients).await;
+    wait_for(&world, clients).await;
     sleep(Duration::from_millis(world.plan.agree_ms())).await;
     clients::compare(&world).await;
-    world.leave_nothing().await;
+    world.empty_all().await;
     let history = world.history.clone();
-    let plan = Arc::into_inner(world).expect("clients have gone home").end();
+    let plan = Arc::into_inner(world).expect("all clients have stopped").end();
     sleep(Duration::from_millis(plan.wears_off_ms())).await;
     history.note(Event::TasksLeft { tasks: Handle::current().metrics().num_alive_tasks() });
     (plan, history.take())
 }
 
-async fn go_home(world: &World, clients: Vec<JoinHandle<()>>) {
+async fn wait_for(world: &World, clients: Vec<JoinHandle<()>>) {
     world.over.store(true, SeqCst);
     for client in clients {
         client.await.unwrap();
@@ -88,7 +89,7 @@ impl World {
         let world = World {
             net: Net::new(&plan, &history),
             origins: [Origin::new(&plan, 0, &history), Origin::new(&plan, 1, &history)],
-            seats: (0..plan.nodes).map(|_| Mutex::new(Seat { node: None, ring, frozen: false })).collect(),
+            slots: (0..plan.nodes).map(|_| Mutex::new(Slot { node: None, ring, frozen: false })).collect(),
             gentle: AtomicBool::new(false),
             over: AtomicBool::new(false),
             plan,
@@ -105,17 +106,17 @@ impl World {
         self.plan
     }
 
-    /// The node, if it is there and its clients are awake.
+    /// The node, if it runs and is not frozen.
     pub fn node(&self, node: u8) -> Option<Arc<Node>> {
-        let seat = self.seats[usize::from(node)].lock().unwrap();
-        seat.node.clone().filter(|_| !seat.frozen)
+        let slot = self.slots[usize::from(node)].lock().unwrap();
+        slot.node.clone().filter(|_| !slot.frozen)
     }
 
     pub fn over(&self) -> bool {
         self.over.load(SeqCst)
     }
 
-    /// Whether clients are to make few changes, and to see the end of each.
+    /// Whether clients make few changes, and see the end of each.
     pub fn gentle(&self) -> bool {
         self.gentle.load(SeqCst)
     }
@@ -151,103 +152,103 @@ impl World {
             Step::Stop(node) => self.stop(node),
             Step::Start(node) => self.start(node),
             Step::Ring { node, ring } => self.ring(node, ring),
-            Step::Mended => self.turn(true, Weather::Calm, Event::Mended),
-            Step::Calm => self.turn(true, Weather::Calm, Event::Calm),
-            Step::Rough => self.turn(false, Weather::Rough, Event::Rough),
-            Step::Repaired => self.turn(false, Weather::Fine, Event::Repaired),
+            Step::Mended => self.set_conditions(true, Mode::Calm, Event::Mended),
+            Step::Calm => self.set_conditions(true, Mode::Calm, Event::Calm),
+            Step::Rough => self.set_conditions(false, Mode::Rough, Event::Rough),
+            Step::Repaired => self.set_conditions(false, Mode::Fine, Event::Repaired),
         }
     }
 
-    fn turn(&self, gentle: bool, weather: Weather, event: Event) {
+    fn set_conditions(&self, gentle: bool, mode: Mode, event: Event) {
         self.gentle.store(gentle, SeqCst);
-        self.origins.iter().for_each(|origin| origin.turn(weather));
+        self.origins.iter().for_each(|origin| origin.set_mode(mode));
         self.history.note(event);
     }
 
     fn start(&self, node: u8) {
-        let mut seat = self.seats[usize::from(node)].lock().unwrap();
-        if seat.node.is_some() {
+        let mut slot = self.slots[usize::from(node)].lock().unwrap();
+        if slot.node.is_some() {
             return;
         }
-        let place = self.net.next_place(node);
-        let started = self.build(place, seat.ring);
-        seat.node = Some(Arc::new(started));
-        self.history.note(Event::Ring { node, ring: seat.ring });
+        let run = self.net.next_run(node);
+        let started = self.build(run, slot.ring);
+        slot.node = Some(Arc::new(started));
+        self.history.note(Event::Ring { node, ring: slot.ring });
         self.history.note(Event::Up { node });
     }
 
     fn stop(&self, node: u8) {
-        let mut seat = self.seats[usize::from(node)].lock().unwrap();
-        seat.frozen = false;
-        let Some(stopped) = seat.node.take() else { return };
+        let mut slot = self.slots[usize::from(node)].lock().unwrap();
+        slot.frozen = false;
+        let Some(stopped) = slot.node.take() else { return };
         stopped.running.close();
-        drop(self.net.leave(node));
+        drop(self.net.stop(node));
         self.history.note(Event::Down { node });
     }
 
     fn freeze(&self, node: u8) {
-        let mut seat = self.seats[usize::from(node)].lock().unwrap();
-        if seat.node.is_some() && !seat.frozen {
-            seat.frozen = true;
+        let mut slot = self.slots[usize::from(node)].lock().unwrap();
+        if slot.node.is_some() && !slot.frozen {
+            slot.frozen = true;
             self.net.freeze(node);
             self.history.note(Event::Frozen { node });
         }
     }
 
     fn thaw(&self, node: u8) {
-        let mut seat = self.seats[usize::from(node)].lock().unwrap();
-        if !std::mem::take(&mut seat.frozen) {
+        let mut slot = self.slots[usize::from(node)].lock().unwrap();
+        if !std::mem::take(&mut slot.frozen) {
             return;
         }
         self.net.thaw(node);
         self.history.note(Event::Thawed { node });
-        let ring = seat.ring;
-        drop(seat);
+        let ring = slot.ring;
+        drop(slot);
         self.ring(node, ring);
     }
 
-    /// The node is to have this ring: now, or when it is there and awake.
+    /// Gives the node this ring: now, or once it runs and is not frozen.
     fn ring(&self, node: u8, ring: Nodes) {
-        let mut seat = self.seats[usize::from(node)].lock().unwrap();
-        seat.ring = ring;
-        let Some(running) = seat.node.as_ref().filter(|_| !seat.frozen) else { return };
+        let mut slot = self.slots[usize::from(node)].lock().unwrap();
+        slot.ring = ring;
+        let Some(running) = slot.node.as_ref().filter(|_| !slot.frozen) else { return };
         if running.ring() != ring {
             running.members.set(ring.iter().map(net::name)).unwrap();
             self.history.note(Event::Ring { node, ring });
         }
     }
 
-    fn build(&self, place: Place, ring: Nodes) -> Node {
-        let members = Members::builder(net::name(place.node), self.net.port(place))
+    fn build(&self, run: NodeRun, ring: Nodes) -> Node {
+        let members = Members::builder(net::name(run.node), self.net.links(run))
             .members(ring.iter().map(net::name))
             .build()
             .unwrap();
         let groups = Groups::with_clock(members.clone(), Clock::tokio());
-        self.net.sit(place, groups.clone());
-        let built = [0, 1].map(|group| self.group(&groups, place, group).build().unwrap());
-        Node { place, members, groups: built, running: Semaphore::new(0) }
+        self.net.start(run, groups.clone());
+        let built = [0, 1].map(|group| self.group(&groups, run, group).build().unwrap());
+        Node { run, members, groups: built, running: Semaphore::new(0) }
     }
 
-    fn group(&self, groups: &Groups, place: Place, group: u8) -> GroupBuilder<Mark> {
-        let well = Well { origin: self.origins[usize::from(group)].clone(), node: place.node };
+    fn group(&self, groups: &Groups, run: NodeRun, group: u8) -> GroupBuilder<Mark> {
+        let loader = NodeLoader { origin: self.origins[usize::from(group)].clone(), node: run.node };
         let plan = &self.plan.groups[usize::from(group)];
         let name = ["everlasting", "expiring"][usize::from(group)];
         let builder = if plan.batched {
-            groups.group_batched(name, well)
+            groups.group_batched(name, loader)
         } else {
-            groups.group(name, loader_fn_with(well, Well::load))
+            groups.group(name, loader_fn_with(loader, NodeLoader::load))
         };
-        plan.set_up(builder).hot_admission(Sometimes::new(self.plan.seed, place, plan.hot_percent))
+        plan.set_up(builder).hot_admission(Sometimes::new(self.plan.seed, run, plan.hot_percent))
     }
 
-    /// Empties everything and notes what is left all the same.
-    async fn leave_nothing(&self) {
-        // What expires goes by itself, and what is renewed in the background once it has come.
-        let life_ms = self.plan.attempt_ms(1) + self.plan.groups[1].life_ms();
-        sleep(Duration::from_millis(life_ms + 2 * TICK_MS)).await;
+    /// Empties all groups and notes what is left all the same.
+    async fn empty_all(&self) {
+        // Entries expire by themselves, and a refresh ends once its value has come.
+        let kept_ms = self.plan.attempt_ms(1) + self.plan.groups[1].kept_ms();
+        sleep(Duration::from_millis(kept_ms + 2 * TICK_MS)).await;
         self.note_left(1);
         clients::clear_all(self).await;
-        // What a get has left behind at the origin ends in its time.
+        // Loads that gets have left at the origin end in their time.
         sleep(Duration::from_millis(self.plan.attempt_ms(0).max(self.plan.attempt_ms(1)))).await;
         self.note_left(0);
         self.note_left(1);
@@ -256,8 +257,8 @@ impl World {
     fn note_left(&self, group: u8) {
         for node in self.plan.everyone().iter().filter_map(|node| self.node(node)) {
             let stats = node.groups[usize::from(group)].stats();
-            let (under_way, bytes) = (stats.in_flight, stats.main.bytes + stats.hot.bytes);
-            self.history.note(Event::Left { node: node.place.node, group, under_way, bytes });
+            let (in_flight, bytes) = (stats.in_flight, stats.main.bytes + stats.hot.bytes);
+            self.history.note(Event::Left { node: node.run.node, group, in_flight, bytes });
         }
     }
 }
@@ -270,7 +271,7 @@ impl Node {
         nodes.fold(Nodes::default(), Nodes::or)
     }
 
-    /// The owner that it sees.
+    /// The owner in its ring.
     pub fn owner(&self, item: Item) -> u8 {
         net::index(self.members.view().owner_name(item.name())).expect("members are named by the network")
     }
@@ -290,7 +291,8 @@ impl GroupPlan {
             .hot_ttl(self.hot_ttl())
             .fallback_ttl(ms(self.fallback_ttl_ms))
             .time_to_live(ms(self.ttl_ms))
-            // By a hash that differs from machine to machine, and a seed is to replay on all.
+            // Jitter goes by a hash that differs from machine to machine, and a seed has to replay
+            // on all.
             .expiry_jitter(0.0)
             .stale_while_revalidate(ms(self.stale_while_revalidate_ms))
             .stale_if_error(ms(self.stale_if_error_ms))
@@ -298,7 +300,7 @@ impl GroupPlan {
             .refresh_ahead(self.refresh_percent as f64 / 100.0)
             .error_backoff(ms(self.backoff_ms), ms(crate::plan::BACKOFF_MAX_MS))
             .max_concurrent_loads(self.concurrent_loads)
-            // More than there are at one time, and few enough that one that is not given back is missed.
+            // More than there are at one time, and few enough that a leaked permit shows.
             .max_concurrent_fetches(64)
     }
 }
@@ -310,8 +312,8 @@ struct Sometimes {
 }
 
 impl Sometimes {
-    fn new(seed: u64, place: Place, percent: u64) -> Self {
-        let rng = Mutex::new(Rng::of(seed, &format!("admission {} {}", place.node, place.life)));
+    fn new(seed: u64, run: NodeRun, percent: u64) -> Self {
+        let rng = Mutex::new(Rng::of(seed, &format!("admission {} {}", run.node, run.nth)));
         Sometimes { rng, percent }
     }
 }

@@ -1,20 +1,20 @@
 //! Some nodes that know each other, over one network and one origin.
 
-use std::{collections::BTreeMap, ops::Index, task::Poll};
+use std::{collections::BTreeMap, ops::Index, task::Poll, time::Duration};
 
 use peercache_groupcache::{
-    Always, Answer, Bytes, Clock, Error, Group, GroupBuilder, Groups, Members, Source, loader_fn_with,
+    Always, Answer, Bytes, Clock, Error, Group, GroupBuilder, Groups, Members, MembersBuilder, PeerReply, Source, Terms,
 };
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 
-use super::{GROUP, db::Db, net::Net, poll_once, soon};
+use super::{GROUP, net::Net, origin::Origin, poll_once, soon};
 
 pub const AB: [&str; 2] = ["a", "b"];
 pub const ABC: [&str; 3] = ["a", "b", "c"];
 
 pub struct Cluster {
     pub net: Net,
-    pub db: Db,
+    pub origin: Origin,
     nodes: BTreeMap<String, Node>,
 }
 
@@ -25,51 +25,83 @@ pub struct Node {
     pub group: Group<Bytes>,
 }
 
-/// How a test wants its groups.
+/// The settings that a test wants its groups to have.
 pub trait Settings: Fn(GroupBuilder<Bytes>) -> GroupBuilder<Bytes> {}
 impl<F: Fn(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>> Settings for F {}
-
-/// Copies of all that is fetched, and times to live to the tick.
-pub fn plain(group: GroupBuilder<Bytes>) -> GroupBuilder<Bytes> {
-    group.hot_admission(Always).expiry_jitter(0.0)
-}
 
 impl Cluster {
     pub fn new<const N: usize>(names: [&str; N]) -> Self {
         Cluster::with(names, |group| group)
     }
 
+    /// Keeps a copy of all that is fetched, and times to live to the tick, unless `set` says
+    /// otherwise.
     pub fn with<const N: usize>(names: [&str; N], set: impl Settings) -> Self {
-        let mut cluster = Cluster { net: Net::default(), db: Db::new(), nodes: BTreeMap::new() };
-        for name in names {
-            cluster.add(name, &names, &set);
-        }
+        let mut cluster = Cluster::empty();
+        names.iter().for_each(|name| cluster.add(name, &names, &set));
         cluster
     }
 
-    /// As [`loader_fn_with`](Cluster::with), loading many keys in one go.
+    /// A cluster whose loaders load many keys in one go.
     pub fn batched<const N: usize>(names: [&str; N], set: impl Settings) -> Self {
-        let mut cluster = Cluster { net: Net::default(), db: Db::new(), nodes: BTreeMap::new() };
+        let mut cluster = Cluster::empty();
         for name in names {
-            let (members, groups) = cluster.groups(name, &names);
-            let group = set(plain(groups.group_batched(GROUP, cluster.db.asked_by(name)))).build().unwrap();
-            cluster.nodes.insert(name.to_owned(), Node { name: name.to_owned(), members, groups, group });
+            let loader = cluster.origin.loader_of(name);
+            let group = |groups: &Groups| set(defaults(groups.group_batched(GROUP, loader)));
+            cluster.start(name, &names, |members| members, group);
         }
         cluster
     }
 
-    /// Starts a node with a list of its own.
-    pub fn add(&mut self, name: &str, list: &[&str], set: impl Settings) {
-        let (members, groups) = self.groups(name, list);
-        let group = set(plain(groups.group(GROUP, loader_fn_with(self.db.asked_by(name), Db::load)))).build().unwrap();
-        self.nodes.insert(name.to_owned(), Node { name: name.to_owned(), members, groups, group });
+    /// Two nodes that load one key at a time, of which `owner` is busy, and another key of it.
+    pub async fn with_busy(owner: &str) -> (Self, String) {
+        let cluster = Cluster::with(AB, |group| group.max_concurrent_loads(1));
+        let [first, second] = cluster.keys_of(owner, 2).try_into().unwrap();
+        cluster.origin.hold();
+        drop(cluster[owner].caller(&first));
+        cluster.origin.until_held(1).await;
+        cluster.origin.hold_no_more();
+        (cluster, second)
     }
 
-    fn groups(&self, name: &str, list: &[&str]) -> (Members, Groups) {
-        let members = Members::builder(name, self.net.seen_by(name)).members(list.to_vec()).build().unwrap();
+    pub fn empty() -> Self {
+        Cluster { net: Net::default(), origin: Origin::new(), nodes: BTreeMap::new() }
+    }
+
+    /// Starts a node with a member list of its own.
+    pub fn add(&mut self, name: &str, list: &[&str], set: impl Settings) {
+        self.add_as(name, list, |members| members, set);
+    }
+
+    /// Starts a node that owns no keys.
+    pub fn add_client(&mut self, name: &str, list: &[&str]) {
+        self.add_as(name, list, |members| members.client_only(true), |group| group);
+    }
+
+    /// Starts a node that sees its members in its own way.
+    pub fn add_as(
+        &mut self,
+        name: &str,
+        list: &[&str],
+        members: impl FnOnce(MembersBuilder) -> MembersBuilder,
+        set: impl Settings,
+    ) {
+        let loader = self.origin.loader_of(name);
+        self.start(name, list, members, |groups| set(defaults(groups.group(GROUP, loader))));
+    }
+
+    fn start(
+        &mut self,
+        name: &str,
+        list: &[&str],
+        members: impl FnOnce(MembersBuilder) -> MembersBuilder,
+        group: impl FnOnce(&Groups) -> GroupBuilder<Bytes>,
+    ) {
+        let members = members(Members::builder(name, self.net.of(name)).members(list.to_vec())).build().unwrap();
         let groups = Groups::with_clock(members.clone(), Clock::tokio());
         self.net.add(name, &groups);
-        (members, groups)
+        let group = group(&groups).build().unwrap();
+        self.nodes.insert(name.to_owned(), Node { name: name.to_owned(), members, groups, group });
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = &Node> + Clone {
@@ -92,7 +124,7 @@ impl Cluster {
         (0..).map(|n| format!("key-{n}")).filter(|key| view.owner_name(key) == owner).take(count).collect()
     }
 
-    /// What all nodes answer, in the order of their names: `v1 v1 v1`.
+    /// The answers of all nodes, in the order of their names: `v1 v1 v1`.
     pub async fn read(&self, key: &str) -> String {
         let mut read = Vec::new();
         for node in self.nodes() {
@@ -101,7 +133,7 @@ impl Cluster {
         read.join(" ")
     }
 
-    /// Where all nodes have it from, in the order of their names: `hot main hot`.
+    /// The sources of all nodes' answers, in the order of their names: `hot main hot`.
     pub async fn sources(&self, key: &str) -> String {
         let mut sources = Vec::new();
         for node in self.nodes() {
@@ -110,14 +142,15 @@ impl Cluster {
         sources.join(" ")
     }
 
-    /// What all nodes have cached, in the order of their names: `v1 - v1`.
+    /// The values that all nodes have cached, in the order of their names: `v1 - v1`.
     pub fn cached(&self, key: &str) -> String {
-        let cached = self.nodes().map(|node| match node.group.peek(key) {
-            Some(answer) => text(&answer.value),
-            None => "-".to_owned(),
-        });
+        let cached = self.nodes().map(|node| node.group.peek(key).map_or("-".to_owned(), |answer| text(&answer.value)));
         cached.collect::<Vec<_>>().join(" ")
     }
+}
+
+fn defaults(group: GroupBuilder<Bytes>) -> GroupBuilder<Bytes> {
+    group.hot_admission(Always).expiry_jitter(0.0)
 }
 
 impl Index<&str> for Cluster {
@@ -139,7 +172,12 @@ impl Index<&&str> for Cluster {
 impl Node {
     /// The value that it answers, or the error's kind.
     pub async fn read(&self, key: &str) -> String {
-        told(soon(self.group.get(key)).await)
+        outcome(soon(self.group.get(key)).await)
+    }
+
+    /// The value that it answers within this time, or the error's kind.
+    pub async fn read_within(&self, key: &str, time: Duration) -> String {
+        outcome(soon(self.group.get(key).timeout(time)).await)
     }
 
     pub async fn source(&self, key: &str) -> Source {
@@ -150,28 +188,57 @@ impl Node {
         soon(self.group.get(key).detailed()).await.unwrap()
     }
 
-    /// What each key is answered with: its value or the error's kind.
-    pub async fn read_many(&self, keys: &[String]) -> Vec<String> {
-        soon(self.group.get_many(keys)).await.into_iter().map(told).collect()
+    pub async fn error(&self, key: &str) -> Error {
+        soon(self.group.get(key)).await.expect_err("the get fails")
     }
 
-    /// What it answers without waiting, and where from: `stale v1`, or `waits`.
-    pub async fn at_once(&self, key: &str) -> String {
+    /// The values that it answers, or the errors' kinds.
+    pub async fn read_many(&self, keys: &[String]) -> Vec<String> {
+        outcomes(soon(self.group.get_many(keys)).await)
+    }
+
+    /// The source and the value that it answers without waiting, such as `stale v1`; or `waits`.
+    pub async fn read_at_once(&self, key: &str) -> String {
         match poll_once(self.group.get(key).detailed()).await {
-            Poll::Ready(result) => told_in_full(result),
+            Poll::Ready(result) => detailed_outcome(result),
             Poll::Pending => "waits".to_owned(),
         }
     }
 
-    /// As [`at_once`](Node::at_once), for one that may wait.
-    pub async fn in_the_end(&self, key: &str) -> String {
-        told_in_full(soon(self.group.get(key).detailed()).await)
+    /// The source and the value that it answers, such as `stale v1`.
+    pub async fn read_detailed(&self, key: &str) -> String {
+        detailed_outcome(soon(self.group.get(key).detailed()).await)
     }
 
-    /// Someone who asks for `key` and waits.
+    /// The answer to a peer.
+    pub async fn answer_peer(&self, key: &str, terms: Terms) -> Result<PeerReply, Error> {
+        let group = self.groups.get(GROUP).expect("the node has the group");
+        soon(group.answer(key.as_bytes(), terms).finish()).await
+    }
+
+    /// A caller that waits for `key`.
     pub fn caller(&self, key: &str) -> JoinHandle<String> {
         let (group, key) = (self.group.clone(), key.to_owned());
-        tokio::spawn(async move { told(soon(group.get(&key)).await) })
+        tokio::spawn(async move { outcome(soon(group.get(&key)).await) })
+    }
+
+    /// A caller that waits for `key` no longer than this.
+    pub fn caller_within(&self, key: &str, time: Duration) -> JoinHandle<String> {
+        let (group, key) = (self.group.clone(), key.to_owned());
+        tokio::spawn(async move { outcome(soon(group.get(&key).timeout(time)).await) })
+    }
+
+    /// Waits until this many gets have found nothing cached and wait for a flight.
+    pub async fn until_missed(&self, gets: u64) {
+        while self.group.stats().loads < gets {
+            yield_now().await;
+        }
+    }
+
+    /// A caller that waits for many keys.
+    pub fn caller_of_many(&self, keys: Vec<String>) -> JoinHandle<Vec<String>> {
+        let group = self.group.clone();
+        tokio::spawn(async move { outcomes(soon(group.get_many(keys)).await) })
     }
 
     /// Bytes that main and hot hold.
@@ -180,8 +247,14 @@ impl Node {
         stats.main.bytes + stats.hot.bytes
     }
 
-    /// Why entries left, main and hot together.
-    pub fn left(&self) -> String {
+    /// Entries that main and hot hold.
+    pub fn items(&self) -> u64 {
+        let stats = self.group.stats();
+        stats.main.items + stats.hot.items
+    }
+
+    /// The number of entries that have left main and hot, by reason.
+    pub fn discarded(&self) -> String {
         let stats = self.group.stats();
         let (main, hot) = (stats.main, stats.hot);
         format!(
@@ -192,23 +265,22 @@ impl Node {
             main.removals + hot.removals,
         )
     }
-
-    pub fn items(&self) -> u64 {
-        let stats = self.group.stats();
-        stats.main.items + stats.hot.items
-    }
 }
 
 /// A result in a word: the value or the error's kind.
-pub fn told(result: Result<Bytes, Error>) -> String {
+pub fn outcome(result: Result<Bytes, Error>) -> String {
     match result {
         Ok(value) => text(&value),
         Err(error) => format!("{:?}", error.kind()),
     }
 }
 
-/// As [`told`], with where it came from.
-pub fn told_in_full(result: Result<Answer<Bytes>, Error>) -> String {
+pub fn outcomes(results: impl IntoIterator<Item = Result<Bytes, Error>>) -> Vec<String> {
+    results.into_iter().map(outcome).collect()
+}
+
+/// A result in words: the source and the value, or the error's kind.
+pub fn detailed_outcome(result: Result<Answer<Bytes>, Error>) -> String {
     match result {
         Ok(answer) => format!("{} {}", answer.source, text(&answer.value)),
         Err(error) => format!("{:?}", error.kind()),

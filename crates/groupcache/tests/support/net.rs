@@ -2,245 +2,208 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use peercache_groupcache::{
-    Ack, BoxError, Change, Connect, Error, Groups, Key, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Reply,
-    Served, ServedGroup,
+    Ack, BoxError, Bytes, Change, Connect, Error, Groups, Key, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate,
+    Reply, Served, ServedGroup,
 };
-use tokio::sync::Notify;
 
-/// What travels between nodes.
+use super::Watched;
+
+/// The kinds of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum What {
+pub enum Kind {
     /// Requests for values.
     Gets,
-    /// The answers to them, as their owner gave them.
+    /// The owner's answers to them.
     Answers,
-    /// Changes that make a member forget.
-    Forgets,
+    /// Removes and clears, which are also the first round of a set.
+    Removes,
     /// Values for their owner to hold.
     Sets,
-    /// Acknowledgements of changes that have been made.
+    /// Acknowledgements of updates.
     Acks,
 }
 
-use What::{Acks, Answers, Forgets, Gets, Sets};
+use Kind::{Acks, Answers, Gets, Removes, Sets};
 
-/// All that is sent to a member.
-pub const CALLS: [What; 3] = [Gets, Forgets, Sets];
-/// Changes that are sent to a member.
-pub const CHANGES: [What; 2] = [Forgets, Sets];
+/// The kinds that ask a member for something.
+const REQUESTS: [Kind; 3] = [Gets, Removes, Sets];
+/// The kinds that carry an update to a member.
+pub const UPDATES: [Kind; 2] = [Removes, Sets];
 
-/// A function call for each message, that a test can cut, hold or count. Names are of those who are asked.
+/// A function call for each message, which a test can cut, pause or count. A message goes by the
+/// name of the member that it is for, an answer or an acknowledgement by that of its sender.
 #[derive(Clone, Default)]
 pub struct Net {
-    shared: Arc<NetShared>,
+    shared: Arc<Watched<State>>,
 }
 
 #[derive(Default)]
-struct NetShared {
-    nodes: Mutex<HashMap<String, Groups>>,
-    /// Who cannot be reached with what.
-    cut: Mutex<HashSet<(String, What)>>,
-    /// Who cannot be reached by whom.
-    ways_cut: Mutex<HashSet<(String, String)>>,
-    held: Mutex<HashMap<String, Vec<Reply>>>,
-    stopped: Mutex<HashMap<(String, What), Vec<Delivery>>>,
-    mute: Mutex<HashSet<String>>,
-    log: Mutex<Log>,
-    sent_one: Notify,
+struct State {
+    nodes: HashMap<String, Groups>,
+    cut: HashSet<(String, Kind)>,
+    /// Links that are cut, from one member to another.
+    cut_links: HashSet<(String, String)>,
+    without_updates: HashSet<String>,
+    held_requests: HashMap<String, Vec<Reply>>,
+    paused: HashMap<(String, Kind), Vec<Delivery>>,
+    log: HashMap<String, Sent>,
 }
 
-/// What was sent to each member so far.
-#[derive(Default)]
-struct Log {
-    exchanges: HashMap<String, usize>,
-    requests: HashMap<String, Vec<PeerRequest>>,
-    updates: HashMap<String, Vec<PeerUpdate>>,
+/// The messages that were sent to a member, whether they arrived or not.
+#[derive(Clone, Default)]
+struct Sent {
+    batches: usize,
+    requests: Vec<PeerRequest>,
+    updates: Vec<PeerUpdate>,
 }
 
 /// A message on its way.
-type Delivery = Box<dyn FnOnce() + Send>;
+pub type Delivery = Box<dyn FnOnce() + Send>;
 
 impl Net {
     pub fn add(&self, name: &str, groups: &Groups) {
-        self.shared.nodes.lock().unwrap().insert(name.to_owned(), groups.clone());
+        self.shared.change(|state| state.nodes.insert(name.to_owned(), groups.clone()));
     }
 
-    /// The network as the member `name` sees it, so that [`cut_way`](Net::cut_way) can tell who asks.
-    pub fn seen_by(&self, name: &str) -> SeenBy {
-        SeenBy { net: self.clone(), name: name.to_owned() }
+    /// The network as the member `name` uses it, so that [`cut_link`](Net::cut_link) can tell who
+    /// asks.
+    pub fn of(&self, name: &str) -> impl Connect + use<> {
+        let (net, from) = (self.clone(), name.to_owned());
+        Links { net, from }
     }
 
-    /// From now on, nobody reaches `name`.
+    /// From now on, no request reaches `name`.
     pub fn cut(&self, name: &str) {
-        self.cut_off(name, &CALLS);
+        self.cut_kinds(name, &REQUESTS);
     }
 
-    /// From now on, nobody reaches `name` with any of these.
-    pub fn cut_off(&self, name: &str, what: &[What]) {
-        self.shared.cut.lock().unwrap().extend(what.iter().map(|what| (name.to_owned(), *what)));
+    /// From now on, no message of these kinds reaches `name`.
+    pub fn cut_kinds(&self, name: &str, kinds: &[Kind]) {
+        self.shared.change(|state| state.cut.extend(kinds.iter().map(|kind| (name.to_owned(), *kind))));
     }
 
-    /// From now on, `from` does not reach `to`.
-    pub fn cut_way(&self, from: &str, to: &str) {
-        self.shared.ways_cut.lock().unwrap().insert((from.to_owned(), to.to_owned()));
+    /// From now on, no request of `from` reaches `to`.
+    pub fn cut_link(&self, from: &str, to: &str) {
+        self.shared.change(|state| state.cut_links.insert((from.to_owned(), to.to_owned())));
     }
 
-    /// Everybody reaches `name` again.
+    /// Has all requests reach `name` again.
     pub fn mend(&self, name: &str) {
-        self.shared.cut.lock().unwrap().retain(|(cut, _)| cut != name);
-        self.shared.ways_cut.lock().unwrap().retain(|(_, to)| to != name);
+        self.shared.change(|state| {
+            state.cut.retain(|(cut, _)| cut != name);
+            state.cut_links.retain(|(_, to)| to != name);
+        });
     }
 
-    /// From now on, `name` speaks a dialect that carries no changes.
-    pub fn make_mute(&self, name: &str) {
-        self.shared.mute.lock().unwrap().insert(name.to_owned());
+    /// From now on, `name` speaks a dialect that carries no updates.
+    pub fn carry_no_updates(&self, name: &str) {
+        self.shared.change(|state| state.without_updates.insert(name.to_owned()));
     }
 
-    /// From now on, requests to `name` are neither answered nor refused.
-    pub fn hold(&self, name: &str) {
-        self.shared.held.lock().unwrap().insert(name.to_owned(), Vec::new());
+    /// From now on, requests to `name` wait for [`answer_held`](Net::answer_held).
+    pub fn hold_requests(&self, name: &str) {
+        self.shared.change(|state| state.held_requests.insert(name.to_owned(), Vec::new()));
     }
 
-    /// Answers the requests held for `name` with `answer`.
+    /// Answers the requests held for `name`, and lets later ones through.
     pub fn answer_held(&self, name: &str, answer: impl Fn() -> Result<PeerReply, PeerError>) {
-        let held = self.shared.held.lock().unwrap().remove(name).expect("requests to the peer are held");
+        let held = self.shared.change(|state| state.held_requests.remove(name)).expect("requests are held");
         held.into_iter().for_each(|reply| reply.send(answer()));
     }
 
-    /// From now on, messages of this kind to or from `name` stay on their way until they are [let go](Net::let_go).
-    pub fn stop(&self, name: &str, what: What) {
-        self.shared.stopped.lock().unwrap().entry((name.to_owned(), what)).or_default();
+    /// From now on, messages of this kind stay on their way.
+    pub fn pause(&self, name: &str, kind: Kind) {
+        self.shared.change(|state| {
+            state.paused.entry((name.to_owned(), kind)).or_default();
+        });
     }
 
-    /// How many messages are on their way.
-    pub fn stopped(&self, name: &str, what: What) -> usize {
-        self.shared.stopped.lock().unwrap().get(&(name.to_owned(), what)).map_or(0, Vec::len)
+    /// Waits until this many messages are on their way.
+    pub async fn until_paused(&self, name: &str, kind: Kind, messages: usize) {
+        let of = (name.to_owned(), kind);
+        self.shared.until(|state| state.paused.get(&of).map_or(0, Vec::len) >= messages).await;
     }
 
-    pub async fn until_stopped(&self, name: &str, what: What, messages: usize) {
-        self.until(|| self.stopped(name, what) >= messages).await;
+    /// Has messages of this kind arrive: the paused ones in the order in which they were sent,
+    /// later ones at once.
+    pub fn resume(&self, name: &str, kind: Kind) {
+        self.take_paused(name, kind).into_iter().for_each(|deliver| deliver());
     }
 
-    /// Messages of this kind arrive, those that were stopped in the order in which they were sent.
-    pub fn let_go(&self, name: &str, what: What) {
-        let stopped = self.shared.stopped.lock().unwrap().remove(&(name.to_owned(), what));
-        stopped.into_iter().flatten().for_each(|deliver| deliver());
+    /// Has later messages arrive at once. The paused ones are for the test to deliver or to drop.
+    pub fn take_paused(&self, name: &str, kind: Kind) -> Vec<Delivery> {
+        self.shared.change(|state| state.paused.remove(&(name.to_owned(), kind))).unwrap_or_default()
     }
 
-    /// The messages that were stopped arrive in that order, later ones are still stopped.
-    pub fn let_these_go(&self, name: &str, what: What) {
-        let stopped = self.take_stopped(name, what);
-        stopped.into_iter().for_each(|deliver| deliver());
-    }
-
-    /// The messages that were stopped never arrive, and later ones arrive again.
-    pub fn lose(&self, name: &str, what: What) {
-        let lost = self.take_stopped(name, what);
-        self.shared.stopped.lock().unwrap().remove(&(name.to_owned(), what));
-        drop(lost);
-    }
-
-    /// Later messages arrive again. The ones stopped so far are for the test to deliver or to drop.
-    pub fn keep_stopped(&self, name: &str, what: What) -> Vec<Delivery> {
-        self.shared.stopped.lock().unwrap().remove(&(name.to_owned(), what)).unwrap_or_default()
-    }
-
-    fn take_stopped(&self, name: &str, what: What) -> Vec<Delivery> {
-        let mut stopped = self.shared.stopped.lock().unwrap();
-        stopped.get_mut(&(name.to_owned(), what)).map(std::mem::take).unwrap_or_default()
-    }
-
-    /// How often `name` was asked for a value, each key of many counted.
+    /// The number of values that `name` was asked for, each key of a batch counted.
     pub fn asked(&self, name: &str) -> usize {
-        self.shared.log.lock().unwrap().requests.get(name).map_or(0, Vec::len)
+        self.requests(name).len()
     }
 
-    pub async fn until_asked(&self, name: &str, times: usize) {
-        self.until(|| self.asked(name) >= times).await;
+    pub async fn until_asked(&self, name: &str, requests: usize) {
+        self.shared.until(|state| state.log.get(name).map_or(0, |sent| sent.requests.len()) >= requests).await;
     }
 
-    /// How many exchanges there were with `name` to get values, of one key or of many.
-    pub fn exchanges(&self, name: &str) -> usize {
-        self.shared.log.lock().unwrap().exchanges.get(name).copied().unwrap_or(0)
+    /// The number of batches that were sent to `name`, those of one key included.
+    pub fn batches(&self, name: &str) -> usize {
+        self.sent(name).batches
     }
 
-    /// What `name` was asked for.
     pub fn requests(&self, name: &str) -> Vec<PeerRequest> {
-        self.shared.log.lock().unwrap().requests.get(name).cloned().unwrap_or_default()
+        self.sent(name).requests
     }
 
-    /// The changes that `name` was to be told of, whether it was reached or not.
     pub fn updates(&self, name: &str) -> Vec<PeerUpdate> {
-        self.shared.log.lock().unwrap().updates.get(name).cloned().unwrap_or_default()
+        self.sent(name).updates
     }
 
-    /// The values that `name` was to hold.
-    pub fn sets(&self, name: &str) -> usize {
-        self.updates(name).iter().filter(|update| matches!(update.change, Change::Set(_))).count()
+    /// Forgets which messages were sent.
+    pub fn clear_log(&self) {
+        self.shared.change(|state| state.log.clear());
     }
 
-    pub async fn until_told(&self, name: &str, times: usize) {
-        self.until(|| self.updates(name).len() >= times).await;
+    fn sent(&self, name: &str) -> Sent {
+        self.shared.read(|state| state.log.get(name).cloned().unwrap_or_default())
     }
 
-    pub fn forget_asked(&self) {
-        *self.shared.log.lock().unwrap() = Log::default();
-    }
-
-    async fn until(&self, is_so: impl Fn() -> bool) {
-        while !is_so() {
-            let sent_one = self.shared.sent_one.notified();
-            if !is_so() {
-                sent_one.await;
-            }
-        }
-    }
-
-    fn log(&self, write: impl FnOnce(&mut Log)) {
-        write(&mut self.shared.log.lock().unwrap());
-        self.shared.sent_one.notify_waiters();
+    fn log(&self, name: &str, log: impl FnOnce(&mut Sent)) {
+        self.shared.change(|state| log(state.log.entry(name.to_owned()).or_default()));
     }
 
     /// Delivers a message, now or when the test says so.
-    fn pass(&self, name: &str, what: What, deliver: impl FnOnce() + Send + 'static) {
-        let mut stopped = self.shared.stopped.lock().unwrap();
-        match stopped.get_mut(&(name.to_owned(), what)) {
-            Some(messages) => messages.push(Box::new(deliver)),
-            None => {
-                drop(stopped);
-                return deliver();
+    fn pass(&self, name: &str, kind: Kind, deliver: impl FnOnce() + Send + 'static) {
+        let unpaused = self.shared.change(|state| match state.paused.get_mut(&(name.to_owned(), kind)) {
+            Some(paused) => {
+                paused.push(Box::new(deliver));
+                None
             }
+            None => Some(deliver),
+        });
+        if let Some(deliver) = unpaused {
+            deliver();
         }
-        drop(stopped);
-        self.shared.sent_one.notify_waiters();
     }
 
     fn group(&self, name: &str, group: &str) -> Option<Arc<dyn ServedGroup>> {
-        let node = self.shared.nodes.lock().unwrap().get(name).cloned();
+        let node = self.shared.read(|state| state.nodes.get(name).cloned());
         node?.get(group)
     }
 }
 
-impl Connect for Net {
-    fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
-        self.seen_by("").connect(name)
-    }
-}
-
-/// The network as one member sees it.
-pub struct SeenBy {
+/// The links from one member to the others.
+struct Links {
     net: Net,
-    name: String,
+    from: String,
 }
 
-impl Connect for SeenBy {
+impl Connect for Links {
     fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
-        Ok(Arc::new(Link { net: self.net.clone(), from: self.name.clone(), to: name.to_owned() }))
+        Ok(Arc::new(Link { net: self.net.clone(), from: self.from.clone(), to: name.to_owned() }))
     }
 }
 
@@ -257,48 +220,53 @@ impl Peer for Link {
     }
 
     fn get_many(&self, calls: Vec<(PeerRequest, Reply)>) {
-        let net = &self.net.shared;
-        self.net.log(|log| {
-            *log.exchanges.entry(self.to.clone()).or_default() += 1;
-            log.requests.entry(self.to.clone()).or_default().extend(calls.iter().map(|(request, _)| request.clone()));
+        let (requests, replies): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+        self.net.log(&self.to, |sent| {
+            sent.batches += 1;
+            sent.requests.extend_from_slice(&requests);
         });
         if self.is_cut(Gets) {
-            return calls.into_iter().for_each(|(_, reply)| reply.send(Err(no_way())));
+            return replies.into_iter().for_each(|reply| reply.send(Err(unreachable())));
         }
-        if let Some(held) = net.held.lock().unwrap().get_mut(&self.to) {
-            return held.extend(calls.into_iter().map(|(_, reply)| reply));
-        }
+        let not_held = self.net.shared.change(|state| match state.held_requests.get_mut(&self.to) {
+            Some(held) => {
+                held.extend(replies);
+                None
+            }
+            None => Some(replies),
+        });
+        let Some(replies) = not_held else { return };
         let link = self.clone();
-        self.net.pass(&self.to, Gets, move || link.deliver_gets(calls));
+        self.net.pass(&self.to, Gets, move || link.deliver_gets(&requests, replies));
     }
 
     fn update(&self, update: PeerUpdate, _: Duration, reply: Reply<Ack>) {
-        self.net.log(|log| log.updates.entry(self.to.clone()).or_default().push(update.clone()));
-        let what = if matches!(update.change, Change::Set(_)) { Sets } else { Forgets };
-        if self.net.shared.mute.lock().unwrap().contains(&self.to) {
+        self.net.log(&self.to, |sent| sent.updates.push(update.clone()));
+        let kind = if matches!(update.change, Change::Set(_)) { Sets } else { Removes };
+        if self.net.shared.read(|state| state.without_updates.contains(&self.to)) {
             return reply.send(Err(PeerError::NotCarried));
         }
-        if self.is_cut(what) {
-            return reply.send(Err(no_way()));
+        if self.is_cut(kind) {
+            return reply.send(Err(unreachable()));
         }
         let link = self.clone();
-        self.net.pass(&self.to, what, move || link.deliver_update(update, reply));
+        self.net.pass(&self.to, kind, move || link.deliver_update(update, reply));
     }
 }
 
 impl Link {
-    fn is_cut(&self, what: What) -> bool {
-        let net = &self.net.shared;
-        net.cut.lock().unwrap().contains(&(self.to.clone(), what))
-            || net.ways_cut.lock().unwrap().contains(&(self.from.clone(), self.to.clone()))
+    fn is_cut(&self, kind: Kind) -> bool {
+        self.net.shared.read(|state| {
+            state.cut.contains(&(self.to.clone(), kind))
+                || state.cut_links.contains(&(self.from.clone(), self.to.clone()))
+        })
     }
 
-    fn deliver_gets(self, calls: Vec<(PeerRequest, Reply)>) {
-        let (requests, replies): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+    fn deliver_gets(self, requests: &[PeerRequest], replies: Vec<Reply>) {
         let Some(group) = self.net.group(&self.to, &requests[0].group) else {
             return replies.into_iter().for_each(|reply| reply.send(Err(PeerError::failed("no such group"))));
         };
-        let served = match requests.as_slice() {
+        let served = match requests {
             [one] => vec![group.answer(one.key.as_bytes(), one.terms)],
             many => {
                 let keys: Vec<Key> = many.iter().map(|request| request.key.clone()).collect();
@@ -309,7 +277,9 @@ impl Link {
             let link = self.clone();
             match served {
                 Served::Ready(answer) => link.answer(answer, reply),
-                loading => drop(tokio::spawn(async move { link.answer(loading.finish().await, reply) })),
+                loading @ Served::Loading(_) => {
+                    drop(tokio::spawn(async move { link.answer(loading.finish().await, reply) }));
+                }
             }
         }
     }
@@ -327,6 +297,16 @@ impl Link {
     }
 }
 
-fn no_way() -> PeerError {
+fn unreachable() -> PeerError {
     PeerError::failed("no way to the peer")
+}
+
+/// The facts that an owner sends beside a value.
+pub type Facts = PeerReply;
+
+/// An answer made by hand, as an owner of another version might send it.
+pub fn reply(value: impl Into<Bytes>, set: impl FnOnce(&mut Facts)) -> Result<PeerReply, PeerError> {
+    let mut reply = PeerReply::new(value.into());
+    set(&mut reply);
+    Ok(reply)
 }

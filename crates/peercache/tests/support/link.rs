@@ -1,3 +1,5 @@
+//! A connection to a node that a test can stop, cut or hold up.
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -20,7 +22,7 @@ struct Shared {
     state: watch::Sender<State>,
     /// A connection that is to carry this is held up before it does.
     snag: Mutex<Option<Vec<u8>>>,
-    /// How many connections were held up and have ended.
+    /// The number of connections that were held up and have ended.
     snagged: watch::Sender<usize>,
 }
 
@@ -28,7 +30,7 @@ struct Shared {
 enum State {
     #[default]
     Open,
-    /// Connections are taken and nothing is carried, as with a process that is stopped. It arrives later.
+    /// Connections are accepted but carry nothing until later, as if the process were stopped.
     Stopped,
     /// Connections end, and what was on its way is lost.
     Cut,
@@ -56,7 +58,8 @@ impl Link {
         self.shared.state.send_replace(State::Cut);
     }
 
-    /// Holds up the one connection that is to carry `what` to the node, until the link is open again.
+    /// Holds up the one connection that is to carry `what` to the node, until the link is open
+    /// again.
     pub fn snag(&self, what: &[u8]) {
         *self.shared.snag.lock().unwrap() = Some(what.to_vec());
     }

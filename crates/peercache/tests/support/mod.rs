@@ -59,7 +59,8 @@ impl Origin {
         until(|| self.calls() >= calls).await;
     }
 
-    /// `key` says what happens: `missing`, `failing`, `panicking` and `N bytes` are what they say, the rest echo.
+    /// `key` says what happens: `missing`, `failing`, `panicking` and `N bytes` are what they say,
+    /// the rest echo.
     async fn load(self, key: Key) -> Result<Bytes, LoadError> {
         *self.shared.calls.lock().unwrap().entry(key.clone()).or_default() += 1;
         if let Some(gate) = &self.shared.gate {
@@ -78,7 +79,8 @@ impl Origin {
     }
 }
 
-/// Yields until `done` says so. It is an event that is waited for, which the caller bounds with [`watched`].
+/// Yields until `done` says so. It is an event that is waited for, which the caller bounds with
+/// [`watched`].
 pub async fn until(mut done: impl FnMut() -> bool) {
     while !done() {
         tokio::task::yield_now().await;
@@ -109,7 +111,7 @@ impl Member {
         Member::start_as(name, listener, list, pool, set, loader_fn_with(origin.clone(), Origin::load))
     }
 
-    /// As [`start`](Member::start), under any name and with any loader.
+    /// Starts a member under any name and with any loader.
     pub fn start_as(
         name: String,
         listener: TcpListener,

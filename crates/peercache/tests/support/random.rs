@@ -1,3 +1,5 @@
+//! Random numbers whose seed is printed.
+
 use std::{
     collections::hash_map::RandomState,
     env,
@@ -8,7 +10,8 @@ use std::{
 pub struct Random(u64);
 
 impl Random {
-    /// From the seed in the variable `SEED`, or a new one, which is printed: a test that fails shows it.
+    /// From the seed in the variable `SEED`, or a new one, which is printed: a test that fails
+    /// shows it.
     pub fn new() -> Self {
         let given = env::var("SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());

@@ -1,4 +1,4 @@
-//! Many keys at once over real sockets.
+//! get_many over real sockets: each key has a result of its own, and each owner one batch.
 
 mod support;
 
@@ -23,7 +23,7 @@ async fn cluster<const N: usize>(database: &Database) -> [Member; N] {
         .map(|listener| Member::start_as(name_of(&listener), listener, &list, pool(), |group| group, database.clone()))
 }
 
-/// As [`cluster`], with a loader that brings many keys in one call.
+/// A [`cluster`] whose loaders bring many keys in one call.
 async fn batched<const N: usize>(database: &Database) -> [(Node, Group<Bytes>); N] {
     let listeners = listeners::<N>().await;
     let list: Vec<String> = listeners.iter().map(name_of).collect();

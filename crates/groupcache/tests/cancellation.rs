@@ -1,4 +1,5 @@
-//! Every future may be dropped at every await, and every task at every step: nothing is left over and nobody else is hurt.
+//! Every future may be dropped at every await, and every task at every step: nothing is left over,
+//! and no other caller is hurt.
 
 mod support;
 
@@ -16,14 +17,17 @@ use futures_core::Stream;
 use peercache_groupcache::{Bytes, Group};
 use support::{
     cluster::{ABC, Cluster},
-    ms, settle, soon,
+    ms,
+    net::Kind::{Acks, Removes, Sets},
+    poll_once, settle, soon,
+    updates::all_hold_the_old_value,
 };
 use tokio::{
     task::{JoinHandle, yield_now},
     time::sleep,
 };
 
-/// What a caller can be in the middle of.
+/// An operation that a caller can drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
     Get,
@@ -63,7 +67,7 @@ impl Op {
     }
 }
 
-/// Polls `future` so many times at most and drops it then. `None` if that was too early for it.
+/// Polls `future` this many times at most and drops it then. `None` if it had not ended.
 async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = Box::pin(future);
     let mut left = polls;
@@ -84,12 +88,13 @@ async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> 
 /// Three nodes with loads that take 50 ms, and some keys of each, the first of them one of `b`.
 fn cluster() -> (Cluster, Vec<String>) {
     let cluster = Cluster::new(ABC);
-    cluster.db.takes(ms(50));
+    cluster.origin.delay(ms(50));
     let keys = ["b", "c", "a"].iter().flat_map(|owner| cluster.keys_of(owner, 3)).collect();
     (cluster, keys)
 }
 
-/// After an operation was dropped: it leaves nothing behind, an update is made to its end, and the next ones find all as it should be.
+/// Asserts that a dropped operation has left nothing in flight, that an update was made to its end,
+/// and that the next operations work.
 async fn assert_sound(op: Op, begun: bool, cluster: &Cluster, keys: &[String], case: &str) {
     sleep(ms(3_000)).await;
     settle().await;
@@ -114,7 +119,7 @@ async fn prepare(op: Op, cluster: &Cluster, keys: &[String]) {
         cluster.read(key).await;
     }
     if op.is_update() {
-        cluster.db.change();
+        cluster.origin.change();
     }
 }
 
@@ -128,8 +133,8 @@ async fn every_future_may_be_dropped_at_every_await() {
             if !op.is_update() {
                 sleep(ms(100)).await;
                 assert_eq!(cluster["a"].read(&keys[0]).await, "v1");
-                assert!(cluster.db.calls() <= keys.len(), "{op:?} after {polls} polls loads nothing twice");
-                cluster.db.change();
+                assert!(cluster.origin.calls() <= keys.len(), "{op:?} after {polls} polls loads nothing twice");
+                cluster.origin.change();
             }
             assert_sound(op, polls > 0, &cluster, &keys, &format!("{op:?} dropped after {polls} polls")).await;
             if ended.is_some() {
@@ -152,12 +157,12 @@ fn spawn(op: Op, group: Group<Bytes>, keys: Vec<String>) -> (JoinHandle<()>, Arc
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_caller_may_be_gone_at_every_step_of_the_runtime() {
+async fn every_caller_may_go_at_every_step_of_the_runtime() {
     for op in OPS {
         for steps in 0.. {
             let (cluster, keys) = cluster();
             prepare(op, &cluster, &keys).await;
-            cluster.db.takes(ms(0));
+            cluster.origin.delay(ms(0));
             let (caller, begun) = spawn(op, cluster["a"].group.clone(), keys.clone());
             for _ in 0..steps {
                 yield_now().await;
@@ -168,7 +173,7 @@ async fn every_caller_may_be_gone_at_every_step_of_the_runtime() {
             if !op.is_update() {
                 settle().await;
                 assert_eq!(cluster["a"].read(&keys[0]).await, "v1");
-                cluster.db.change();
+                cluster.origin.change();
             }
             assert_sound(op, begun.load(SeqCst), &cluster, &keys, &format!("{op:?} gone after {steps} steps")).await;
             if ended {
@@ -180,7 +185,7 @@ async fn every_caller_may_be_gone_at_every_step_of_the_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_the_same_is_served_whenever_another_is_gone() {
+async fn waiters_are_served_whenever_another_caller_has_gone() {
     for op in [Op::Get, Op::Detailed, Op::GetMany, Op::Stream] {
         for steps in 0..10 {
             let (cluster, keys) = cluster();
@@ -193,27 +198,49 @@ async fn whoever_waits_for_the_same_is_served_whenever_another_is_gone() {
             for waiting in waiting {
                 assert_eq!(waiting.await.unwrap(), "v1", "{op:?} gone after {steps} steps");
             }
-            let loads = cluster.db.log().iter().filter(|call| call.key == keys[0].as_bytes()).count();
+            let loads = cluster.origin.call_log().iter().filter(|call| call.key == keys[0].as_bytes()).count();
             assert_eq!(loads, 1, "{op:?} gone after {steps} steps");
         }
     }
 }
 
-/// The caller of an update is gone while members have it, or have acknowledged it, or not yet.
+/// The caller goes while a member has not got the update, or has got it but its acknowledgement has
+/// not arrived.
 #[tokio::test(start_paused = true)]
-async fn an_update_is_made_to_its_end_wherever_it_was_held_up_when_its_caller_left() {
-    use support::net::What::{Acks, Forgets, Sets};
+async fn an_update_is_made_to_its_end_though_its_caller_has_gone() {
     for op in [Op::Remove, Op::RemoveMany, Op::Clear, Op::Set] {
-        for held in [Forgets, Acks, Sets] {
+        for held in [Removes, Acks, Sets] {
             let (cluster, keys) = cluster();
             prepare(op, &cluster, &keys).await;
-            cluster.net.stop("b", held);
+            cluster.net.pause("b", held);
             let (caller, _) = spawn(op, cluster["a"].group.clone(), keys.clone());
             settle().await;
             caller.abort();
             let _ = caller.await;
-            cluster.net.let_go("b", held);
+            cluster.net.resume("b", held);
             assert_sound(op, true, &cluster, &keys, &format!("{op:?} with {held:?} held up")).await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_remove_goes_on() {
+    let (cluster, key) = all_hold_the_old_value().await;
+    cluster.net.pause("b", Removes);
+    assert!(poll_once(cluster["a"].group.remove(&key)).await.is_pending());
+    settle().await;
+    cluster.net.resume("b", Removes);
+    settle().await;
+    assert_eq!(cluster.read(&key).await, "v2 v2 v2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_set_goes_on() {
+    let (cluster, key) = all_hold_the_old_value().await;
+    cluster.net.pause("b", Removes);
+    assert!(poll_once(cluster["a"].group.set(&key, Bytes::from("set"))).await.is_pending());
+    settle().await;
+    cluster.net.resume("b", Removes);
+    settle().await;
+    assert_eq!(cluster.read(&key).await, "set set set");
 }

@@ -1,4 +1,4 @@
-//! Many keys at once: one exchange with each owner, and each key a result of its own.
+//! get_many: one batch for each owner, and a result of its own for each key.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, future::poll_fn, pin::Pin, task::Poll, time::Du
 use futures_core::Stream;
 use peercache_groupcache::{Bytes, GetStream, Source};
 use support::{
-    cluster::{AB, ABC, Cluster, told},
+    cluster::{AB, ABC, Cluster, outcome, outcomes},
     keys, ms, poll_once, settle, soon,
 };
 
@@ -15,7 +15,7 @@ use support::{
 async fn results_are_in_the_order_of_the_keys() {
     let cluster = Cluster::new(ABC);
     let keys = keys(30);
-    keys.iter().for_each(|key| cluster.db.put(key, key));
+    keys.iter().for_each(|key| cluster.origin.put(key, key));
     assert_eq!(cluster["a"].read_many(&keys).await, keys);
 }
 
@@ -25,11 +25,11 @@ async fn a_key_that_is_asked_for_twice_is_answered_twice_and_loaded_once() {
     let (own, other) = (cluster.key_of("a"), cluster.key_of("b"));
     let twice = [own.clone(), other.clone(), own, other];
     assert_eq!(cluster["a"].read_many(&twice).await, ["v1"; 4]);
-    assert_eq!(cluster.db.calls(), 2);
+    assert_eq!(cluster.origin.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_no_keys_there_are_no_results() {
+async fn no_keys_have_no_results() {
     let cluster = Cluster::new(AB);
     assert_eq!(cluster["a"].read_many(&[]).await, Vec::<String>::new());
     assert!(next(&mut cluster["a"].group.get_many::<&str>([]).stream()).await.is_none());
@@ -38,29 +38,29 @@ async fn of_no_keys_there_are_no_results() {
 #[tokio::test(start_paused = true)]
 async fn each_key_has_an_error_of_its_own() {
     let cluster = Cluster::with(ABC, |group| group.max_key_bytes(10));
-    cluster.db.delete("key-1");
+    cluster.origin.delete("key-1");
     let keys = ["key-0", "key-1", "a key that is too long", "key-3"].map(str::to_owned);
     assert_eq!(cluster["a"].read_many(&keys).await, ["v1", "NotFound", "KeyTooLong", "v1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_one_exchange_with_each_owner() {
+async fn each_owner_is_sent_one_batch() {
     let cluster = Cluster::new(ABC);
     cluster["a"].read_many(&keys(200)).await;
-    assert_eq!((cluster.net.exchanges("b"), cluster.net.exchanges("c")), (1, 1));
+    assert_eq!((cluster.net.batches("b"), cluster.net.batches("c")), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_cached_costs_no_exchange() {
+async fn cached_keys_cost_no_request() {
     let cluster = Cluster::new(ABC);
     cluster["a"].read_many(&keys(200)).await;
-    cluster.net.forget_asked();
+    cluster.net.clear_log();
     assert_eq!(cluster["a"].read_many(&keys(200)).await, ["v1"; 200]);
-    assert_eq!((cluster.net.asked("b"), cluster.net.asked("c"), cluster.db.calls()), (0, 0, 200));
+    assert_eq!((cluster.net.asked("b"), cluster.net.asked("c"), cluster.origin.calls()), (0, 0, 200));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_brings_another_finds() {
+async fn a_get_finds_the_values_that_get_many_has_brought() {
     let cluster = Cluster::new(ABC);
     cluster["a"].read_many(&keys(100)).await;
     for key in keys(100) {
@@ -69,143 +69,136 @@ async fn what_one_brings_another_finds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_on_its_way_is_not_asked_for_again() {
+async fn a_key_that_is_on_its_way_is_not_asked_for_again() {
     let cluster = Cluster::new(ABC);
-    cluster.db.hold();
-    let reading = [(), ()].map(|()| {
-        let group = cluster["a"].group.clone();
-        tokio::spawn(async move { soon(group.get_many(keys(50))).await })
-    });
-    cluster.db.holding(50).await;
+    cluster.origin.hold();
+    let reading = [(), ()].map(|()| cluster["a"].caller_of_many(keys(50)));
+    cluster.origin.until_held(50).await;
     settle().await;
-    cluster.db.open();
+    cluster.origin.release();
     for reading in reading {
-        assert!(reading.await.unwrap().into_iter().all(|result| result.is_ok()));
+        assert_eq!(reading.await.unwrap(), ["v1"; 50]);
     }
-    assert_eq!(cluster.db.calls(), 50);
+    assert_eq!(cluster.origin.calls(), 50);
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_of_an_owner_out_of_reach_are_loaded_here() {
+async fn keys_of_an_unreachable_owner_are_loaded_here() {
     let cluster = Cluster::new(ABC);
     cluster.net.cut("b");
     assert_eq!(cluster["a"].read_many(&keys(60)).await, ["v1"; 60]);
-    assert_eq!(cluster.db.calls_of("b"), 0);
+    assert_eq!(cluster.origin.calls_of("b"), 0);
 }
 
-/// The next of a stream.
+/// The next result of a stream.
 async fn next(stream: &mut GetStream<Bytes>) -> Option<(usize, String)> {
     let next = soon(poll_fn(|context| Pin::new(&mut *stream).poll_next(context))).await;
-    next.map(|(position, result)| (position, told(result.map(|answer| answer.value))))
+    next.map(|(position, result)| (position, outcome(result.map(|answer| answer.value))))
 }
 
-/// What comes before the stream has to wait.
-async fn all_there_is(stream: &mut GetStream<Bytes>) -> Vec<(usize, String)> {
+/// The results that are there without waiting.
+async fn ready_results(stream: &mut GetStream<Bytes>) -> Vec<(usize, String)> {
     let mut there = Vec::new();
     settle().await;
     while let Poll::Ready(Some((position, result))) =
         poll_once(poll_fn(|context| Pin::new(&mut *stream).poll_next(context))).await
     {
-        there.push((position, told(result.map(|answer| answer.value))));
+        there.push((position, outcome(result.map(|answer| answer.value))));
     }
     there
 }
 
 /// Reads 30 keys at `a` while the load of one of `owner` does not end.
-async fn fast_ones_beside_a_slow_one(cluster: &Cluster, owner: &str) {
+async fn assert_fast_keys_do_not_wait_for_a_slow_one_of(cluster: &Cluster, owner: &str) {
     let keys = keys(30);
     let slow = keys.iter().position(|key| cluster["a"].members.view().owner_name(key) == owner).unwrap();
-    cluster.db.hold_key(&keys[slow]);
+    cluster.origin.hold_key(&keys[slow]);
     let mut stream = cluster["a"].group.get_many(&keys).stream();
     assert!(poll_once(poll_fn(|context| Pin::new(&mut stream).poll_next(context))).await.is_pending());
-    let fast: BTreeSet<usize> = all_there_is(&mut stream).await.into_iter().map(|(position, _)| position).collect();
+    let fast: BTreeSet<usize> = ready_results(&mut stream).await.into_iter().map(|(position, _)| position).collect();
     assert_eq!(fast, (0..30).filter(|position| *position != slow).collect());
-    cluster.db.open();
+    cluster.origin.release();
     assert_eq!(next(&mut stream).await, Some((slow, "v1".to_owned())));
     assert_eq!(next(&mut stream).await, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_gives_the_fast_ones_while_one_of_this_node_is_slow() {
-    fast_ones_beside_a_slow_one(&Cluster::new(ABC), "a").await;
+async fn a_stream_gives_fast_keys_while_one_of_this_node_is_slow() {
+    assert_fast_keys_do_not_wait_for_a_slow_one_of(&Cluster::new(ABC), "a").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_gives_the_fast_ones_while_one_of_an_owner_is_slow() {
-    fast_ones_beside_a_slow_one(&Cluster::new(ABC), "b").await;
+async fn a_stream_gives_fast_keys_while_one_of_an_owner_is_slow() {
+    assert_fast_keys_do_not_wait_for_a_slow_one_of(&Cluster::new(ABC), "b").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_gives_the_fast_ones_of_a_batch_while_one_is_slow() {
-    fast_ones_beside_a_slow_one(&Cluster::batched(ABC, |group| group), "b").await;
+async fn a_stream_gives_fast_keys_of_a_batch_while_one_is_slow() {
+    assert_fast_keys_do_not_wait_for_a_slow_one_of(&Cluster::batched(ABC, |group| group), "b").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_gives_what_is_cached_at_once() {
+async fn a_stream_gives_cached_keys_at_once() {
     let cluster = Cluster::new(AB);
     let cached = cluster.key_of("b");
     cluster["a"].read(&cached).await;
-    cluster.db.hold();
+    cluster.origin.hold();
     let mut stream = cluster["a"].group.get_many([cluster.key_of("a"), cached]).stream();
     assert_eq!(next(&mut stream).await, Some((1, "v1".to_owned())));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_limit_is_each_keys_own() {
+async fn a_timeout_is_each_keys_own() {
     let cluster = Cluster::new(ABC);
     let keys = keys(10);
-    cluster.db.hold_key(&keys[4]);
-    let results = soon(cluster["a"].group.get_many(&keys).timeout(ms(100))).await;
-    let told: Vec<String> = results.into_iter().map(told).collect();
+    cluster.origin.hold_key(&keys[4]);
+    let results = outcomes(soon(cluster["a"].group.get_many(&keys).timeout(ms(100))).await);
     let expected = (0..10).map(|key| if key == 4 { "DeadlineExceeded" } else { "v1" });
-    assert_eq!(told, expected.collect::<Vec<_>>());
+    assert_eq!(results, expected.collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_goes_on_for_others_when_the_time_is_over() {
+async fn a_load_goes_on_for_others_after_the_timeout() {
     let cluster = Cluster::new(ABC);
-    cluster.db.hold();
+    cluster.origin.hold();
     drop(soon(cluster["a"].group.get_many(keys(10)).timeout(ms(100))).await);
-    cluster.db.open();
+    cluster.origin.release();
     settle().await;
     assert_eq!(cluster["a"].read_many(&keys(10)).await, ["v1"; 10]);
-    assert_eq!(cluster.db.calls(), 10);
+    assert_eq!(cluster.origin.calls(), 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_no_time_what_is_cached_is_answered_and_nothing_is_started() {
+async fn with_a_timeout_of_zero_cached_keys_are_answered_and_no_load_starts() {
     let cluster = Cluster::new(ABC);
     cluster["a"].read("key-1").await;
-    let results = soon(cluster["a"].group.get_many(keys(3)).timeout(Duration::ZERO)).await;
-    let told: Vec<String> = results.into_iter().map(told).collect();
-    assert_eq!(told, ["DeadlineExceeded", "v1", "DeadlineExceeded"]);
-    assert_eq!(cluster.db.calls(), 1);
+    let results = outcomes(soon(cluster["a"].group.get_many(keys(3)).timeout(Duration::ZERO)).await);
+    assert_eq!(results, ["DeadlineExceeded", "v1", "DeadlineExceeded"]);
+    assert_eq!(cluster.origin.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn keys_that_are_removed_on_their_way_are_answered_with_the_new_value() {
     let cluster = Cluster::new(ABC);
-    cluster.db.hold();
-    let group = cluster["a"].group.clone();
-    let reading = tokio::spawn(async move { soon(group.get_many(keys(30))).await });
-    cluster.db.holding(30).await;
-    cluster.db.change();
+    cluster.origin.hold();
+    let reading = cluster["a"].caller_of_many(keys(30));
+    cluster.origin.until_held(30).await;
+    cluster.origin.change();
     soon(cluster["b"].group.remove_many(keys(30))).await.unwrap();
-    cluster.db.open();
-    let told: Vec<String> = reading.await.unwrap().into_iter().map(told).collect();
-    assert_eq!(told, ["v2"; 30]);
+    cluster.origin.release();
+    assert_eq!(reading.await.unwrap(), ["v2"; 30]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_loader_without_batches_is_asked_key_by_key() {
     let cluster = Cluster::new(ABC);
     assert_eq!(cluster["a"].read_many(&keys(300)).await, ["v1"; 300]);
-    assert_eq!(cluster.db.calls(), 300);
+    assert_eq!(cluster.origin.calls(), 300);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_great_many_keys_are_no_overload() {
+async fn very_many_keys_are_no_overload() {
     let cluster = Cluster::new(ABC);
     let read = cluster["a"].read_many(&keys(20_000)).await;
-    assert_eq!(read.iter().filter(|told| *told != "v1").count(), 0);
+    assert_eq!(read.iter().filter(|outcome| *outcome != "v1").count(), 0);
 }

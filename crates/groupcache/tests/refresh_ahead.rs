@@ -1,20 +1,21 @@
-//! Loads before a life ends, so that nobody waits for one.
+//! Refresh ahead: a value is loaded again before it expires, so that no caller waits.
 
 mod support;
 
 use peercache_groupcache::Source;
 use support::{
     cluster::{AB, Cluster, Node},
-    db::Mood,
-    ms, settle,
+    ms,
+    origin::Health,
+    settle,
 };
 use tokio::time::sleep;
 
-/// How many of the reads, one every 10 ms, waited.
+/// The number of reads, one every 10 ms, that waited.
 async fn waits(node: &Node, key: &str, reads: u32) -> u32 {
     let mut waits = 0;
     for _ in 0..reads {
-        if node.at_once(key).await == "waits" {
+        if node.read_at_once(key).await == "waits" {
             waits += 1;
         }
         sleep(ms(10)).await;
@@ -25,7 +26,7 @@ async fn waits(node: &Node, key: &str, reads: u32) -> u32 {
 /// Values live 1 s and take 50 ms to load.
 fn slow_and_short(refresh_ahead: f64) -> Cluster {
     let cluster = Cluster::with(AB, |group| group.time_to_live(ms(1_000)).refresh_ahead(refresh_ahead));
-    cluster.db.takes(ms(50));
+    cluster.origin.delay(ms(50));
     cluster
 }
 
@@ -54,31 +55,31 @@ async fn with_refresh_ahead_no_caller_waits_for_a_copy_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_ahead_is_one_load_a_life() {
+async fn a_refresh_ahead_is_one_load_per_time_to_live() {
     let cluster = slow_and_short(0.8);
     let key = cluster.key_of("a");
     cluster["a"].read(&key).await;
     waits(&cluster["a"], &key, 1_000).await;
-    assert!((11..=13).contains(&cluster.db.calls()), "{} loads in 10 s", cluster.db.calls());
+    assert!((11..=13).contains(&cluster.origin.calls()), "{} loads in 10 s", cluster.origin.calls());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_ahead_begins_when_it_is_told_and_not_sooner() {
+async fn a_refresh_ahead_starts_when_it_is_due_and_not_sooner() {
     let cluster = slow_and_short(0.8);
     let key = cluster.key_of("a");
     cluster["a"].read(&key).await;
     sleep(ms(760)).await;
     cluster["a"].read(&key).await;
     settle().await;
-    assert_eq!(cluster.db.calls(), 1);
+    assert_eq!(cluster.origin.calls(), 1);
     sleep(ms(60)).await;
     cluster["a"].read(&key).await;
     settle().await;
-    assert_eq!(cluster.db.calls(), 2);
+    assert_eq!(cluster.origin.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refreshed_ahead_is_never_stale() {
+async fn a_value_refreshed_ahead_is_never_stale() {
     let cluster = slow_and_short(0.8);
     let key = cluster.key_of("a");
     cluster["a"].read(&key).await;
@@ -92,30 +93,30 @@ async fn what_is_refreshed_ahead_is_never_stale() {
 async fn a_refresh_ahead_that_fails_keeps_the_value_to_its_end() {
     let cluster = Cluster::with(["a"], |group| group.time_to_live(ms(1_000)).refresh_ahead(0.5));
     cluster["a"].read("key").await;
-    cluster.db.mood(Mood::Fails);
+    cluster.origin.health(Health::Fails);
     sleep(ms(600)).await;
-    cluster["a"].at_once("key").await;
+    cluster["a"].read_at_once("key").await;
     sleep(ms(370)).await;
-    assert_eq!(cluster["a"].at_once("key").await, "main v1");
+    assert_eq!(cluster["a"].read_at_once("key").await, "main v1");
     sleep(ms(30)).await;
-    assert_eq!(cluster["a"].in_the_end("key").await, "LoadFailed");
+    assert_eq!(cluster["a"].read_detailed("key").await, "LoadFailed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn refreshes_that_fail_back_off() {
     let cluster = Cluster::with(["a"], |group| group.time_to_live(ms(10_000)).refresh_ahead(0.5));
     cluster["a"].read("key").await;
-    cluster.db.mood(Mood::Fails);
+    cluster.origin.health(Health::Fails);
     sleep(ms(6_000)).await;
     assert_eq!(waits(&cluster["a"], "key", 100).await, 0);
-    assert!(cluster.db.calls() <= 6, "{} calls in 1 s", cluster.db.calls());
+    assert!(cluster.origin.calls() <= 6, "{} calls in 1 s", cluster.origin.calls());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_expire_is_not_refreshed() {
+async fn a_value_that_does_not_expire_is_not_refreshed() {
     let cluster = Cluster::with(["a"], |group| group.refresh_ahead(0.1));
     cluster["a"].read("key").await;
     sleep(ms(60_000)).await;
     assert_eq!(waits(&cluster["a"], "key", 10).await, 0);
-    assert_eq!(cluster.db.calls(), 1);
+    assert_eq!(cluster.origin.calls(), 1);
 }

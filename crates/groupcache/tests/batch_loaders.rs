@@ -1,4 +1,4 @@
-//! Loaders that bring many keys in one go.
+//! Batch loaders: how keys are put into batches, and what a batch answers for each.
 
 mod support;
 
@@ -6,9 +6,10 @@ use futures_util::StreamExt;
 use peercache_groupcache::{Batch, BatchLoader, Bytes, Clock, Groups, LoadError, Loaded, Members};
 use support::{
     GROUP,
-    cluster::{AB, ABC, Cluster, told},
-    db::Mood,
-    keys, ms, settle, soon,
+    cluster::{AB, ABC, Cluster, outcomes},
+    keys, ms,
+    origin::Health,
+    settle, soon,
 };
 use tokio::time::sleep;
 
@@ -16,65 +17,64 @@ use tokio::time::sleep;
 async fn a_cold_start_costs_each_owner_one_batch() {
     let cluster = Cluster::batched(ABC, |group| group);
     assert_eq!(cluster["a"].read_many(&keys(300)).await, ["v1"; 300]);
-    let mut askers: Vec<String> = cluster.db.batches().iter().map(|(node, _)| node.to_string()).collect();
+    let mut askers: Vec<String> = cluster.origin.batches().iter().map(|(node, _)| node.to_string()).collect();
     askers.sort();
     assert_eq!(askers, ABC);
-    assert_eq!(cluster.db.calls(), 300);
+    assert_eq!(cluster.origin.calls(), 300);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_single_get_is_a_batch_of_one() {
     let cluster = Cluster::batched(AB, |group| group);
     assert_eq!(cluster["a"].read(&cluster.key_of("b")).await, "v1");
-    assert_eq!(cluster.db.batches(), [("b".into(), 1)]);
+    assert_eq!(cluster.origin.batches(), [("b".into(), 1)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_has_no_key_twice() {
     let cluster = Cluster::batched(["a"], |group| group);
     cluster["a"].read_many(&["x", "y", "x"].map(str::to_owned)).await;
-    assert_eq!(cluster.db.batches(), [("a".into(), 2)]);
+    assert_eq!(cluster.origin.batches(), [("a".into(), 2)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_being_loaded_is_left_out_of_a_batch() {
+async fn a_key_that_is_being_loaded_is_left_out_of_a_batch() {
     let cluster = Cluster::batched(["a"], |group| group);
-    cluster.db.hold_key("key-3");
+    cluster.origin.hold_key("key-3");
     let waiting = cluster["a"].caller("key-3");
-    cluster.db.holding(1).await;
-    let group = cluster["a"].group.clone();
-    let reading = tokio::spawn(async move { soon(group.get_many(keys(10))).await });
+    cluster.origin.until_held(1).await;
+    let reading = cluster["a"].caller_of_many(keys(10));
     settle().await;
-    cluster.db.open();
-    assert!(reading.await.unwrap().into_iter().all(|result| result.is_ok()));
+    cluster.origin.release();
+    assert_eq!(reading.await.unwrap(), ["v1"; 10]);
     waiting.await.unwrap();
-    assert_eq!(cluster.db.batches(), [("a".into(), 1), ("a".into(), 9)]);
+    assert_eq!(cluster.origin.batches(), [("a".into(), 1), ("a".into(), 9)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_of_a_great_many_keys_is_bounded() {
+async fn very_many_keys_are_several_bounded_batches() {
     let cluster = Cluster::batched(["a"], |group| group);
     assert_eq!(cluster["a"].read_many(&keys(3_000)).await.len(), 3_000);
-    let sizes: Vec<usize> = cluster.db.batches().iter().map(|(_, keys)| *keys).collect();
+    let sizes: Vec<usize> = cluster.origin.batches().iter().map(|(_, keys)| *keys).collect();
     assert!((3..=6).contains(&sizes.len()) && sizes.iter().all(|keys| *keys <= 1_024), "{sizes:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_batch_does_not_answer_is_not_found() {
+async fn a_key_that_a_batch_does_not_answer_is_not_found() {
     let cluster = Cluster::batched(ABC, |group| group);
     let keys = keys(10);
-    cluster.db.delete(&keys[3]);
+    cluster.origin.delete(&keys[3]);
     assert_eq!(cluster["a"].read_many(&keys).await[3], "NotFound");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_batch_does_not_answer_is_cached_as_not_found() {
+async fn a_key_that_a_batch_does_not_answer_is_cached_as_not_found() {
     let cluster = Cluster::batched(["a"], |group| group.negative_ttl(ms(1_000)));
-    cluster.db.delete("key");
+    cluster.origin.delete("key");
     for _ in 0..3 {
         assert_eq!(cluster["a"].read("key").await, "NotFound");
     }
-    assert_eq!(cluster.db.calls(), 1);
+    assert_eq!(cluster.origin.calls(), 1);
 }
 
 /// A loader of batches from a closure.
@@ -91,11 +91,11 @@ where
     }
 }
 
-/// What ten keys come to at a node alone with this loader.
+/// The outcomes of four keys at a node alone with this loader.
 async fn loaded_by(load: impl Fn(&Batch<Bytes>) -> Result<(), LoadError> + Send + Sync + 'static) -> Vec<String> {
     let groups = Groups::with_clock(Members::alone(), Clock::tokio());
     let group = groups.group_batched(GROUP, ByBatch(load)).build().unwrap();
-    let results = soon(group.get_many(keys(4))).await.into_iter().map(told).collect();
+    let results = outcomes(soon(group.get_many(keys(4))).await);
     assert_eq!(group.stats().in_flight, 0);
     results
 }
@@ -105,73 +105,73 @@ fn found(value: &'static str) -> Result<Loaded<Bytes>, LoadError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_fails_fails_what_it_has_not_answered() {
-    let told = loaded_by(|batch| {
+async fn a_batch_that_fails_fails_the_keys_it_has_not_answered() {
+    let outcomes = loaded_by(|batch| {
         batch.answer(1, found("fine"));
         Err("disk on fire".into())
     });
-    assert_eq!(told.await, ["LoadFailed", "fine", "LoadFailed", "LoadFailed"]);
+    assert_eq!(outcomes.await, ["LoadFailed", "fine", "LoadFailed", "LoadFailed"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_panics_fails_what_it_has_not_answered() {
-    let told = loaded_by(|batch| {
+async fn a_batch_that_panics_fails_the_keys_it_has_not_answered() {
+    let outcomes = loaded_by(|batch| {
         batch.answer(1, found("fine"));
         panic!("a planned panic")
     });
-    assert_eq!(told.await, ["LoadFailed", "fine", "LoadFailed", "LoadFailed"]);
+    assert_eq!(outcomes.await, ["LoadFailed", "fine", "LoadFailed", "LoadFailed"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_may_answer_a_key_with_an_error_of_its_own() {
-    let told = loaded_by(|batch| {
+    let outcomes = loaded_by(|batch| {
         (0..4).for_each(|nth| batch.answer(nth, if nth == 2 { Err("one is bad".into()) } else { found("fine") }));
         Ok(())
     });
-    assert_eq!(told.await, ["fine", "fine", "LoadFailed", "fine"]);
+    assert_eq!(outcomes.await, ["fine", "fine", "LoadFailed", "fine"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batchs_first_answer_to_a_key_counts() {
-    let told = loaded_by(|batch| {
+    let outcomes = loaded_by(|batch| {
         (0..4).for_each(|nth| batch.answer(nth, found("first")));
         (0..4).for_each(|nth| batch.answer(nth, found("second")));
         Ok(())
     });
-    assert_eq!(told.await, ["first"; 4]);
+    assert_eq!(outcomes.await, ["first"; 4]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_a_key_that_is_not_there_is_ignored() {
-    let told = loaded_by(|batch| {
+    let outcomes = loaded_by(|batch| {
         batch.answer(4, found("nobody's"));
         batch.answer(usize::MAX, found("nobody's"));
         Ok(())
     });
-    assert_eq!(told.await, ["NotFound"; 4]);
+    assert_eq!(outcomes.await, ["NotFound"; 4]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_takes_too_long_fails_what_it_has_not_answered() {
+async fn a_batch_that_times_out_fails_the_keys_it_has_not_answered() {
     let cluster = Cluster::batched(["a"], |group| group.load_timeout(ms(500)));
-    cluster.db.hold_key("key-2");
+    cluster.origin.hold_key("key-2");
     assert_eq!(cluster["a"].read_many(&keys(4)).await, ["v1", "v1", "LoadTimedOut", "v1"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn keys_of_a_batch_that_failed_back_off() {
     let cluster = Cluster::batched(["a"], |group| group);
-    cluster.db.mood(Mood::Fails);
+    cluster.origin.health(Health::Fails);
     cluster["a"].read_many(&keys(5)).await;
-    let calls = cluster.db.calls();
+    let calls = cluster.origin.calls();
     assert_eq!(cluster["a"].read_many(&keys(5)).await, ["LoadFailed"; 5]);
-    assert_eq!(cluster.db.calls(), calls);
+    assert_eq!(cluster.origin.calls(), calls);
 }
 
 #[tokio::test(start_paused = true)]
 async fn values_of_a_batch_live_as_long_as_they_say() {
     let cluster = Cluster::batched(["a"], |group| group);
-    cluster.db.ttl(ms(1_000));
+    cluster.origin.ttl(ms(1_000));
     cluster["a"].read_many(&keys(5)).await;
     sleep(ms(1_100)).await;
     assert_eq!(cluster["a"].bytes(), 0);
@@ -180,32 +180,30 @@ async fn values_of_a_batch_live_as_long_as_they_say() {
 #[tokio::test(start_paused = true)]
 async fn a_key_of_a_batch_that_is_removed_is_loaded_again_and_the_others_are_not() {
     let cluster = Cluster::batched(["a"], |group| group);
-    cluster.db.hold();
-    let group = cluster["a"].group.clone();
-    let reading = tokio::spawn(async move { soon(group.get_many(keys(3))).await });
-    cluster.db.holding(1).await;
-    cluster.db.change();
+    cluster.origin.hold();
+    let reading = cluster["a"].caller_of_many(keys(3));
+    cluster.origin.until_held(1).await;
+    cluster.origin.change();
     soon(cluster["a"].group.remove("key-1")).await.unwrap();
-    cluster.db.open();
-    let told: Vec<String> = reading.await.unwrap().into_iter().map(told).collect();
-    assert_eq!(told, ["v1", "v2", "v1"]);
+    cluster.origin.release();
+    assert_eq!(reading.await.unwrap(), ["v1", "v2", "v1"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_takes_one_place() {
+async fn a_batch_takes_one_load_permit() {
     let cluster = Cluster::batched(["a"], |group| group.max_concurrent_loads(1).max_queued_loads(0));
     assert_eq!(cluster["a"].read_many(&keys(100)).await, ["v1"; 100]);
 }
 
 /// Seen by a caller at another node, before the batch has ended.
 #[tokio::test(start_paused = true)]
-async fn what_a_batch_answers_first_goes_on_first() {
+async fn answers_of_a_batch_are_passed_on_at_once() {
     let cluster = Cluster::batched(AB, |group| group);
     let keys = cluster.keys_of("b", 3);
-    cluster.db.hold_key(&keys[0]);
+    cluster.origin.hold_key(&keys[0]);
     let mut stream = cluster["a"].group.get_many(&keys).stream();
     let first = [soon(stream.next()).await.unwrap().0, soon(stream.next()).await.unwrap().0];
-    assert_eq!((first.into_iter().min(), first.into_iter().max(), cluster.db.held()), (Some(1), Some(2), 1));
-    cluster.db.open();
+    assert_eq!((first.into_iter().min(), first.into_iter().max(), cluster.origin.held()), (Some(1), Some(2), 1));
+    cluster.origin.release();
     assert_eq!(soon(stream.next()).await.unwrap().0, 0);
 }
