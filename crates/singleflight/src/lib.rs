@@ -7,12 +7,13 @@
 #[cfg(all(feature = "tokio", not(peercache_loom)))]
 mod single_flight;
 
-mod table;
+mod flights;
 
 mod leader;
 mod waiter;
 
 mod flight;
+mod table;
 
 mod error;
 mod sync;
@@ -20,9 +21,9 @@ mod sync;
 pub use error::Abandoned;
 #[cfg(all(feature = "tokio", not(peercache_loom)))]
 pub use error::CallError;
+pub use flights::{Detached, Flights, Join, Shard};
 pub use hashbrown::Equivalent;
 pub use leader::Leader;
 #[cfg(all(feature = "tokio", not(peercache_loom)))]
 pub use single_flight::{Outcome, SingleFlight};
-pub use table::{Detached, Flights, Join, Shard};
 pub use waiter::Waiter;

@@ -13,8 +13,8 @@ use hashbrown::Equivalent;
 use tokio::runtime::Handle;
 
 use crate::error::CallError;
+use crate::flights::{Flights, Join};
 use crate::leader::Leader;
-use crate::table::{Flights, Join};
 use crate::waiter::Waiter;
 
 /// Far above what a service has on its way at once, far below what its memory cannot bear.

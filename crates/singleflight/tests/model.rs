@@ -46,7 +46,7 @@ proptest! {
     fn does_what_its_twin_does(steps in prop::collection::vec(step(), 1..120)) {
         let mut pair = Pair::default();
         for step in steps {
-            pair.step(step);
+            pair.step(&step);
             assert_eq!(pair.flights.len(), pair.twin.mapped.len());
         }
     }
@@ -91,8 +91,8 @@ impl Wake for Alarm {
 }
 
 impl Pair {
-    fn step(&mut self, step: Step) {
-        match step {
+    fn step(&mut self, step: &Step) {
+        match *step {
             Step::Join(key) => self.join(key),
             Step::JoinOwn(who) => self.join_own(who),
             Step::Publish(who, value) => self.publish(who, value),
