@@ -1,5 +1,4 @@
-//! Which keys are in flight: the table, the guard under which it is asked, and what joining it
-//! gives.
+//! The keys in flight: to join a flight or start it, to forget and to detach it, under a lock.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -12,10 +11,12 @@ use crate::sync::{Arc, MutexGuard};
 use crate::table::{Entry, Mapped, Table};
 use crate::waiter::Waiter;
 
-/// Enough that threads seldom meet on one, while an idle table stays at 8 KiB.
+/// The default number of shards: threads rarely meet on one, and an idle table takes 8 KiB.
 const SHARDS_DEFAULT: usize = 64;
-/// More would be memory without use.
+
+/// The most shards. More would be memory without use.
 const SHARDS_MAX: usize = 1 << 16;
+
 /// The keys in flight, each with one leader and any number of waiters.
 ///
 /// It holds a key only while its flight is on, so it is as large as the number of leaders alive.
@@ -25,8 +26,9 @@ const SHARDS_MAX: usize = 1 << 16;
 /// use peercache_singleflight::{Flights, Join};
 ///
 /// let flights: Flights<String, u32> = Flights::new();
-/// let Join::Lead(leader) = flights.lock("a").join("a".to_owned()) else { panic!("nobody flies yet") };
-/// assert!(matches!(flights.lock("a").join("a".to_owned()), Join::Wait(_)));
+/// let join = || flights.lock("a").join("a".to_owned());
+/// let Join::Lead(leader) = join() else { panic!("there was no flight") };
+/// assert!(matches!(join(), Join::Wait(_)));
 /// leader.finish(1);
 /// assert!(flights.is_empty());
 /// ```
@@ -35,28 +37,31 @@ pub struct Flights<K, T, S = RandomState> {
 }
 
 impl<K, T> Flights<K, T> {
-    /// A table of 64 shards that hashes keys as std's `HashMap` does: seeded at random, so that
-    /// nobody can choose keys that collide.
+    /// Makes a table of 64 shards that hashes keys as std's `HashMap` does.
+    ///
+    /// The hash is seeded at random, so that nobody can choose keys that collide.
     pub fn new() -> Self {
         Self::with_hasher(RandomState::new())
     }
 }
 
 impl<K, T, S> Flights<K, T, S> {
-    /// A table of 64 shards with a hasher of your own. Where strangers choose the keys, let it be
-    /// seeded.
+    /// Makes a table of 64 shards with a hasher of your own.
+    ///
+    /// Where strangers choose the keys, let it be seeded.
     pub fn with_hasher(hasher: S) -> Self {
         Self::with_shards(SHARDS_DEFAULT, hasher)
     }
 
-    /// A table of `shards` shards, rounded up to a power of two between 1 and 65,536; 128 bytes
-    /// each.
+    /// Makes a table of `shards` shards, rounded up to a power of two between 1 and 65,536.
+    ///
+    /// Each takes 128 bytes.
     pub fn with_shards(shards: usize, hasher: S) -> Self {
         let shards = shards.clamp(1, SHARDS_MAX).next_power_of_two();
         Self { table: Arc::new(Table::new(shards, hasher)) }
     }
 
-    /// How many keys are in flight: a count shard by shard, exact when nothing moves meanwhile.
+    /// The number of keys in flight, counted shard by shard: exact when nothing moves meanwhile.
     pub fn len(&self) -> usize {
         self.table.shards().map(|mapped| mapped.len()).sum()
     }
@@ -66,13 +71,15 @@ impl<K, T, S> Flights<K, T, S> {
         self.len() == 0
     }
 
-    /// [Forgets](Shard::forget) every flight, shard by shard, and returns how many. Flights that
-    /// start meanwhile may be forgotten or not; those that were on when it was called all are.
+    /// [Forgets](Shard::forget) every flight, shard by shard, and returns their number.
+    ///
+    /// All flights of the moment of the call are forgotten. Those that start meanwhile may be.
     pub fn forget_all(&self) -> usize {
         self.detach_all().len()
     }
 
-    /// [Detaches](Shard::detach) every flight, shard by shard, as [`forget_all`](Self::forget_all).
+    /// [Detaches](Shard::detach) every flight, shard by shard, as
+    /// [`forget_all`](Self::forget_all) does.
     pub fn detach_all(&self) -> Vec<Detached<K, T>> {
         self.table.shards().flat_map(|mut mapped| mapped.take_all()).map(|entry| Detached { entry }).collect()
     }
@@ -82,15 +89,15 @@ impl<K, T, S: BuildHasher> Flights<K, T, S> {
     /// Locks the shard of `key`, which is chosen by its hash alone: keys that hash alike lie in one
     /// shard, under one lock.
     ///
-    /// What is done under the guard is one step to everyone else, so this is where a caller looks
-    /// once more whether it needs a flight at all. Drop the guard as soon as you have joined, and
+    /// Everything done under the guard is one step to all other threads. So this is where a caller
+    /// looks again whether it needs a flight at all. Drop the guard as soon as you have joined, and
     /// take no second one while you hold it.
     pub fn lock<Q: Hash + ?Sized>(&self, key: &Q) -> Shard<'_, K, T, S> {
         let hash = self.table.hash(key);
         Shard { table: &self.table, mapped: self.table.shard(hash), hash }
     }
 
-    /// Locks, [forgets](Shard::forget), unlocks.
+    /// [Forgets](Shard::forget) the flight of `key`, and says whether there was one.
     pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         self.lock(key).forget(key)
     }
@@ -98,8 +105,8 @@ impl<K, T, S: BuildHasher> Flights<K, T, S> {
 
 /// A locked shard of [`Flights`], for the key it was locked with and for all keys of the same hash.
 ///
-/// A method that is given a key of another hash panics in a debug build; otherwise it behaves as if
-/// that were another table.
+/// A method that is given a key of another hash panics in a debug build. In a release build it
+/// behaves as if that key were in another table.
 #[must_use = "the shard is locked until this is dropped"]
 pub struct Shard<'a, K, T, S = RandomState> {
     table: &'a Arc<Table<K, T, S>>,
@@ -119,15 +126,20 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
         }
     }
 
-    /// As [`join`](Self::join), making the owned key only if a flight starts: one who merely waits
-    /// allocates none. The key that `own` returns must be equivalent to `key`.
-    pub fn join_with<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q, own: impl FnOnce() -> K) -> Join<K, T, S>
+    /// Joins the flight of `key`, or starts one with the key that `to_owned` makes.
+    ///
+    /// A caller that waits allocates no key. The owned key must be equivalent to `key`.
+    pub fn join_with<Q: Hash + Equivalent<K> + ?Sized>(
+        &mut self,
+        key: &Q,
+        to_owned: impl FnOnce() -> K,
+    ) -> Join<K, T, S>
     where
         K: Hash,
     {
         match self.find(key) {
             Some(flight) => Join::wait(flight),
-            None => self.lead(own()),
+            None => self.lead(to_owned()),
         }
     }
 
@@ -136,15 +148,18 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
         self.find(key).is_some()
     }
 
-    /// Detaches the flight of `key` and says whether there was one. Those who wait for it still get
-    /// its result; its leader can no longer write what it brings ([`Leader::publish`]); the next
-    /// caller starts a new flight.
+    /// Removes the flight of `key` from the table, and says whether there was one.
+    ///
+    /// Its waiters still get its result, but its leader can no longer write it
+    /// ([`Leader::publish`]). The next caller starts a new flight.
     pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> bool {
         self.detach(key).is_some()
     }
 
-    /// As [`forget`](Self::forget), for those who do not want its waiters to wait on:
-    /// [`Detached::tell`] gives them another result, there and then.
+    /// Removes the flight of `key` from the table and returns it.
+    ///
+    /// This is [`forget`](Self::forget) for when its waiters should not wait on:
+    /// [`Detached::tell`] gives them another result at once.
     pub fn detach<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<Detached<K, T>> {
         self.check(key);
         let entry = self.mapped.take(self.hash, |entry| key.equivalent(&entry.key))?;
@@ -172,13 +187,13 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
     }
 }
 
-/// What joining gives: the first caller of a key leads, the others wait.
+/// The outcome of a join: the first caller of a key leads, the others wait.
 #[derive(Debug)]
 #[must_use = "a leader that is dropped abandons its flight"]
 pub enum Join<K, T, S = RandomState> {
-    /// Nobody was flying: it is on us to bring the result.
+    /// There was no flight. This caller must bring the result.
     Lead(Leader<K, T, S>),
-    /// Someone is: it will bring ours too.
+    /// There is a flight. Its leader brings the result.
     Wait(Waiter<T>),
 }
 
@@ -189,24 +204,23 @@ impl<K, T, S> Join<K, T, S> {
     }
 }
 
-/// A flight that the table no longer maps to its key. Its leader flies on; dropping this changes
-/// nothing for those who wait.
+/// A flight that is no longer in the table. To drop this changes nothing for leader and waiters.
 pub struct Detached<K, T> {
     entry: Entry<K, T>,
 }
 
 impl<K, T> Detached<K, T> {
-    /// The key it was for.
+    /// The key of the flight.
     pub fn key(&self) -> &K {
         &self.entry.key
     }
 
-    /// Gives `result` to everyone who waits, unless the leader was first. What the leader brings
-    /// later reaches nobody.
+    /// Gives `result` to all waiters, unless the leader was first. A later result of the leader
+    /// reaches nobody.
     ///
     /// It wakes tasks: drop the shard's guard before.
     pub fn tell(self, result: T) {
-        self.entry.flight.land(Ok(result));
+        self.entry.flight.complete(Ok(result));
     }
 }
 
@@ -217,7 +231,7 @@ impl<K: fmt::Debug, T> fmt::Debug for Detached<K, T> {
 }
 
 impl<K, T, S> Clone for Flights<K, T, S> {
-    /// Another handle to the same table.
+    /// Makes another handle to the same table.
     fn clone(&self) -> Self {
         Self { table: Arc::clone(&self.table) }
     }

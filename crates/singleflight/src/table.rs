@@ -8,17 +8,17 @@ use hashbrown::HashTable;
 use crate::flight::Flight;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
-/// A shard that empties keeps room for so many flights and gives back what a burst made it take
-/// beyond.
-const ROOM_KEPT: usize = 64;
+/// The flights that an empty shard keeps memory for. It gives the rest back after a burst.
+const CAPACITY_KEPT: usize = 64;
 
-/// What handles and leaders share.
+/// The table that handles and leaders share.
 pub(crate) struct Table<K, T, S> {
     shards: Box<[Padded<K, T>]>,
     hasher: S,
 }
 
-/// Two cache lines, since processors fetch them in pairs: a busy shard does not slow its neighbour.
+/// Aligned to two cache lines, which processors fetch together, so that a busy shard does not slow
+/// its neighbour.
 #[repr(align(128))]
 struct Padded<K, T>(Mutex<Mapped<K, T>>);
 
@@ -38,7 +38,9 @@ impl<K, T, S> Table<K, T, S> {
         self.shards.iter().map(|shard| lock(&shard.0))
     }
 
-    /// Bits from the middle: the map inside a shard uses those at both ends.
+    /// Locks the shard of a hash.
+    ///
+    /// Bits from the middle choose it, for the map inside a shard uses those at both ends.
     pub(crate) fn shard(&self, hash: u64) -> MutexGuard<'_, Mapped<K, T>> {
         let shard = (hash >> 32) as usize & (self.shards.len() - 1);
         lock(&self.shards[shard].0)
@@ -51,11 +53,12 @@ impl<K, T, S: BuildHasher> Table<K, T, S> {
     }
 }
 
-/// The flights of one shard. While a key is mapped its leader is alive, so no flight ends under the
-/// lock.
+/// The flights of one shard.
+///
+/// While a key is mapped its leader is alive, so no flight is dropped under the lock.
 pub(crate) struct Mapped<K, T>(HashTable<Entry<K, T>>);
 
-/// The hash is kept, so that neither growing nor landing hashes a key again.
+/// A key in flight. Its hash is kept, so that neither to grow nor to remove hashes a key again.
 pub(crate) struct Entry<K, T> {
     pub(crate) hash: u64,
     pub(crate) key: K,
@@ -79,21 +82,22 @@ impl<K, T> Mapped<K, T> {
         self.0.find(hash, |entry| Arc::ptr_eq(&entry.flight, flight)).is_some()
     }
 
-    /// Frees the key if it is still this flight's: after a forget it may be free, or another's. The
-    /// entry is for the caller to drop, unlocked.
+    /// Frees the key if it is still this flight's. After a forget it may be free, or another's.
+    ///
+    /// The caller drops the entry when it has unlocked.
     pub(crate) fn unmap(&mut self, hash: u64, flight: &Arc<Flight<T>>) -> Option<Entry<K, T>> {
         self.take(hash, |entry| Arc::ptr_eq(&entry.flight, flight))
     }
 
     pub(crate) fn take(&mut self, hash: u64, is_it: impl FnMut(&Entry<K, T>) -> bool) -> Option<Entry<K, T>> {
         let (entry, _) = self.0.find_entry(hash, is_it).ok()?.remove();
-        if self.0.is_empty() && self.0.capacity() > ROOM_KEPT {
+        if self.0.is_empty() && self.0.capacity() > CAPACITY_KEPT {
             self.0 = HashTable::new();
         }
         Some(entry)
     }
 
-    /// All entries. The shard gives its memory back.
+    /// Takes all entries out, and gives the shard's memory back.
     pub(crate) fn take_all(&mut self) -> HashTable<Entry<K, T>> {
         mem::take(&mut self.0)
     }
@@ -106,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_gives_its_memory_back() {
+    fn memory_is_given_back_after_a_burst() {
         let table: Table<u64, (), _> = Table::new(1, RandomState::new());
         let mut shard = table.shard(0);
         for key in 0..1000 {
@@ -115,6 +119,6 @@ mod tests {
         for key in 0..1000 {
             assert!(shard.take(key, |entry| entry.key == key).is_some());
         }
-        assert!(shard.0.capacity() <= ROOM_KEPT);
+        assert!(shard.0.capacity() <= CAPACITY_KEPT);
     }
 }
