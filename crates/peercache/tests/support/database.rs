@@ -1,3 +1,5 @@
+//! A database whose rows change, and whose loads can be held up.
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -6,7 +8,8 @@ use std::{
 use peercache::{Batch, BatchLoader, Bytes, Key, LoadError, Loaded, Loader};
 use tokio::sync::watch;
 
-/// An origin whose values change. A load brings what was there when it began, however long it is held up.
+/// An origin whose values change. A load answers with the row of the moment when it began, however
+/// long it is held up.
 #[derive(Clone, Default)]
 pub struct Database {
     shared: Arc<Shared>,
@@ -36,12 +39,12 @@ impl Database {
         self.shared.held.send_replace(false);
     }
 
-    /// How often this key was loaded or is being loaded.
+    /// The number of loads of this key, those in progress included.
     pub fn loads(&self, key: &str) -> usize {
         self.shared.loads.lock().unwrap().get(key.as_bytes()).copied().unwrap_or(0)
     }
 
-    /// How often the loader was called, whatever for.
+    /// The number of calls of the loader, for any keys.
     pub fn calls(&self) -> usize {
         *self.shared.calls.lock().unwrap()
     }
@@ -61,7 +64,7 @@ impl Database {
     }
 }
 
-/// One key a call.
+/// Loads one key in a call.
 impl Loader for Database {
     type Value = Bytes;
 
@@ -73,7 +76,8 @@ impl Loader for Database {
     }
 }
 
-/// As many keys a call as there are. Those that begin with `slow` are answered last, and alone are held up.
+/// Loads all keys of a batch in one call. Those that begin with `slow` are answered last, and they
+/// alone are held up.
 pub struct InBatches(pub Database);
 
 impl BatchLoader for InBatches {

@@ -1,3 +1,5 @@
+//! A link to a node that can be stopped, cut, or blocked at one message.
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -9,7 +11,7 @@ use tokio::{
     sync::watch,
 };
 
-/// The way to a node, on which things can go wrong.
+/// A proxy in front of a node, on which things can go wrong.
 pub struct Link {
     pub name: String,
     shared: Arc<Shared>,
@@ -18,9 +20,9 @@ pub struct Link {
 #[derive(Default)]
 struct Shared {
     state: watch::Sender<State>,
-    /// A connection that is to carry this is held up before it does.
+    /// The bytes that a connection must not carry: it is held up before them.
     snag: Mutex<Option<Vec<u8>>>,
-    /// How many connections were held up and have ended.
+    /// The number of connections that were held up and have ended.
     snagged: watch::Sender<usize>,
 }
 
@@ -28,14 +30,15 @@ struct Shared {
 enum State {
     #[default]
     Open,
-    /// Connections are taken and nothing is carried, as with a process that is stopped. It arrives later.
+    /// Connections are accepted and nothing is carried, as with a stopped process. It arrives
+    /// later.
     Stopped,
-    /// Connections end, and what was on its way is lost.
+    /// Connections end, and bytes on their way are lost.
     Cut,
 }
 
 impl Link {
-    /// A way to the node at `address`.
+    /// Starts a link to the node at `address`.
     pub async fn to(address: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Link { name: super::name_of(&listener), shared: Arc::default() };
@@ -56,12 +59,13 @@ impl Link {
         self.shared.state.send_replace(State::Cut);
     }
 
-    /// Holds up the one connection that is to carry `what` to the node, until the link is open again.
+    /// Holds up the one connection that is to carry `what` to the node, until the link is open
+    /// again.
     pub fn snag(&self, what: &[u8]) {
         *self.shared.snag.lock().unwrap() = Some(what.to_vec());
     }
 
-    /// Lets everything go on that is not lost.
+    /// Lets all bytes go on that are not lost.
     pub fn open(&self) {
         *self.shared.snag.lock().unwrap() = None;
         self.shared.state.send_replace(State::Open);
@@ -92,7 +96,7 @@ impl Shared {
         }
     }
 
-    /// Whether something held it up.
+    /// Carries bytes one way, and says whether they were held up.
     async fn carry(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> bool {
         let (mut piece, mut was_snagged) = (vec![0; 64 << 10], false);
         while let Ok(count @ 1..) = from.read(&mut piece).await {
