@@ -1,15 +1,17 @@
-//! Names a placement in 64 bits.
+//! The fingerprint of a placement: 64 bits that are equal where all keys are placed alike.
 
 use xxhash_rust::xxh3::Xxh3;
 
 /// The version of this crate's placement: which key goes where, and how a digest is computed.
 ///
-/// It is part of every [digest](crate::Table::digest). It goes up when a release would give any key another owner, so that
-/// members on either side of the release see that they disagree.
+/// It is part of every [digest](crate::Table::digest). It goes up when a release would give any key
+/// another owner, so that members on either side of the release see that they disagree.
 pub const VERSION: u32 = 1;
 
-/// An xxh3 digest in the making. Numbers go in as little-endian, strings behind their length, so that the same fields give
-/// the same digest on every machine and two different lists of fields never look alike.
+/// An xxh3 digest of a list of fields.
+///
+/// Numbers go in as little-endian, strings behind their length. So the same fields give the same
+/// digest on every machine, and two different lists of fields never look alike.
 pub(crate) struct Digester(Xxh3);
 
 impl Digester {

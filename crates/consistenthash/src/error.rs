@@ -1,12 +1,12 @@
-//! Why a list of names was refused.
+//! The reasons why a list of names is refused.
 
 use std::fmt;
 
-use crate::{MAX_NAMES, MAX_REPLICAS};
+use crate::limits::{MAX_NAMES, MAX_REPLICAS};
 
-/// Why a [`Table`](crate::Table) or a [`Ring`](crate::Ring) could not be built.
+/// The reason why a [`Table`](crate::Table) or a [`Ring`](crate::Ring) could not be built.
 ///
-/// Looking up a key never fails; only the list of names can be wrong.
+/// A look-up of a key never fails; only the list of names can be wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,7 +14,8 @@ pub enum Error {
     DuplicateName(String),
     /// The list holds more than [`MAX_NAMES`] names.
     TooManyNames,
-    /// The [`Profile`](crate::Profile) asks for this many points per name: none, or more than [`MAX_REPLICAS`].
+    /// The [`Profile`](crate::Profile) asks for this many points per name: none, or more than
+    /// [`MAX_REPLICAS`].
     Replicas(usize),
 }
 

@@ -10,13 +10,15 @@ mod profile;
 
 mod names;
 
+mod limits;
+
 mod digest;
 
 mod error;
 
-pub use digest::VERSION;
-pub use error::Error;
-pub use names::MAX_NAMES;
-pub use profile::{MAX_REPLICAS, Profile};
-pub use ring::Ring;
-pub use table::{SLOTS, Table};
+pub use crate::digest::VERSION;
+pub use crate::error::Error;
+pub use crate::limits::{MAX_NAMES, MAX_REPLICAS};
+pub use crate::profile::Profile;
+pub use crate::ring::Ring;
+pub use crate::table::{SLOTS, Table};

@@ -2,14 +2,11 @@
 
 use std::collections::HashSet;
 
-use crate::Error;
+use crate::{error::Error, limits::MAX_NAMES};
 
-/// The most names that a [`Table`](crate::Table) or a [`Ring`](crate::Ring) takes.
+/// Collects the names in the order given, or says why they cannot be used.
 ///
-/// A table of this many names still gives each of them 64 slots, and takes some seconds to build.
-pub const MAX_NAMES: usize = 4096;
-
-/// The names in the order given, or why they cannot be used. Reads at most one name too many.
+/// It reads at most one name more than the limit.
 pub(crate) fn collect<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Vec<String>, Error> {
     let names: Vec<String> = names.into_iter().take(MAX_NAMES + 1).map(|name| name.as_ref().to_owned()).collect();
     if names.len() > MAX_NAMES {

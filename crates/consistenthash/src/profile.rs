@@ -1,17 +1,17 @@
-//! How a ring places its points: the hashes and the number of points per name.
+//! The profile of a ring: its hashes, and the number of points per name.
 
-/// The most points per name that a [`Ring`](crate::Ring) takes.
-pub const MAX_REPLICAS: usize = 1024;
-
-/// How a [`Ring`](crate::Ring) hashes names and keys, and how many points it gives a name.
+/// The hashes of a [`Ring`](crate::Ring) for names and keys, and its number of points per name.
 ///
-/// [`Profile::GOLANG`] is what golang/groupcache does. Other rings of its family differ in the hashes only:
+/// [`Profile::GOLANG`] is that of golang/groupcache. Other rings of its family differ in the hashes
+/// alone:
 ///
 /// ```
 /// use peercache_consistenthash::{Profile, Ring};
 ///
 /// fn fnv1a(bytes: &[u8]) -> u64 {
-///     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+///     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+///         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+///     })
 /// }
 ///
 /// let profile = Profile::new("fnv1a", fnv1a, fnv1a).replicas(160);
@@ -28,23 +28,30 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// What golang/groupcache does out of the box: CRC-32 (IEEE 802.3) of names and of keys, 50 points per name.
+    /// The default of golang/groupcache: CRC-32 (IEEE 802.3) of names and of keys, 50 points per
+    /// name.
     ///
-    /// Its balance is modest: with ten names the largest share is some 1.3 of the mean, and with fifty names that differ
-    /// in one digit it was 2.6. Use it to live among Go peers, and a [`Table`](crate::Table) otherwise.
+    /// Its balance is modest. With ten names the largest share is some 1.3 of the mean, and with
+    /// fifty names that differ in one digit it was 2.6. Use it to live among Go peers, and a
+    /// [`Table`](crate::Table) otherwise.
     pub const GOLANG: Profile = Profile::new("golang", crc32, crc32);
 
-    /// A profile of your own: `point_hash` places the points of names, `key_hash` places keys.
+    /// Makes a profile of your own: `point_hash` places the points of names, `key_hash` places
+    /// keys.
     ///
-    /// `point_hash` is given a point's number in decimal, starting at 0, followed by the name: `0http://10.0.0.1:8000`.
-    /// The `label` goes into the [digest](crate::Ring::digest); give different hashes different labels. Two hashes of
-    /// fewer than 64 bits may be returned as they are, as long as both have the same range. Points per name default to 50.
+    /// `point_hash` is given a point's number in decimal, starting at 0, followed by the name:
+    /// `0http://10.0.0.1:8000`. The `label` goes into the [digest](crate::Ring::digest), so give
+    /// different hashes different labels. Hashes of fewer than 64 bits may be returned as they are,
+    /// as long as both have the same range. Points per name default to 50.
     pub const fn new(label: &'static str, point_hash: fn(&[u8]) -> u64, key_hash: fn(&[u8]) -> u64) -> Self {
         Profile { label, point_hash, key_hash, replicas: 50 }
     }
 
-    /// How many points each name has on the ring: 1 to [`MAX_REPLICAS`], checked when the ring is built.
+    /// Sets the number of points of each name: 1 to [`MAX_REPLICAS`](crate::MAX_REPLICAS), checked
+    /// when the ring is built.
+    ///
     /// Defaults to 50.
+    #[must_use]
     pub const fn replicas(self, replicas: usize) -> Self {
         Profile { replicas, ..self }
     }

@@ -4,17 +4,17 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::digest::Digester;
-use crate::{Error, MAX_REPLICAS, Profile, names};
+use crate::{digest::Digester, error::Error, limits::MAX_REPLICAS, names, profile::Profile};
 
-/// Which of several names owns a key: the consistent hashing of golang/groupcache, answer for answer.
+/// Tells which of several names owns a key, with the same answers as golang/groupcache.
 ///
-/// Every name has some points on a circle of hashes; a key belongs to the first point at or after its own hash, and past
-/// the last point to the first (Karger et al., 1997). The [`Profile`] says how points and keys are hashed.
+/// Every name has some points on a circle of hashes. A key belongs to the first point at or after
+/// its own hash, and past the last point to the first (Karger et al., 1997). The [`Profile`] says
+/// how points and keys are hashed.
 ///
-/// Where points of two names fall together, the name *added last* has it, as in Go. So the order of names matters, though
-/// seldom: peers that must agree with Go peers give their names in the same order. [`names`](Ring::names) keeps that order
-/// and all indices are into it.
+/// If points of two names fall together, the name *added last* has it, as in Go. So the order of
+/// names matters, though rarely. Peers that must agree with Go peers give their names in the same
+/// order. [`names`](Ring::names) keeps that order and all indices are into it.
 ///
 /// ```
 /// use peercache_consistenthash::Ring;
@@ -27,31 +27,33 @@ use crate::{Error, MAX_REPLICAS, Profile, names};
 pub struct Ring {
     /// In the order given.
     names: Arc<[String]>,
-    /// All points, ascending; of equal ones the last added first, so that the first one found is the one that counts.
+    /// All points, ascending. Of equal points the last added is first, so that a search finds it.
     points: Arc<[u64]>,
-    /// Whose point it is, in the order of `points`, as an index into `names`.
+    /// The owner of each point, in the order of `points`, as an index into `names`.
     owners: Arc<[u16]>,
     profile: Profile,
 }
 
 impl Ring {
-    /// The ring of golang/groupcache over these names: [`Profile::GOLANG`]. Names are used verbatim; in Go they are the
-    /// base URLs of the peers. An empty list makes an empty ring, which owns nothing.
+    /// Makes the ring of golang/groupcache over these names: [`Profile::GOLANG`].
+    ///
+    /// Names are used verbatim; in Go they are the base URLs of the peers. An empty list makes an
+    /// empty ring, which owns nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::DuplicateName`] if a name is there twice, [`Error::TooManyNames`] if there are more than
-    /// [`MAX_NAMES`](crate::MAX_NAMES).
+    /// [`Error::DuplicateName`] if a name is there twice, [`Error::TooManyNames`] if there are more
+    /// than [`MAX_NAMES`](crate::MAX_NAMES).
     pub fn golang<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Self, Error> {
         Ring::new(Profile::GOLANG, names)
     }
 
-    /// A ring with hashes and a number of points of your own.
+    /// Makes a ring with hashes and a number of points of your own.
     ///
     /// # Errors
     ///
-    /// As [`golang`](Ring::golang), and [`Error::Replicas`] if the profile gives a name no points or more than
-    /// [`MAX_REPLICAS`].
+    /// Those of [`golang`](Ring::golang), and [`Error::Replicas`] if the profile gives a name no
+    /// points or more than [`MAX_REPLICAS`].
     pub fn new<N: AsRef<str>>(profile: Profile, names: impl IntoIterator<Item = N>) -> Result<Self, Error> {
         if !(1..=MAX_REPLICAS).contains(&profile.replicas) {
             return Err(Error::Replicas(profile.replicas));
@@ -72,24 +74,24 @@ impl Ring {
         self.owners.get(at).or(self.owners.first()).copied().map(usize::from)
     }
 
-    /// The first `n` owners of `key`, all different: its owner, then who is met next on the way round. All names if there
-    /// are fewer.
+    /// The first `n` owners of `key`, all different: its owner, then the next on the way round. All
+    /// names if there are fewer.
     ///
-    /// The first is always [`owner`](Ring::owner); the second is who owns the key once the first is gone, the third once
-    /// the first two are gone, and so on.
+    /// The first is always [`owner`](Ring::owner). The second owns the key once the first is gone,
+    /// the third once the first two are gone, and so on.
     pub fn owners(&self, key: &[u8], n: usize) -> Vec<&str> {
         self.owner_indices(key, n).into_iter().map(|index| self.names[index].as_str()).collect()
     }
 
-    /// The first `n` owners of `key`, as [`owners`](Ring::owners), as indices into [`names`](Ring::names).
+    /// The first `n` owners of `key` as indices into [`names`](Ring::names).
     pub fn owner_indices(&self, key: &[u8], n: usize) -> Vec<usize> {
         let (before, after) = self.owners.split_at(self.first_point(key));
-        let mut met = vec![false; self.names.len()];
+        let mut seen = vec![false; self.names.len()];
         after
             .iter()
             .chain(before)
             .map(|&owner| usize::from(owner))
-            .filter(|&owner| !std::mem::replace(&mut met[owner], true))
+            .filter(|&owner| !std::mem::replace(&mut seen[owner], true))
             .take(n.min(self.names.len()))
             .collect()
     }
@@ -99,10 +101,11 @@ impl Ring {
         &self.names
     }
 
-    /// A fingerprint of the placement: rings with equal digests give every key the same owners, on any machine.
+    /// A fingerprint of the placement: rings with equal digests give every key the same owners, on
+    /// any machine.
     ///
-    /// It is the xxh3 hash of [`VERSION`](crate::VERSION), the profile's label, the sorted names and the ring itself. So the
-    /// order of names counts only where points fall together.
+    /// It is the xxh3 hash of [`VERSION`](crate::VERSION), the profile's label, the sorted names
+    /// and the ring itself. So the order of names counts only where points fall together.
     pub fn digest(&self) -> u64 {
         let (sorted, rank) = ranks(&self.names);
         let digester =
@@ -114,7 +117,7 @@ impl Ring {
             .finish()
     }
 
-    /// Where on the ring `key` is: the number of points before its hash.
+    /// The place of `key` on the ring: the number of points before its hash.
     fn first_point(&self, key: &[u8]) -> usize {
         let hash = (self.profile.key_hash)(key);
         self.points.partition_point(|&point| point < hash)
@@ -144,7 +147,7 @@ fn place(profile: Profile, names: &[String]) -> Vec<(u64, u16)> {
     points
 }
 
-/// The names sorted, and for each name in its old place where it went.
+/// The names sorted, and the new place of each name, in the old order.
 fn ranks(names: &[String]) -> (Vec<&str>, Vec<u64>) {
     let mut order: Vec<usize> = (0..names.len()).collect();
     order.sort_unstable_by_key(|&index| &names[index]);

@@ -7,29 +7,32 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::assign::{assign, count, score};
-use crate::digest::Digester;
-use crate::{Error, names};
+use crate::{digest::Digester, error::Error, names};
 
-/// How many slots a [`Table`] has: 2^18, two bytes each.
+/// The number of slots of a [`Table`]: 2^18, two bytes each.
 ///
-/// Fewer would take less memory (2^16: 128 KiB instead of 512) and a quarter of the time to build, but of 100 names a change
-/// of one then moves 1.12x of what has to move, up to 1.15x, where this moves 1.04x, up to 1.06x (the goal is 1.1x). A table
-/// this size stays in a second-level cache when it is read much: a lookup of random keys takes 3.5 ns (see benches/ring.rs).
+/// 2^16 would take 128 KiB instead of 512, and a quarter of the time to build. But a change of one
+/// name among 100 would move 1.12x of the least possible, up to 1.15x. With 2^18 it moves 1.04x, up
+/// to 1.06x; the goal is 1.1x. A table of this size stays in a second-level cache when it is read
+/// much: a look-up of random keys takes 3.5 ns (see benches/ring.rs).
 pub const SLOTS: usize = 1 << SLOT_BITS;
 
 const SLOT_BITS: u32 = 18;
 
-/// Which of several names owns a key: a fixed table of [`SLOTS`] slots, dealt out evenly.
+/// Tells which of several names owns a key, by a fixed table of [`SLOTS`] slots.
 ///
-/// A lookup hashes the key with xxh3 and reads one slot. Whatever the order in which names are given, the table is the
-/// same; its own order of names is by bytes, and all indices are into [`names`](Table::names).
+/// A look-up hashes the key with xxh3 and reads one slot. The table does not depend on the order in
+/// which names are given. Its own order of names is by bytes, and all indices are into
+/// [`names`](Table::names).
 ///
-/// What it holds to, up to 100 names: no name owns more than 1.02 of the mean, and when a name joins or leaves, at most
-/// 1.1 times as many keys move as have to. Beyond that the balance holds and the movement grows: 1.2x at 300 names.
+/// Up to 100 names, no name owns more than 1.02 of the mean. When a name joins or leaves, at most
+/// 1.1 times as many keys move as must. With more names the balance holds and the movement grows:
+/// 1.2x at 300 names.
 ///
-/// Slots are dealt by highest random weight (Thaler and Ravishankar, 1998) under a bound on what a name may hold (the idea
-/// of Mirrokni, Thorup and Zadimoghaddam, 2018). Building takes about a nanosecond per name and slot, so some milliseconds
-/// for ten names and some tens for a hundred: build a new table beside the old one and swap them. Clones share the slots.
+/// Slots are assigned by highest random weight (Thaler and Ravishankar, 1998) under a bound on the
+/// slots of a name (the idea of Mirrokni, Thorup and Zadimoghaddam, 2018). To build a table takes
+/// about a nanosecond per name and slot: some milliseconds for ten names and some tens for a
+/// hundred. Build a new table beside the old one and swap them. Clones share the slots.
 ///
 /// ```
 /// use peercache_consistenthash::Table;
@@ -50,12 +53,14 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table over these names, in any order. An empty list makes an empty table, which owns nothing.
+    /// Makes a table over these names, in any order.
+    ///
+    /// An empty list makes an empty table, which owns nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::DuplicateName`] if a name is there twice, [`Error::TooManyNames`] if there are more than
-    /// [`MAX_NAMES`](crate::MAX_NAMES).
+    /// [`Error::DuplicateName`] if a name is there twice, [`Error::TooManyNames`] if there are more
+    /// than [`MAX_NAMES`](crate::MAX_NAMES).
     pub fn new<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Self, Error> {
         let mut names = names::collect(names)?;
         names.sort_unstable();
@@ -70,22 +75,25 @@ impl Table {
         self.owner_index(key).map(|index| self.names[index].as_str())
     }
 
-    /// The owner of `key` as an index into [`names`](Table::names), or `None` if the table is empty.
+    /// The owner of `key` as an index into [`names`](Table::names), or `None` if the table is
+    /// empty.
     pub fn owner_index(&self, key: &[u8]) -> Option<usize> {
         let slots = self.slots.as_ref()?;
         Some(usize::from(slots[slot_of(key)]))
     }
 
-    /// The first `n` owners of `key`, all different: its owner, then who is next in line. All names if there are fewer.
+    /// The first `n` owners of `key`, all different: its owner, then the next in line. All names if
+    /// there are fewer.
     ///
-    /// The first is always [`owner`](Table::owner). The second is who owns the key once the first is gone, except where the
-    /// bound sends the key elsewhere: that happens to 1 key in 80 among 100 names, and hardly ever among 20 or fewer. The
-    /// same goes for the third once the first two are gone, and so on. Takes time in proportion to the number of names.
+    /// The first is always [`owner`](Table::owner). The second owns the key once the first is gone,
+    /// unless the bound sends the key elsewhere. That happens to 1 key in 80 among 100 names, and
+    /// hardly ever among 20 or fewer. The third owns it once the first two are gone, and so on. The
+    /// time is in proportion to the number of names.
     pub fn owners(&self, key: &[u8], n: usize) -> Vec<&str> {
         self.owner_indices(key, n).into_iter().map(|index| self.names[index].as_str()).collect()
     }
 
-    /// The first `n` owners of `key`, as [`owners`](Table::owners), as indices into [`names`](Table::names).
+    /// The first `n` owners of `key` as indices into [`names`](Table::names).
     pub fn owner_indices(&self, key: &[u8], n: usize) -> Vec<usize> {
         let Some(owner) = self.owner_index(key) else {
             return Vec::new();
@@ -118,10 +126,12 @@ impl Table {
         counts.into_iter().map(|owned| owned as f64 / SLOTS as f64).collect()
     }
 
-    /// A fingerprint of the placement: tables with equal digests give every key the same owners, on any machine.
+    /// A fingerprint of the placement: tables with equal digests give every key the same owners, on
+    /// any machine.
     ///
-    /// It is the xxh3 hash of [`VERSION`](crate::VERSION), the kind of placement and the sorted names, and so differs from
-    /// any [`Ring`](crate::Ring)'s. Different lists have different digests, but for chance (1 in 2^64).
+    /// It is the xxh3 hash of [`VERSION`](crate::VERSION), the kind of placement and the sorted
+    /// names, and so differs from any [`Ring`](crate::Ring)'s. Different lists have different
+    /// digests, but for chance (1 in 2^64).
     pub fn digest(&self) -> u64 {
         Digester::new("table").texts(self.names.iter().map(String::as_str)).finish()
     }
@@ -133,7 +143,7 @@ impl fmt::Debug for Table {
     }
 }
 
-/// The top bits of the key's hash.
+/// The slot of a key: the top bits of its hash.
 fn slot_of(key: &[u8]) -> usize {
     (xxh3_64(key) >> (u64::BITS - SLOT_BITS)) as usize
 }
@@ -160,7 +170,8 @@ mod tests {
         &table.names[usize::from(table.slots.as_ref().unwrap()[slot])]
     }
 
-    /// Slots with different owners, as a multiple of what has to move when one of `larger`'s names goes.
+    /// Slots with different owners, as a multiple of those that must move when one of `larger`'s
+    /// names goes.
     fn moved(larger: &Table, smaller: &Table) -> f64 {
         let moved = (0..SLOTS).filter(|&slot| owner_of_slot(larger, slot) != owner_of_slot(smaller, slot)).count();
         moved as f64 / (SLOTS as f64 / larger.names.len() as f64)
@@ -175,7 +186,7 @@ mod tests {
         xxh3_64(&slots.iter().flat_map(|owner| owner.to_le_bytes()).collect::<Vec<u8>>())
     }
 
-    /// Sizes of lists up to the one that the promises are made for.
+    /// Sizes of lists up to the largest that the promises are made for.
     fn sizes() -> impl Iterator<Item = usize> {
         (2..=20).chain([50, 99, 100])
     }
@@ -224,11 +235,11 @@ mod tests {
 
     #[test]
     fn most_names_are_taken_and_share() {
-        let table = table(&hosts(crate::MAX_NAMES));
-        assert_eq!(count(&table.slots.unwrap()[..], crate::MAX_NAMES).iter().max(), Some(&65));
+        let table = table(&hosts(crate::limits::MAX_NAMES));
+        assert_eq!(count(&table.slots.unwrap()[..], crate::limits::MAX_NAMES).iter().max(), Some(&65));
     }
 
-    // What follows is the contract between members. A change here is a new `VERSION`.
+    // The tests below are the contract between members. A change here is a new `VERSION`.
 
     // From the xxHash specification's own implementation: XXH3, 64 bits, no seed, no input.
     #[test]

@@ -1,4 +1,4 @@
-//! The ring against golang/groupcache and against a slow obvious model.
+//! The ring answers as golang/groupcache does, and as a slow obvious model does.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 const THREE: [&str; 3] = ["http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003"];
 
-/// What golang/groupcache at 2c02b82 answers over `THREE`: `consistenthash.New(50, nil)`, `Add(THREE...)`, `Get(key)`, the
-/// last digit of the port.
+/// The answers of golang/groupcache at 2c02b82 over `THREE`: `consistenthash.New(50, nil)`,
+/// `Add(THREE...)`, `Get(key)`, the last digit of the port.
 const GOLANG: [(&[u8], char); 12] = [
     (b"", '1'),
     (b"a", '3'),
@@ -152,7 +152,7 @@ fn replicas_out_of_bounds_are_refused() {
     }
 }
 
-/// A hash with ties in plenty.
+/// A hash with many ties.
 fn coarse(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum: u64, &byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 61
 }
@@ -165,7 +165,8 @@ fn coarse_ring(names: &[String], replicas: usize) -> Ring {
     Ring::new(Profile::new("coarse", coarse, first_byte).replicas(replicas), names).unwrap()
 }
 
-/// The owner by looking at every point: the nearest one going up, or else the lowest of all; of equals the last added.
+/// The owner by a look at every point: the nearest one going up, or else the lowest of all; of
+/// equals the last added.
 fn owner_by_scan(names: &[String], replicas: usize, hash: u64) -> Option<&str> {
     let mut nearest: Option<(bool, u64, &str)> = None;
     for name in names {
@@ -190,13 +191,13 @@ fn names() -> impl Strategy<Value = Vec<String>> {
 
 proptest! {
     #[test]
-    fn owner_is_the_scans(names in names(), replicas in 1_usize..12, hash: u8) {
+    fn owner_is_that_of_the_scan(names in names(), replicas in 1_usize..12, hash: u8) {
         let ring = coarse_ring(&names, replicas);
         prop_assert_eq!(ring.owner(&[hash]), owner_by_scan(&names, replicas, hash.into()));
     }
 
     #[test]
-    fn owners_are_who_inherits_when_the_first_goes(names in names(), replicas in 1_usize..12, hash: u8) {
+    fn owners_inherit_one_after_the_other(names in names(), replicas in 1_usize..12, hash: u8) {
         let owners = coarse_ring(&names, replicas);
         let owners = owners.owners(&[hash], usize::MAX);
         let mut rest = names;
@@ -231,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn who_stays_keeps_its_keys(names in names(), keys in prop::collection::vec(any::<[u8; 8]>(), 50)) {
+    fn names_that_stay_keep_their_keys(names in names(), keys in prop::collection::vec(any::<[u8; 8]>(), 50)) {
         prop_assume!(!names.is_empty());
         let (whole, rest) = (Ring::golang(&names).unwrap(), Ring::golang(&names[1..]).unwrap());
         for key in keys {

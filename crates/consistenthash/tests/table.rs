@@ -1,4 +1,4 @@
-//! What every table promises, for any names and keys.
+//! The promises of every table, for any names and keys.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -80,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn few_keys_change_hands_between_those_who_stay(names in names(2..20), gone in any::<prop::sample::Index>()) {
+    fn few_keys_move_between_names_that_stay(names in names(2..20), gone in any::<prop::sample::Index>()) {
         let whole = Table::new(&names).unwrap();
         let gone = gone.index(names.len());
         let gone = whole.names()[gone].clone();

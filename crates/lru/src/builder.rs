@@ -1,4 +1,4 @@
-//! The choices there are, and their defaults.
+//! The settings of both caches, and their defaults.
 
 use std::{
     collections::hash_map::RandomState,
@@ -42,7 +42,10 @@ pub struct Builder<K, V, S = RandomState, W = ByHeapBytes> {
 }
 
 impl<K, V> Builder<K, V> {
-    /// Starts a cache of at most `max_bytes`: keys, values and overhead. `usize::MAX` is no limit, 0 holds nothing.
+    /// Starts a cache of at most `max_bytes`: keys, values and overhead.
+    ///
+    /// `usize::MAX` is no limit, and a cache of 0 bytes holds nothing.
+    #[doc(alias = "max_capacity")]
     pub fn new(max_bytes: usize) -> Self {
         Self {
             max_bytes,
@@ -58,8 +61,10 @@ impl<K, V> Builder<K, V> {
 }
 
 impl<K, V, S, W> Builder<K, V, S, W> {
-    /// Says how many bytes a key and a value hold on the heap, in place of their [`HeapBytes`](crate::HeapBytes); see [`Weigher`].
-    /// Defaults to [`ByHeapBytes`].
+    /// Says how many bytes a key and a value hold on the heap; see [`Weigher`].
+    ///
+    /// Defaults to [`ByHeapBytes`], which asks key and value for their
+    /// [`HeapBytes`](crate::HeapBytes).
     pub fn weigher<F>(self, weigher: F) -> Builder<K, V, S, F>
     where
         F: Fn(&K, &V) -> usize + Send + Sync + 'static,
@@ -68,43 +73,54 @@ impl<K, V, S, W> Builder<K, V, S, W> {
         Builder { max_bytes, weigher, entry_overhead, hasher, listener, shards, policy, types }
     }
 
-    /// What is added to the weight of every entry, in bytes. With 0 and a weigher that always says 1, `max_bytes` counts entries.
-    /// Defaults to [`entry_overhead`], in a [`ShardedCache`] to [`sharded_entry_overhead`].
+    /// Adds this many bytes to the weight of every entry.
+    ///
+    /// With 0, and a weigher that always says 1, `max_bytes` counts entries. Defaults to
+    /// [`entry_overhead`], in a [`ShardedCache`] to [`sharded_entry_overhead`].
     pub fn entry_overhead(mut self, bytes: usize) -> Self {
         self.entry_overhead = Some(bytes);
         self
     }
 
-    /// Who leaves a [`ShardedCache`] first; a [`Cache`] is exact LRU. Read by [`build_sharded`](Self::build_sharded) alone. Defaults to
-    /// [`EvictionPolicy::Adaptive`].
+    /// Chooses which entries leave a [`ShardedCache`] first. A [`Cache`] is always an exact LRU.
+    ///
+    /// Defaults to [`EvictionPolicy::Adaptive`].
     pub fn eviction_policy(mut self, policy: EvictionPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// How keys are hashed. Take one with random seeds where strangers choose the keys.
+    /// Hashes keys with `hasher`. Take one with random seeds where strangers choose the keys.
+    ///
     /// Defaults to [`RandomState`].
     pub fn hasher<T: BuildHasher + Clone>(self, hasher: T) -> Builder<K, V, T, W> {
         let Self { max_bytes, weigher, entry_overhead, hasher: _, listener, shards, policy, types } = self;
         Builder { max_bytes, weigher, entry_overhead, hasher, listener, shards, policy, types }
     }
 
-    /// Hears of every entry that leaves and why, after it left and before it is dropped. In a [`ShardedCache`] it is called outside of all
-    /// locks. Defaults to nobody.
+    /// Calls `listener` for every entry that leaves, with the reason.
+    ///
+    /// The entry has left by then and is not yet dropped. In a [`ShardedCache`] the listener is
+    /// called outside of all locks. Defaults to none.
     pub fn eviction_listener(mut self, listener: impl Fn(&K, &V, Removal) + Send + Sync + 'static) -> Self {
         self.listener = Some(Arc::new(listener));
         self
     }
 
-    /// How many shards a [`ShardedCache`] has: rounded up to a power of two, at most 256. Read by
-    /// [`build_sharded`](Self::build_sharded) alone. Defaults to [`shard_count`](crate::sharding::shard_count).
+    /// Sets the number of shards of a [`ShardedCache`]: rounded up to a power of two, at most 256.
+    ///
+    /// Defaults to [`shard_count`](crate::sharding::shard_count).
+    #[doc(alias = "num_segments")]
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Shards::Exactly(shards);
         self
     }
 
-    /// What an entry is expected to be charged, in bytes, so that no shard is too small for a fair number of them. Say it when entries are
-    /// larger than 16 KiB. Read by [`build_sharded`](Self::build_sharded) alone, unless `shards` is given. Defaults to 1 KiB.
+    /// Says how many bytes an entry of a [`ShardedCache`] is expected to be charged, so that no
+    /// shard is too small for a fair number of them.
+    ///
+    /// Say it when entries are larger than 16 KiB. This replaces [`shards`](Self::shards), and is
+    /// replaced by it. Defaults to 1 KiB.
     pub fn expected_entry_bytes(mut self, bytes: usize) -> Self {
         self.shards = Shards::ForEntriesOf(bytes);
         self
@@ -117,7 +133,7 @@ where
     S: BuildHasher + Clone,
     W: Weigher<K, V> + Send + Sync + 'static,
 {
-    /// A cache for one thread.
+    /// Makes a cache for one thread. Settings that are for a [`ShardedCache`] are not looked at.
     #[must_use]
     pub fn build(self) -> Cache<K, V, S> {
         let store = Store::new(self.max_bytes, self.hasher);
@@ -125,7 +141,7 @@ where
         Cache::from_parts(store, Box::new(self.weigher), entry_overhead, self.listener)
     }
 
-    /// A cache for many threads.
+    /// Makes a cache for many threads.
     #[must_use]
     pub fn build_sharded(self) -> ShardedCache<K, V, S> {
         let shards = self.shards.count(self.max_bytes);

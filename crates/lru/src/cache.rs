@@ -1,4 +1,4 @@
-//! The exact LRU of one thread.
+//! The exact LRU cache for one thread.
 
 use std::{
     borrow::Borrow,
@@ -18,15 +18,17 @@ use crate::{
 
 /// A least-recently-used cache of at most `max_bytes`.
 ///
-/// [`get`](Self::get) and [`insert`](Self::insert) make an entry the most recent; nothing else changes the order. All operations take
-/// constant time, an insertion plus the entries it evicts. Keys are looked up by any borrowed form, `&str` for `String`.
+/// [`get`](Self::get) and [`insert`](Self::insert) make an entry the most recent; nothing else
+/// changes the order. All operations take constant time, an insertion plus the entries it evicts.
+/// Keys are looked up by any borrowed form, `&str` for `String`.
 ///
-/// Memory is charged as [`entry_overhead`](crate::entry_overhead) says. The index grows with the cache and is given back by
-/// [`clear`](Self::clear). With `usize::MAX` as the budget nothing is ever evicted, which is for owners who choose the victims
-/// themselves, by [`pop_lru`](Self::pop_lru).
+/// Memory is charged as [`entry_overhead`](crate::entry_overhead) says. The index grows with the
+/// cache and is given back by [`clear`](Self::clear). With `usize::MAX` as the budget nothing is
+/// ever evicted. Callers can then choose the moment themselves, with [`pop_lru`](Self::pop_lru).
 ///
-/// If the weigher or the listener panics the panic reaches the caller and the cache stays whole: order, sum and budget are right, but
-/// removals of the same call that the listener had not heard of yet are not told. Dropping the cache tells the listener nothing.
+/// A panic of the weigher or the listener reaches the caller, and the cache stays whole: order, sum
+/// and budget are right. Further removals of the same call are then not told to the listener.
+/// Dropping the cache tells the listener nothing.
 ///
 /// ```
 /// use peercache_lru::Cache;
@@ -50,8 +52,10 @@ pub struct Cache<K, V, S = RandomState> {
 }
 
 impl<K: Hash + Eq, V> Cache<K, V> {
-    /// A cache of at most `max_bytes` that asks keys and values for their weight, tells nobody, and hashes as
-    /// [`HashMap`](std::collections::HashMap) does. [`builder`](Self::builder) has the choices.
+    /// Makes a cache of at most `max_bytes`, with the defaults of [`builder`](Self::builder).
+    ///
+    /// It asks keys and values for their weight, has no listener, and hashes as
+    /// [`HashMap`](std::collections::HashMap) does.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self
     where
@@ -77,7 +81,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         Self { store, weigher, entry_overhead, listener }
     }
 
-    /// The value of `key`, which becomes the most recently used.
+    /// The value of `key`, whose entry becomes the most recently used.
     pub fn get<Q>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -86,7 +90,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         self.store.get(key)
     }
 
-    /// The value of `key`, its place in the order unchanged.
+    /// The value of `key`, without a change of the order.
     pub fn peek<Q>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -95,13 +99,14 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         self.store.peek(key)
     }
 
-    /// The least recently used entry, the one that [`pop_lru`](Self::pop_lru) would take, its place unchanged.
+    /// The least recently used entry, which [`pop_lru`](Self::pop_lru) would take.
     #[must_use]
     pub fn peek_lru(&self) -> Option<(&K, &V)> {
         self.store.peek_lru()
     }
 
-    /// Whether `key` is in the cache; its place in the order is unchanged.
+    /// Whether `key` is in the cache. The order is unchanged.
+    #[doc(alias = "contains_key")]
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -110,19 +115,23 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         self.peek(key).is_some()
     }
 
-    /// Takes an entry in as the most recently used, evicting the least recent until it fits. Returns the value that it replaced, if any.
+    /// Inserts an entry as the most recently used, and evicts the least recent until it fits.
     ///
-    /// An equal key that is already there stays and the new one is dropped, as in a [`HashMap`](std::collections::HashMap).
+    /// Returns the value that it replaced, if any. An equal key that is already there stays and the
+    /// new one is dropped, as in a [`HashMap`](std::collections::HashMap).
     ///
     /// # Errors
-    /// [`TooHeavy`], with key and value handed back, if the entry alone exceeds the budget. Nothing is evicted for it; what was under its key is
-    /// removed all the same ([`Removal::Replaced`]), since it is stale from now on.
+    /// [`TooHeavy`], with key and value handed back, if the entry alone exceeds the budget. Nothing
+    /// is evicted for it. An older value of its key is removed all the same
+    /// ([`Removal::Replaced`]), since it is stale from now on.
+    #[doc(alias = "put")]
     pub fn insert(&mut self, key: K, value: V) -> Result<Option<V>, TooHeavy<K, V>> {
         let weight = self.weight_of(&key, &value);
         self.insert_weighed(key, value, weight)
     }
 
-    /// [`insert`](Self::insert) without asking the weigher: the entry is charged `weight` bytes, overhead included.
+    /// Inserts an entry that is charged `weight` bytes, overhead included. The weigher is not
+    /// asked.
     ///
     /// # Errors
     /// [`TooHeavy`], as [`insert`](Self::insert).
@@ -137,12 +146,13 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         change.into_result()
     }
 
-    /// What an entry is charged, in bytes: what the weigher says, and the overhead.
+    /// The charge of an entry in bytes: its weight by the weigher, and the overhead.
     pub fn weight_of(&self, key: &K, value: &V) -> usize {
         self.weigher.weigh(key, value).saturating_add(self.entry_overhead)
     }
 
-    /// Takes out the value of `key` ([`Removal::Removed`]).
+    /// Removes the entry of `key` and returns its value ([`Removal::Removed`]).
+    #[doc(alias = "invalidate")]
     pub fn remove<Q>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -151,7 +161,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         self.remove_entry(key).map(|entry| entry.value)
     }
 
-    /// Takes out the entry of `key` ([`Removal::Removed`]), with the cache's own key and what it was charged.
+    /// Removes the entry of `key` and returns it with the cache's own key and its charge
+    /// ([`Removal::Removed`]).
     pub fn remove_entry<Q>(&mut self, key: &Q) -> Option<Entry<K, V>>
     where
         K: Borrow<Q>,
@@ -162,14 +173,17 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         Some(entry)
     }
 
-    /// Takes out the least recently used entry ([`Removal::Removed`]: its owner asked for it).
+    /// Removes the least recently used entry and returns it ([`Removal::Removed`]).
     pub fn pop_lru(&mut self) -> Option<Entry<K, V>> {
         let entry = self.store.pop_lru()?;
         self.tell(&entry, Removal::Removed);
         Some(entry)
     }
 
-    /// Empties the cache and gives the index's memory back. The listener hears of every entry, least recent first ([`Removal::Cleared`]).
+    /// Removes all entries and gives the index's memory back.
+    ///
+    /// The listener hears of every entry, least recent first ([`Removal::Cleared`]).
+    #[doc(alias = "invalidate_all")]
     pub fn clear(&mut self) {
         let mut cleared = self.store.take();
         if self.listener.is_none() {
@@ -180,20 +194,21 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         }
     }
 
-    /// Changes the budget and evicts what no longer fits ([`Removal::Size`]).
+    /// Changes the budget and evicts entries until the rest fits ([`Removal::Size`]).
     pub fn resize(&mut self, max_bytes: usize) {
         for entry in self.store.resize(max_bytes).iter() {
             self.tell(entry, Removal::Size);
         }
     }
 
-    /// Keys and values from the most to the least recently used; `.rev()` is the order of eviction. The order is unchanged.
+    /// Keys and values from the most to the least recently used. `.rev()` is the order of eviction.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, K, V> {
         Iter(self.store.iter())
     }
 
     /// The number of entries.
+    #[doc(alias = "entry_count")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.store.len()
@@ -205,7 +220,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         self.len() == 0
     }
 
-    /// What all entries are charged together, in bytes. Never more than [`max_bytes`](Self::max_bytes).
+    /// The sum of all charges, in bytes. Never more than [`max_bytes`](Self::max_bytes).
+    #[doc(alias = "weighted_size")]
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.store.bytes()
@@ -217,7 +233,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Cache<K, V, S> {
         self.store.max_bytes()
     }
 
-    /// Called when the store is whole again: the listener may panic.
+    /// Tells the listener. The store must be whole again, since the listener may panic.
     fn tell(&self, entry: &Entry<K, V>, why: Removal) {
         if let Some(listener) = &self.listener {
             listener(&entry.key, &entry.value, why);

@@ -1,4 +1,4 @@
-//! What leaves a cache, and why.
+//! Entries that leave a cache, and the reasons for it.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ pub struct Entry<K, V> {
     pub key: K,
     /// Its value.
     pub value: V,
-    /// What it was charged, in bytes: key, value and overhead.
+    /// Its charge in bytes: key, value and overhead.
     pub weight: usize,
 }
 
-/// Why an entry left the cache.
+/// The reason why an entry left the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Removal {
-    /// The policy chose it when room was needed for another, or when the budget shrank: the least recently used, where that is exact LRU.
+    /// The policy evicted it when another needed room, or when the budget shrank.
     Size,
-    /// A new value came for its key, whether or not the cache could hold that one.
+    /// A new value was inserted under its key, whether or not it fitted the cache.
     Replaced,
-    /// Its owner took it out, by key or as the least recently used.
+    /// The caller removed it, by key or as the least recently used.
     Removed,
     /// The cache was cleared.
     Cleared,
 }
 
-/// Hears of every entry that left.
+/// A callback for every entry that left.
 pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, Removal) + Send + Sync>;

@@ -1,10 +1,11 @@
-//! The one thing that can go wrong.
+//! The one error: an entry that is too heavy.
 
 use std::{error::Error, fmt};
 
-/// The entry is heavier than the budget: it was not taken in, and nothing was evicted for it.
+/// The error of an entry heavier than the budget: it was not inserted, and nothing was evicted for
+/// it.
 ///
-/// What was under its key before is gone all the same, because it is no longer the key's value.
+/// An older value of its key is gone all the same, because it is no longer the key's value.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TooHeavy<K, V> {
@@ -12,9 +13,10 @@ pub struct TooHeavy<K, V> {
     pub key: K,
     /// The value, handed back.
     pub value: V,
-    /// What the entry would be charged, in bytes.
+    /// The charge that the entry would have, in bytes.
     pub weight: usize,
-    /// What there is for it, in bytes: the cache's budget, in a [`ShardedCache`](crate::ShardedCache) that of the key's shard.
+    /// The budget that it exceeds, in bytes: the cache's, or in a
+    /// [`ShardedCache`](crate::ShardedCache) the shard's.
     pub max_bytes: usize,
 }
 

@@ -2,8 +2,12 @@
 //!
 //! # Where to look
 //!
-//! [`Cache`] is the exact LRU, [`ShardedCache`] its form for threads, [`Builder`] makes both. [`HeapBytes`] and [`Weigher`] say what an
-//! entry weighs, [`entry_overhead`] what the cache adds to it, [`Removal`] why an entry left, [`TooHeavy`] that one was refused.
+//! - [`Cache`] is the exact LRU for one thread, [`ShardedCache`] the cache for many threads.
+//!   [`Builder`] makes both.
+//! - [`HeapBytes`] and [`Weigher`] say how heavy an entry is; [`entry_overhead`] is added to that.
+//! - [`Removal`] says why an entry left, [`TooHeavy`] that one was refused.
+//! - The modules [`segment`] and [`sharding`] are the parts of `ShardedCache`, for those who build
+//!   a cache of their own.
 
 mod builder;
 mod cache;

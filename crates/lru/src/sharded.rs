@@ -1,4 +1,4 @@
-//! The cache of many threads: one [`Segment`] per shard, each behind its own lock.
+//! The cache for many threads: one [`Segment`] for each shard, behind a lock of its own.
 
 use std::{
     borrow::Borrow,
@@ -12,27 +12,31 @@ use crate::{
     builder::Builder,
     entry::{Entry, Listener, Removal},
     error::TooHeavy,
+    segment::Segment,
     segment::order::EvictionPolicy,
-    segment::policy_state::PolicyState,
-    segment::{HasPolicyState, Lane, Segment},
+    segment::policy_state::{HasPolicyState, Lane, PolicyState},
     sharding::per_thread_counters::PerThreadCounters,
     sharding::{shard_of, share},
     stats::Stats,
     store::{Change, Evicted},
-    weight::{ByHeapBytes, HeapBytes, Weigher},
+    weight::{ByHeapBytes, HeapBytes, Weigher, block_loss},
 };
 
-/// A cache of at most `max_bytes`, for many threads, which keeps what is used again: see [`EvictionPolicy`].
+/// A cache of at most `max_bytes` for many threads, which keeps entries that are used again: see
+/// [`EvictionPolicy`].
 ///
-/// Keys are spread over shards, each with its own lock, its own order of use and an equal part of the budget; so **an entry must fit its
-/// shard**: [`max_entry_bytes`](Self::max_entry_bytes). How many shards there are follows from the budget by
-/// [`shard_count`](crate::sharding::shard_count), one below 8 MiB, or is the builder's to say. Readers share a shard's lock; they wait for those who
-/// insert or remove in it, and under [`EvictionPolicy::Lru`] for each other.
+/// Keys are spread over shards. Each has a lock, an order of use and an equal part of the budget,
+/// so **an entry must fit its shard**: [`max_entry_bytes`](Self::max_entry_bytes). The number of
+/// shards follows from the budget by [`shard_count`](crate::sharding::shard_count), unless the
+/// builder says another. Below 8 MiB there is one. Readers share a shard's lock. They wait for
+/// threads that insert or remove in it, and under [`EvictionPolicy::Lru`] for each other.
 ///
-/// Values are cloned out, so make that cheap: `Arc<T>`, `Bytes`. They lie in slots, of which 64 are taken at a time: box what is larger than a
-/// few hundred bytes in itself. Weigher and listener are called outside of the locks and may use the
-/// cache; what the listener hears of operations that ran at the same time may come in another order than they happened. If
-/// one of the two panics the caller gets the panic and the cache stays whole, as with [`Cache`](crate::Cache).
+/// Values are cloned out, so make that cheap: `Arc<T>`, `Bytes`. They lie in slots, of which 64 are
+/// allocated at a time: box a value whose `size_of` is more than a few hundred bytes.
+///
+/// Weigher and listener are called outside of the locks and may use the cache. The listener may
+/// hear of concurrent operations in another order than they happened. A panic of either reaches the
+/// caller, and the cache stays whole, as with [`Cache`](crate::Cache).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -45,9 +49,9 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ShardedCache<K, V, S = RandomState> {
-    /// A power of two of them.
+    /// Their number is a power of two.
     shards: Box<[Shard<K, V>]>,
-    /// One for the choice of the shard and for the index in it: see [`shard_of`].
+    /// One hash chooses the shard and finds the entry in it: see [`shard_of`].
     hasher: S,
     policy: EvictionPolicy,
     weigher: Box<dyn Weigher<K, V> + Send + Sync>,
@@ -60,33 +64,38 @@ pub struct ShardedCache<K, V, S = RandomState> {
 const HITS: usize = 0;
 const MISSES: usize = 1;
 
-/// Two cache lines, which is what processors fetch together, so that threads in neighbouring shards do not disturb each other.
+/// Aligned to two cache lines, which processors fetch together, so that threads in neighbouring
+/// shards do not disturb each other.
 #[repr(align(128))]
 struct Shard<K, V>(RwLock<Guarded<K, V>>);
 
 struct Guarded<K, V> {
     segment: Segment<Pair<K, V>>,
     max_bytes: usize,
-    /// All but the lookups.
+    /// All counters but those of lookups.
     stats: Stats,
 }
 
 struct Pair<K, V> {
     key: K,
     value: V,
-    standing: PolicyState,
+    policy_state: PolicyState,
 }
 
-/// What the cache spends on an entry of these types, in bytes, beside what key and value hold on the heap: slot, index, history, and the
-/// loss in the blocks of types that own some, as [`entry_overhead`](crate::entry_overhead) counts it.
+/// The overhead of an entry of a [`ShardedCache`] in bytes, beside the heap bytes of key and value.
+///
+/// It is the slot, the index, the history of the policy, and the loss in the heap blocks of types
+/// that own some, as [`entry_overhead`](crate::entry_overhead) counts it.
 #[must_use]
 pub const fn sharded_entry_overhead<K, V>() -> usize {
-    Segment::<Pair<K, V>>::overhead() + crate::weight::block_loss::<K>() + crate::weight::block_loss::<V>()
+    Segment::<Pair<K, V>>::overhead() + block_loss::<K>() + block_loss::<V>()
 }
 
 impl<K: Hash + Eq, V> ShardedCache<K, V> {
-    /// A cache of at most `max_bytes` that asks keys and values for their weight, tells nobody, and hashes as
-    /// [`HashMap`](std::collections::HashMap) does. [`builder`](Self::builder) has the choices.
+    /// Makes a cache of at most `max_bytes`, with the defaults of [`builder`](Self::builder).
+    ///
+    /// It asks keys and values for their weight, has no listener, and hashes as
+    /// [`HashMap`](std::collections::HashMap) does.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self
     where
@@ -96,7 +105,8 @@ impl<K: Hash + Eq, V> ShardedCache<K, V> {
         Self::builder(max_bytes).build_sharded()
     }
 
-    /// Starts a cache of at most `max_bytes`: keys, values and overhead. End with [`build_sharded`](Builder::build_sharded).
+    /// Starts a cache of at most `max_bytes`: keys, values and overhead. End with
+    /// [`build_sharded`](Builder::build_sharded).
     pub fn builder(max_bytes: usize) -> Builder<K, V, RandomState, ByHeapBytes> {
         Builder::new(max_bytes)
     }
@@ -121,7 +131,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         Self { shards, hasher, policy, weigher, entry_overhead, listener, lookups: PerThreadCounters::default() }
     }
 
-    /// The value of `key`, which counts as used. Counted as a hit or a miss.
+    /// The value of `key`. Its use is counted, and so is the hit or miss.
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -131,8 +141,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         self.get_with(key, V::clone)
     }
 
-    /// [`get`](Self::get) without a clone: what `read` makes of the value. It runs under the shard's lock, so keep it short, and
-    /// using the cache in it deadlocks.
+    /// Calls `read` with the value of `key` and returns its result: a [`get`](Self::get) without a
+    /// clone.
+    ///
+    /// It runs under the shard's lock, so keep it short. To use the cache in it deadlocks.
     pub fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
     where
         K: Borrow<Q>,
@@ -141,9 +153,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash);
         let found = match self.policy {
-            EvictionPolicy::Lru => shard.write().used(hash, key).map(read),
+            EvictionPolicy::Lru => shard.write().find_and_touch(hash, key).map(read),
             _ => shard.read().find(hash, key).map(|pair| {
-                pair.standing.count_use();
+                pair.policy_state.count_use();
                 read(&pair.value)
             }),
         };
@@ -151,7 +163,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         found
     }
 
-    /// The value of `key`, its use not counted.
+    /// The value of `key`, without counting the use.
     pub fn peek<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -162,7 +174,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         self.shard(hash).read().find(hash, key).map(|pair| pair.value.clone())
     }
 
-    /// Whether `key` is in the cache; its use is not counted.
+    /// Whether `key` is in the cache. No use is counted.
+    #[doc(alias = "contains_key")]
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -172,18 +185,23 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         self.shard(hash).read().find(hash, key).is_some()
     }
 
-    /// Takes an entry in, evicting others of its shard until it fits. Returns the value that it replaced, if any; the entry's uses are then
-    /// what they were, and it is as new as the value.
+    /// Inserts an entry, and evicts others of its shard until it fits.
+    ///
+    /// Returns the value that it replaced, if any. The entry then keeps its count of uses, and is
+    /// as new as its value.
     ///
     /// # Errors
-    /// [`TooHeavy`], with key and value handed back, if the entry alone exceeds the shard's budget. Nothing is evicted for it; what was under its
-    /// key is removed all the same ([`Removal::Replaced`]), since it is stale from now on.
+    /// [`TooHeavy`], with key and value handed back, if the entry alone exceeds the shard's budget.
+    /// Nothing is evicted for it. An older value of its key is removed all the same
+    /// ([`Removal::Replaced`]), since it is stale from now on.
+    #[doc(alias = "put")]
     pub fn insert(&self, key: K, value: V) -> Result<Option<V>, TooHeavy<K, V>> {
         let weight = self.weight_of(&key, &value);
         self.insert_weighed(key, value, weight)
     }
 
-    /// [`insert`](Self::insert) without asking the weigher: the entry is charged `weight` bytes, overhead included.
+    /// Inserts an entry that is charged `weight` bytes, overhead included. The weigher is not
+    /// asked.
     ///
     /// # Errors
     /// [`TooHeavy`], as [`insert`](Self::insert).
@@ -199,12 +217,13 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         change.into_result()
     }
 
-    /// What an entry is charged, in bytes: what the weigher says, and the overhead.
+    /// The charge of an entry in bytes: its weight by the weigher, and the overhead.
     pub fn weight_of(&self, key: &K, value: &V) -> usize {
         self.weigher.weigh(key, value).saturating_add(self.entry_overhead)
     }
 
-    /// Takes out the value of `key` ([`Removal::Removed`]).
+    /// Removes the entry of `key` and returns its value ([`Removal::Removed`]).
+    #[doc(alias = "invalidate")]
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -213,7 +232,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         self.remove_entry(key).map(|entry| entry.value)
     }
 
-    /// Takes out the entry of `key` ([`Removal::Removed`]), with the cache's own key and what it was charged.
+    /// Removes the entry of `key` and returns it with the cache's own key and its charge
+    /// ([`Removal::Removed`]).
     pub fn remove_entry<Q>(&self, key: &Q) -> Option<Entry<K, V>>
     where
         K: Borrow<Q>,
@@ -225,11 +245,14 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         Some(entry)
     }
 
-    /// Empties the cache, shard by shard, and gives its memory back. What others insert meanwhile may stay. The listener hears of every
-    /// entry ([`Removal::Cleared`]), the first to leave first.
+    /// Removes all entries, shard by shard, and gives their memory back.
+    ///
+    /// Entries that are inserted meanwhile may stay. The listener hears of every entry, in the
+    /// order of eviction ([`Removal::Cleared`]).
+    #[doc(alias = "invalidate_all")]
     pub fn clear(&self) {
         for shard in &self.shards {
-            // Taken out under the lock, which is quick; told and dropped outside of it.
+            // The entries are taken out under the lock, which is quick, and dropped outside of it.
             let mut cleared = shard.write().segment.take();
             if self.listener.is_none() {
                 continue;
@@ -240,7 +263,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         }
     }
 
-    /// Changes the budget, shard by shard, and evicts what no longer fits ([`Removal::Size`]). The number of shards stays.
+    /// Changes the budget, shard by shard, and evicts entries until the rest fits
+    /// ([`Removal::Size`]). The number of shards stays.
     pub fn resize(&self, max_bytes: usize) {
         for (index, shard) in self.shards.iter().enumerate() {
             let evicted = {
@@ -254,8 +278,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         }
     }
 
-    /// Shows every entry to `visit`, shard by shard, those who leave first last. A shard is locked while it is shown, so changing the cache
-    /// in `visit` deadlocks.
+    /// Calls `visit` with every entry, shard by shard, roughly in the reverse order of eviction.
+    ///
+    /// A shard is locked meanwhile, so that to change the cache in `visit` deadlocks.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
         for shard in &self.shards {
             shard.read().segment.iter().for_each(|(_, pair)| visit(&pair.key, &pair.value));
@@ -263,6 +288,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
     }
 
     /// The number of entries, each shard's at a slightly different moment.
+    #[doc(alias = "entry_count")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().segment.len()).sum()
@@ -274,19 +300,20 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         self.len() == 0
     }
 
-    /// What all entries are charged together, in bytes. Never more than [`max_bytes`](Self::max_bytes).
+    /// The sum of all charges, in bytes. Never more than [`max_bytes`](Self::max_bytes).
+    #[doc(alias = "weighted_size")]
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().bytes()).sum()
     }
 
-    /// The budget, in bytes: the sum of the shards', which is exactly what was asked for.
+    /// The budget, in bytes: the sum of the shards' budgets, which is exactly the one given.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().max_bytes).sum()
     }
 
-    /// The heaviest entry that fits whatever its key, in bytes with overhead: the smallest shard's budget, and less than 4 GiB.
+    /// The heaviest entry that fits every shard, in bytes with overhead: less than 4 GiB.
     #[must_use]
     pub fn max_entry_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().max_entry_bytes()).min().unwrap_or(0)
@@ -298,7 +325,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
         self.shards.len()
     }
 
-    /// Hits, misses and the like since the cache was made.
+    /// Counters of hits, misses, evictions and more since the cache was made.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let [hits, misses] = self.lookups.sums();
@@ -320,7 +347,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedCache<K, V, S> {
     }
 }
 
-/// A poisoned lock is taken as it is: a shard is whole whenever code of a user can panic.
+/// Poison is ignored: a shard is whole whenever a user's code can panic.
 impl<K, V> Shard<K, V> {
     fn read(&self) -> RwLockReadGuard<'_, Guarded<K, V>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
@@ -341,8 +368,8 @@ impl<K: Hash + Eq, V> Guarded<K, V> {
         self.segment.get(hash, |pair| pair.key.borrow() == key).map(|(_, pair)| pair)
     }
 
-    /// Finds it, and makes it the most recently used.
-    fn used<Q>(&mut self, hash: u64, key: &Q) -> Option<&V>
+    /// Finds a value, and makes its entry the most recently used.
+    fn find_and_touch<Q>(&mut self, hash: u64, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -370,14 +397,14 @@ impl<K: Hash + Eq, V> Guarded<K, V> {
         let hash_of = |pair: &Pair<K, V>| hasher.hash_one(&pair.key);
         let replaced = match before {
             None => {
-                let pair = Pair { key, value, standing: PolicyState::new() };
+                let pair = Pair { key, value, policy_state: PolicyState::new() };
                 self.segment.insert(hash, pair, charged, Lane::Main, hash_of);
                 None
             }
             // The key that was there stays, as in a map.
-            Some((mut replaced, standing)) => {
+            Some((mut replaced, policy_state)) => {
                 let key = std::mem::replace(&mut replaced.key, key);
-                self.segment.insert_again(hash, Pair { key, value, standing }, charged, hash_of);
+                self.segment.insert_again(hash, Pair { key, value, policy_state }, charged, hash_of);
                 Some(replaced)
             }
         };
@@ -413,17 +440,18 @@ impl<K: Hash + Eq, V> Guarded<K, V> {
     }
 }
 
+/// Removes the entry in a slot, and returns it with its policy state.
 fn take<K: Hash + Eq, V>(
     segment: &mut Segment<Pair<K, V>>,
     slot: u32,
     hasher: &impl BuildHasher,
 ) -> (Entry<K, V>, PolicyState) {
     let weight = segment.weight(slot);
-    let Pair { key, value, standing } = segment.remove(slot, |pair| hasher.hash_one(&pair.key), |_, _| ());
-    (Entry { key, value, weight }, standing)
+    let Pair { key, value, policy_state } = segment.remove(slot, |pair| hasher.hash_one(&pair.key), |_, _| ());
+    (Entry { key, value, weight }, policy_state)
 }
 
-/// Takes out who should leave next.
+/// Removes the entry that should leave next.
 fn pop<K: Hash + Eq, V>(segment: &mut Segment<Pair<K, V>>, hasher: &impl BuildHasher) -> Option<Entry<K, V>> {
     let slot = segment.victim(|pair| hasher.hash_one(&pair.key))?;
     Some(take(segment, slot, hasher).0)
@@ -431,11 +459,11 @@ fn pop<K: Hash + Eq, V>(segment: &mut Segment<Pair<K, V>>, hasher: &impl BuildHa
 
 impl<K, V> HasPolicyState for Pair<K, V> {
     fn policy_state(&self) -> &PolicyState {
-        &self.standing
+        &self.policy_state
     }
 
     fn policy_state_mut(&mut self) -> &mut PolicyState {
-        &mut self.standing
+        &mut self.policy_state
     }
 }
 

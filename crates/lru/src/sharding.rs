@@ -1,11 +1,13 @@
-//! How many shards, how much budget each, and whose key goes where.
+//! Building block for caches of your own: the number of shards, the choice of one, and counters.
 
 pub(crate) mod per_thread_counters;
 
 pub use crate::sharding::per_thread_counters::PerThreadCounters;
 
-/// How many shards a [`ShardedCache`](crate::ShardedCache) of `max_bytes` has by default: one per 4 MiB, fewer where 256 entries of `expected_entry_bytes` would
-/// not fit one, a power of two from 1 to 256.
+/// The number of shards that a [`ShardedCache`](crate::ShardedCache) of `max_bytes` has by default.
+///
+/// It is one for each 4 MiB, or fewer, so that a shard has room for 256 entries of
+/// `expected_entry_bytes`. It is a power of two from 1 to 256.
 ///
 /// ```
 /// use peercache_lru::sharding::shard_count;
@@ -21,16 +23,18 @@ pub fn shard_count(max_bytes: usize, expected_entry_bytes: usize) -> usize {
     1 << shards.ilog2()
 }
 
-/// Enough for the loss of exactness to vanish in the hit ratio, and for a value of a megabyte to have company.
+/// The least budget of a shard. Its loss of exactness is not seen in the hit ratio, and a value of
+/// a megabyte does not fill it alone.
 const SHARD_BYTES: usize = 4 << 20;
 
-/// With fewer entries the uneven spread of keys over shards (a share varies by about 1/sqrt(n), here 6 %) costs hits.
+/// The least number of expected entries of a shard. With fewer, the uneven spread of keys over
+/// shards costs hits: a share varies by about 1/sqrt(n), here 6 %.
 const SHARD_ENTRIES_MIN: usize = 256;
 
-/// More than any machine's threads can fight over; an empty shard takes some 300 bytes.
+/// The most shards: more than the threads of any machine need. An empty one takes some 300 bytes.
 const SHARDS_MAX: usize = 256;
 
-/// The builder's two ways to say it.
+/// The number of shards as the builder was told it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shards {
     Exactly(usize),
@@ -52,14 +56,17 @@ impl Default for Shards {
     }
 }
 
-/// The budget of shard `index`: an equal part, the remainder spread byte by byte over the first.
+/// The budget of shard `index`: an equal part. The remainder goes to the first shards, a byte each.
 pub(crate) fn share(max_bytes: usize, shards: usize, index: usize) -> usize {
     max_bytes / shards + usize::from(index < max_bytes % shards)
 }
 
-/// The shard of a hash, among a power of two. The map inside takes its bucket from the lowest bits of the same hash and its tag from the highest seven, so neither may
-/// choose the shard: they would be alike in all keys of a shard and leave most buckets empty. The product's high bits depend on
-/// all bits of the hash (Fibonacci hashing: Knuth, The Art of Computer Programming, volume 3, section 6.4).
+/// The shard of a hash, among a power of two.
+///
+/// The map inside a shard takes its bucket from the lowest bits of the same hash and its tag from
+/// the highest seven. Neither may choose the shard: they would be alike in all keys of a shard, and
+/// leave most buckets empty. The product's high bits depend on all bits of the hash (Fibonacci
+/// hashing: Knuth, The Art of Computer Programming, volume 3, section 6.4).
 ///
 /// # Panics
 /// If there are no shards.
@@ -67,7 +74,7 @@ pub(crate) fn share(max_bytes: usize, shards: usize, index: usize) -> usize {
 #[must_use]
 pub fn shard_of(hash: u64, shards: usize) -> usize {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    // Half as far and once more, because a shift by all 64 bits, for one shard, is none.
+    // Two shifts, because one by all 64 bits, for one shard, would be none.
     (hash.wrapping_mul(GOLDEN) >> 1 >> (u64::BITS - 1 - shards.ilog2())) as usize
 }
 
@@ -104,7 +111,7 @@ mod tests {
         }
     }
 
-    /// Hashes that are plain numbers are the hardest case.
+    /// The hardest case is hashes that are plain numbers.
     #[test]
     fn shards_share_no_bits_with_the_buckets() {
         let mut low_bits = vec![HashSet::new(); 16];

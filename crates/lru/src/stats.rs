@@ -1,22 +1,23 @@
-//! Counters of the sharded form.
+//! Counters of a sharded cache.
 
 use std::ops::AddAssign;
 
-/// What a [`ShardedCache`](crate::ShardedCache) has seen since it was made.
+/// Counters of a [`ShardedCache`](crate::ShardedCache) since it was made.
 ///
-/// Each shard is read under its lock, one after the other, so the numbers of a busy cache are of slightly different moments.
+/// Each shard is read under its lock, one after the other, so the numbers of a busy cache are of
+/// slightly different moments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Lookups by `get` and `get_with` that found their key. `peek` and `contains` are not counted.
     pub hits: u64,
-    /// Lookups by `get` and `get_with` that did not.
+    /// Lookups by `get` and `get_with` that did not find their key.
     pub misses: u64,
-    /// Entries taken in, new and replacing.
+    /// Entries inserted, new and replacing.
     pub insertions: u64,
     /// Entries refused as heavier than the budget.
     pub refusals: u64,
-    /// Entries that left to make room ([`Removal::Size`](crate::Removal::Size)).
+    /// Entries evicted to make room ([`Removal::Size`](crate::Removal::Size)).
     pub evictions: u64,
 }
 

@@ -1,5 +1,7 @@
-//! The list, the budget and the sum, without weigher or listener: no code of a user but hashing and comparing runs in here, so that
-//! nothing can be half done when that code panics, and the sharded form can call it under a lock.
+//! The entries of an LRU cache, their sum and their budget, without weigher or listener.
+//!
+//! No code of a user runs in here but hashing and comparing, so that nothing is half done when a
+//! weigher or a listener panics.
 
 use std::{
     borrow::Borrow,
@@ -11,16 +13,17 @@ use lru::LruCache;
 use crate::{entry::Entry, error::TooHeavy};
 
 pub(crate) struct Store<K, V, S> {
-    /// Unbounded by itself: the budget is ours to keep.
+    /// Unbounded by itself: the budget is kept here.
     entries: LruCache<K, Slot<V>, S>,
-    /// The sum of the entries' weights; never more than `max_bytes`, which is why additions below cannot overflow.
+    /// The sum of the entries' weights. It never exceeds `max_bytes`, which is why additions below
+    /// cannot overflow.
     bytes: usize,
     max_bytes: usize,
-    /// For the next list after `take`.
+    /// The hasher of the next list after `take`.
     hasher: S,
 }
 
-/// A value and what its entry was charged, remembered because a weigher may not answer the same twice.
+/// A value and the charge of its entry, kept because a weigher may not answer the same twice.
 pub(crate) struct Slot<V> {
     pub(crate) value: V,
     weight: usize,
@@ -59,7 +62,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
         }
         let replaced = self.entries.push(key, Slot { value, weight }).map(Entry::from);
         self.bytes -= replaced.as_ref().map_or(0, |entry| entry.weight);
-        // The new entry is the most recent and not yet in the sum: when all others are gone the sum is 0, so it never makes room for itself.
+        // The new entry is the most recent and not yet in the sum. When all others are gone the sum
+        // is 0, so it is never evicted for itself.
         let evicted = self.make_room(weight);
         self.bytes += weight;
         Change { replaced, refused: None, evicted }
@@ -81,7 +85,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
         Some(entry)
     }
 
-    /// Empties the store, which gives the index's memory back too, and returns what was in it.
+    /// Takes all entries out and leaves an empty store, which holds no memory.
     pub(crate) fn take(&mut self) -> Self {
         let fresh = Self::new(self.max_bytes, self.hasher.clone());
         std::mem::replace(self, fresh)
@@ -108,7 +112,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
         self.max_bytes
     }
 
-    /// Evicts until `weight` more bytes fit. Written so that no sum can overflow.
+    /// Evicts until `weight` more bytes fit. No sum can overflow here.
     fn make_room(&mut self, weight: usize) -> Evicted<K, V> {
         let mut evicted = Evicted::none();
         while self.max_bytes.checked_sub(self.bytes).is_none_or(|free| weight > free) {
@@ -125,7 +129,7 @@ impl<K, V> From<(K, Slot<V>)> for Entry<K, V> {
     }
 }
 
-/// What an insertion did.
+/// The outcome of an insertion.
 pub(crate) struct Change<K, V> {
     pub(crate) replaced: Option<Entry<K, V>>,
     pub(crate) refused: Option<TooHeavy<K, V>>,
@@ -141,7 +145,7 @@ impl<K, V> Change<K, V> {
     }
 }
 
-/// Entries on their way out, oldest first. Most insertions evict one or none, which costs no allocation.
+/// Evicted entries, oldest first. Most insertions evict one or none, which costs no allocation.
 pub(crate) struct Evicted<K, V> {
     first: Option<Entry<K, V>>,
     rest: Vec<Entry<K, V>>,

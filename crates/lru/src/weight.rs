@@ -1,4 +1,4 @@
-//! What an entry weighs: the bytes that its key and its value hold, and the cache's own part.
+//! The weight of an entry: the bytes that its key and value hold, and the cache's own part.
 
 use std::{
     borrow::Cow,
@@ -14,10 +14,13 @@ use std::{
 
 /// Says how many bytes a key and a value hold on the heap.
 ///
-/// Closures `Fn(&K, &V) -> usize` are weighers; [`ByHeapBytes`] is the default. The answer is in bytes and leaves out what the cache adds by
-/// itself, which is [`entry_overhead`]: the two values' own `size_of`, the list, the index and the allocator's rounding. For strings
-/// and vectors it is simply `key.len() + value.len()`. It is asked once per insertion and the answer is kept, so it may change its
-/// mind. Sums saturate, so an absurd answer makes an entry too heavy and nothing worse.
+/// Closures `Fn(&K, &V) -> usize` are weighers; [`ByHeapBytes`] is the default. For strings and
+/// vectors the answer is simply `key.len() + value.len()`.
+///
+/// The answer leaves out what the cache adds by itself, which is [`entry_overhead`]: the `size_of`
+/// of both, the list, the index and the allocator's rounding. A weigher is asked once for each
+/// insertion and its answer is kept, so it need not answer the same twice. Sums saturate, so an
+/// absurd answer makes an entry too heavy and does no other harm.
 pub trait Weigher<K, V> {
     /// The heap bytes of this key and this value.
     fn weigh(&self, key: &K, value: &V) -> usize;
@@ -29,7 +32,7 @@ impl<K, V, F: Fn(&K, &V) -> usize> Weigher<K, V> for F {
     }
 }
 
-/// The default weigher: asks key and value for their [`HeapBytes`].
+/// The default weigher, which asks key and value for their [`HeapBytes`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByHeapBytes;
 
@@ -39,7 +42,8 @@ impl<K: HeapBytes, V: HeapBytes> Weigher<K, V> for ByHeapBytes {
     }
 }
 
-/// What the cache spends on an entry of these types, in bytes, beside what key and value hold on the heap.
+/// The overhead of an entry of a [`Cache`](crate::Cache) in bytes, beside the heap bytes of key and
+/// value.
 ///
 /// | part | of `Cache<String, Vec<u8>>` |
 /// |---|---|
@@ -49,36 +53,45 @@ impl<K: HeapBytes, V: HeapBytes> Weigher<K, V> for ByHeapBytes {
 /// | the same of the value's | 16 |
 /// | together | 144 |
 ///
-/// A type that needs no drop owns no block. The figures are for 64 bits and glibc's allocator; they were read off the layouts and compared
-/// with resident memory after the budget had been filled several times over (the crate's test `memory` repeats it). Memory gained is 1.0
-/// of the charge for values of 100 bytes and more, and up to 1.2 of it where key and value have some 10 bytes each.
+/// A type that needs no drop owns no block. The figures are for 64 bits and glibc's allocator. They
+/// were read off the layouts, and compared with resident memory after the budget had been filled
+/// several times over (the crate's test `memory` repeats it). Memory gained is 1.0 of the charge
+/// for values of 100 bytes and more, and up to 1.2 of it where key and value have some 10 bytes
+/// each.
 #[must_use]
 pub const fn entry_overhead<K, V>() -> usize {
     let node = (size_of::<(K, V, usize)>() + 2 * size_of::<usize>() + BLOCK_HEADER).next_multiple_of(BLOCK_STEP);
     node + INDEX + block_loss::<K>() + block_loss::<V>()
 }
 
-/// What is lost in the block on the heap of a type that owns one.
+/// The bytes lost in the heap block of a type that owns one.
 pub(crate) const fn block_loss<T>() -> usize {
     if needs_drop::<T>() { BLOCK_LOSS } else { 0 }
 }
 
-/// A table bucket has 9 bytes and a filled table is 7/16 to 7/8 full: 10 to 21 bytes an entry. But where entries come and go it fills up
-/// with the marks of removed ones and doubles once more: 21 to 41, when it was more than about half full. 32 is near the mean of what was
-/// measured, the freed smaller tables included. A table of our own, which rehashes in place instead, would halve it.
+/// The index's memory for each entry.
+///
+/// A table bucket has 9 bytes and a filled table is 7/16 to 7/8 full: 10 to 21 bytes for each
+/// entry. Where entries come and go the table fills up with marks of removed ones. It then doubles
+/// once more if it is more than about half full: 21 to 41 bytes. 32 is near the mean measured, with
+/// the freed smaller tables. A table that rehashes in place instead would halve it.
 const INDEX: usize = 32;
 
-/// What glibc puts before a block, and the steps in which blocks grow.
+/// The bytes that glibc puts before a block.
 const BLOCK_HEADER: usize = 8;
+
+/// The steps in which glibc's blocks grow.
 const BLOCK_STEP: usize = 16;
 
-/// The header, and half a step lost on average. Blocks of less than 24 bytes lose more, because the smallest takes 32.
+/// The header, and half a step lost on average. Blocks of less than 24 bytes lose more, because the
+/// smallest takes 32.
 const BLOCK_LOSS: usize = BLOCK_HEADER + BLOCK_STEP / 2;
 
-/// How many bytes a value holds on the heap, beyond its own `size_of`.
+/// A type that knows how many bytes its values hold on the heap, beyond their own `size_of`.
 ///
-/// Implemented for the standard library's common types; implement it for yours, or give the builder a weigher.
-/// What an [`Arc`] or an [`Rc`] points to is counted in full, shared or not: dropping an entry does not free what others still hold.
+/// The standard library's common types have it. Implement it for yours, or give the builder a
+/// weigher. The target of an [`Arc`] or an [`Rc`] is counted in full, shared or not: to drop an
+/// entry does not free a value that others still hold.
 ///
 /// ```
 /// use peercache_lru::HeapBytes;
@@ -98,11 +111,11 @@ const BLOCK_LOSS: usize = BLOCK_HEADER + BLOCK_STEP / 2;
 /// assert_eq!(7_u64.heap_bytes(), 0);
 /// ```
 pub trait HeapBytes {
-    /// The bytes held on the heap: what was asked of the allocator, its rounding left out.
+    /// The bytes asked of the allocator, without its rounding.
     fn heap_bytes(&self) -> usize;
 }
 
-/// Types that hold nothing on the heap.
+/// Implements it for types that hold nothing on the heap.
 macro_rules! inline {
     ($($type:ty),* $(,)?) => {$(
         impl HeapBytes for $type {
@@ -182,7 +195,7 @@ impl<T: HeapBytes> HeapBytes for Vec<T> {
 
 impl<T: HeapBytes> HeapBytes for [T] {
     fn heap_bytes(&self) -> usize {
-        // Spares a walk over a megabyte of `u8`.
+        // No walk over a megabyte of `u8`.
         if !needs_drop::<T>() {
             return 0;
         }
@@ -202,14 +215,14 @@ impl<T: HeapBytes + ?Sized> HeapBytes for Box<T> {
     }
 }
 
-/// With its two counters.
+/// Counts the target and its two counters.
 impl<T: HeapBytes + ?Sized> HeapBytes for Arc<T> {
     fn heap_bytes(&self) -> usize {
         COUNTERS.saturating_add(size_of_val(&**self)).saturating_add((**self).heap_bytes())
     }
 }
 
-/// With its two counters.
+/// Counts the target and its two counters.
 impl<T: HeapBytes + ?Sized> HeapBytes for Rc<T> {
     fn heap_bytes(&self) -> usize {
         COUNTERS.saturating_add(size_of_val(&**self)).saturating_add((**self).heap_bytes())
@@ -239,7 +252,7 @@ impl<T: ToOwned<Owned: HeapBytes> + ?Sized> HeapBytes for Cow<'_, T> {
     }
 }
 
-/// Tuples: the sum of their parts.
+/// Implements it for tuples: the sum of their parts.
 macro_rules! tuples {
     ($(($($name:ident . $index:tt),+)),*) => {$(
         impl<$($name: HeapBytes),+> HeapBytes for ($($name,)+) {
@@ -252,7 +265,8 @@ macro_rules! tuples {
 
 tuples!((A.0), (A.0, B.1), (A.0, B.1, C.2), (A.0, B.1, C.2, D.3));
 
-/// Its length. A slice of a larger buffer keeps all of that buffer alive, which cannot be seen from here: cache a copy of it instead.
+/// Counts the length. A slice of a larger buffer keeps all of that buffer alive, which cannot be
+/// seen from here: cache a copy of it instead.
 #[cfg(feature = "bytes")]
 impl HeapBytes for bytes::Bytes {
     fn heap_bytes(&self) -> usize {

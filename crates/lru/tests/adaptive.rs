@@ -1,4 +1,5 @@
-//! The scan-resistant policy against a slow, obvious twin: vectors, oldest first, and a memory that forgets nothing.
+//! The scan-resistant policy evicts as a slow, obvious twin does: vectors, oldest first, and a
+//! memory that forgets nothing.
 
 use peercache_lru::{
     EvictionPolicy,
@@ -7,27 +8,27 @@ use peercache_lru::{
 use proptest::{collection::vec, prelude::*};
 
 const CAPACITY: usize = 120;
-const GUEST_SHARE: f64 = 0.25;
+const HOT_SHARE: f64 = 0.25;
 
-/// So few keys that no set of the real memory has to forget one.
+/// Few enough keys that no set of the real memory has to forget one.
 const KEYS: u8 = 16;
 
 struct Entry {
     key: u8,
-    standing: PolicyState,
+    policy_state: PolicyState,
 }
 
 impl HasPolicyState for Entry {
     fn policy_state(&self) -> &PolicyState {
-        &self.standing
+        &self.policy_state
     }
 
     fn policy_state_mut(&mut self) -> &mut PolicyState {
-        &mut self.standing
+        &mut self.policy_state
     }
 }
 
-/// Far apart, as good hashes are.
+/// Spreads keys, as a good hash does.
 fn hash(key: u8) -> u64 {
     (u64::from(key) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
@@ -44,14 +45,14 @@ struct Known {
     recent: bool,
 }
 
-/// One lane.
+/// A twin of one lane.
 #[derive(Default)]
 struct Twin {
     window: Vec<Known>,
-    main: Vec<Known>,
-    /// Key, whether it left main, and how many had left that list when it did.
+    clock: Vec<Known>,
+    /// Key, whether it left the clock, and the evictions from that list until then.
     left: Vec<(u8, bool, usize)>,
-    departures: [usize; 2],
+    evictions: [usize; 2],
     capacity: usize,
     full: bool,
     share: f64,
@@ -67,11 +68,11 @@ impl Twin {
     }
 
     fn all(&self) -> impl Iterator<Item = &Known> {
-        self.window.iter().chain(&self.main)
+        self.window.iter().chain(&self.clock)
     }
 
     fn bytes(&self) -> usize {
-        bytes(&self.window) + bytes(&self.main)
+        bytes(&self.window) + bytes(&self.clock)
     }
 
     fn window_bytes(&self) -> usize {
@@ -83,32 +84,32 @@ impl Twin {
     }
 
     fn find(&mut self, key: u8) -> Option<&mut Known> {
-        self.window.iter_mut().chain(&mut self.main).find(|known| known.key == key)
+        self.window.iter_mut().chain(&mut self.clock).find(|known| known.key == key)
     }
 
     fn insert(&mut self, key: u8, weight: usize) {
         self.full &= self.bytes() + weight >= self.capacity / 2;
         let returned = self.left.iter().position(|left| left.0 == key).map(|at| self.left.remove(at));
-        let to_main = returned.is_some_and(|(_, left_main, then)| {
-            let age = self.departures[usize::from(left_main)] - then;
+        let to_clock = returned.is_some_and(|(_, left_clock, then)| {
+            let age = self.evictions[usize::from(left_clock)] - then;
             let (wins, idle) = self.contest();
-            self.adapt(left_main, age, idle);
+            self.adapt(left_clock, age, idle);
             wins
         });
         let has_room =
-            bytes(&self.main) + self.window_bytes().max(weight) < self.capacity && self.bytes() < self.capacity;
+            bytes(&self.clock) + self.window_bytes().max(weight) < self.capacity && self.bytes() < self.capacity;
         if !self.window.is_empty() && bytes(&self.window) >= self.window_bytes() && has_room {
             let oldest = self.window.remove(0);
-            self.main.push(Known { uses: 0, recent: false, ..oldest });
+            self.clock.push(Known { uses: 0, recent: false, ..oldest });
         }
-        let list = if to_main { &mut self.main } else { &mut self.window };
+        let list = if to_clock { &mut self.clock } else { &mut self.window };
         list.push(Known { key, weight, uses: 0, recent: false });
     }
 
     fn contest(&mut self) -> (bool, bool) {
-        match self.main.first().cloned() {
+        match self.clock.first().cloned() {
             Some(oldest) if self.full && oldest.uses > 0 => {
-                self.spare_oldest();
+                self.second_chance();
                 (false, !oldest.recent)
             }
             Some(_) if self.full => (true, true),
@@ -116,14 +117,14 @@ impl Twin {
         }
     }
 
-    fn adapt(&mut self, left_main: bool, age: usize, idle: bool) {
+    fn adapt(&mut self, left_clock: bool, age: usize, idle: bool) {
         let entries = self.all().count().max(1);
         if !self.full || age > entries / 2 {
             return;
         }
         let near = (entries / 32).max(1);
         let step = (1.0 / 512.0_f64).max(1.0 / entries as f64) * near as f64 / age.max(near) as f64;
-        if left_main {
+        if left_clock {
             self.share -= 0.6875 * step;
         } else if idle {
             self.share += step;
@@ -131,76 +132,76 @@ impl Twin {
         self.share = self.share.clamp(0.05, 0.70);
     }
 
-    fn spare_oldest(&mut self) {
-        let heavy = self.heavy(self.main[0].weight, 1);
-        let oldest = self.main.remove(0);
+    fn second_chance(&mut self) {
+        let heavy = self.heavy(self.clock[0].weight, 1);
+        let oldest = self.clock.remove(0);
         let uses = match oldest.uses {
             _ if self.share > 0.4 => 0,
             uses if !oldest.recent || heavy => uses / 2,
             uses if uses > 2 => uses - 1,
             uses => uses,
         };
-        self.main.push(Known { uses, recent: false, ..oldest });
+        self.clock.push(Known { uses, recent: false, ..oldest });
     }
 
     fn victim(&mut self) -> Option<u8> {
-        let held = self.bytes();
-        let step = self.capacity.abs_diff(held).div_ceil(16);
+        let bytes = self.bytes();
+        let step = self.capacity.abs_diff(bytes).div_ceil(16);
         self.capacity = match self.full {
-            false => held,
-            true if held > self.capacity => self.capacity + step,
+            false => bytes,
+            true if bytes > self.capacity => self.capacity + step,
             true => self.capacity - step,
         };
         self.full = true;
-        let (victim, left_main) = self.choose()?;
-        self.departures[usize::from(left_main)] += 1;
+        let (victim, left_clock) = self.choose()?;
+        self.evictions[usize::from(left_clock)] += 1;
         self.left.retain(|left| left.0 != victim);
-        self.left.push((victim, left_main, self.departures[usize::from(left_main)]));
+        self.left.push((victim, left_clock, self.evictions[usize::from(left_clock)]));
         Some(victim)
     }
 
     fn choose(&mut self) -> Option<(u8, bool)> {
         for _ in 0..64 {
-            if self.window.is_empty() || !self.main.is_empty() && bytes(&self.window) < self.window_bytes() {
+            if self.window.is_empty() || !self.clock.is_empty() && bytes(&self.window) < self.window_bytes() {
                 break;
             }
             let oldest = self.window[0].clone();
             if oldest.uses == 0 || self.heavy(oldest.weight, oldest.uses) {
                 return Some((oldest.key, false));
             }
-            let has_room = bytes(&self.main) + self.window_bytes() < self.capacity;
+            let has_room = bytes(&self.clock) + self.window_bytes() < self.capacity;
             self.window.remove(0);
-            self.main.push(Known { uses: 0, recent: false, ..oldest });
+            self.clock.push(Known { uses: 0, recent: false, ..oldest });
             if !has_room {
                 break;
             }
         }
         for _ in 0..64 {
-            if self.main.first()?.uses == 0 {
+            if self.clock.first()?.uses == 0 {
                 break;
             }
-            self.spare_oldest();
+            self.second_chance();
         }
-        self.main.first().map(|known| (known.key, true))
+        self.clock.first().map(|known| (known.key, true))
     }
 
     fn remove(&mut self, key: u8) {
         self.window.retain(|known| known.key != key);
-        self.main.retain(|known| known.key != key);
+        self.clock.retain(|known| known.key != key);
     }
 
-    /// Whether there is but one and it was used, which it pays for with a use.
-    fn is_one_in_use(&mut self) -> bool {
-        let mut all = self.window.iter_mut().chain(&mut self.main);
+    /// Whether there is one entry alone and it was used, which costs it a use.
+    fn is_only_one_in_use(&mut self) -> bool {
+        let mut all = self.window.iter_mut().chain(&mut self.clock);
         let (Some(one), None) = (all.next(), all.next()) else { return false };
         let in_use = one.uses > 0;
         (one.uses, one.recent) = (one.uses.saturating_sub(1), false);
         in_use
     }
 
-    /// In the order in which a segment shows them.
+    /// The keys in the order in which a segment shows them.
     fn shown(&self) -> Vec<u8> {
-        self.main.iter().rev().chain(self.window.iter().rev()).map(|known| known.key).collect()
+        self.clock.iter().rev().chain(self.window.iter().rev()).map(|known| known.key).collect()
     }
 }
 
@@ -215,13 +216,18 @@ fn step() -> impl Strategy<Value = Step> {
     let weight = prop_oneof![4 => Just(10_u32), 1 => 1..60_u32];
     prop_oneof![
         6 => (0..KEYS).prop_map(Step::Use),
-        8 => (0..KEYS, weight, prop::bool::weighted(0.3)).prop_map(|(key, weight, guest)| Step::Insert(key, weight, guest)),
+        8 => (0..KEYS, weight, prop::bool::weighted(0.3))
+            .prop_map(|(key, weight, is_hot)| Step::Insert(key, weight, is_hot)),
         1 => (0..KEYS).prop_map(Step::Remove),
     ]
 }
 
 fn find(segment: &Segment<Entry>, key: u8) -> Option<u32> {
     segment.find(hash(key), |entry| entry.key == key)
+}
+
+fn total_bytes(segment: &Segment<Entry>) -> usize {
+    segment.usage(Lane::Main).bytes + segment.usage(Lane::Hot).bytes
 }
 
 fn remove(segment: &mut Segment<Entry>, slot: u32) -> u8 {
@@ -231,46 +237,46 @@ fn remove(segment: &mut Segment<Entry>, slot: u32) -> u8 {
 proptest! {
     #[test]
     fn does_what_its_twin_does(steps in vec(step(), 1..400)) {
-        let mut segment = Segment::new(EvictionPolicy::Adaptive, CAPACITY, GUEST_SHARE);
-        let guests = (CAPACITY as f64 * GUEST_SHARE) as usize;
-        let (mut own, mut guest) = (Twin::new(CAPACITY - guests), Twin::new(guests));
+        let mut segment = Segment::new(EvictionPolicy::Adaptive, CAPACITY, HOT_SHARE);
+        let hot_capacity = (CAPACITY as f64 * HOT_SHARE) as usize;
+        let (mut main, mut hot) = (Twin::new(CAPACITY - hot_capacity), Twin::new(hot_capacity));
         for step in steps {
             match step {
                 Step::Use(key) => {
                     if let Some(slot) = find(&segment, key) {
-                        segment.entry(slot).standing.count_use();
+                        segment.entry(slot).policy_state.count_use();
                     }
-                    if let Some(known) = own.find(key).or_else(|| guest.find(key)) {
+                    if let Some(known) = main.find(key).or_else(|| hot.find(key)) {
                         (known.uses, known.recent) = ((known.uses + 1).min(15), true);
                     }
                 }
-                // As a cache does with a key that is not there.
-                Step::Insert(key, weight, is_guest) if find(&segment, key).is_none() => {
-                    while segment.usage(Lane::Main).bytes + segment.usage(Lane::Hot).bytes + weight as usize > CAPACITY {
+                // A cache inserts a key that is not there in these steps.
+                Step::Insert(key, weight, is_hot) if find(&segment, key).is_none() => {
+                    while total_bytes(&segment) + weight as usize > CAPACITY {
                         let victim = segment.victim(hash_of).expect("there is something that can leave");
                         let left = remove(&mut segment, victim);
-                        let too_many = guest.bytes() as f64 > (own.bytes() + guest.bytes()) as f64 * GUEST_SHARE;
-                        let in_use = too_many && guest.is_one_in_use();
-                        let lanes = if too_many && !in_use { [&mut guest, &mut own] } else { [&mut own, &mut guest] };
+                        let over_share = hot.bytes() as f64 > (main.bytes() + hot.bytes()) as f64 * HOT_SHARE;
+                        let in_use = over_share && hot.is_only_one_in_use();
+                        let lanes = if over_share && !in_use { [&mut hot, &mut main] } else { [&mut main, &mut hot] };
                         let expected = lanes.into_iter().find_map(Twin::victim);
                         prop_assert_eq!(Some(left), expected);
-                        own.remove(left);
-                        guest.remove(left);
+                        main.remove(left);
+                        hot.remove(left);
                     }
-                    let lane = if is_guest { Lane::Hot } else { Lane::Main };
-                    segment.insert(hash(key), Entry { key, standing: PolicyState::new() }, weight, lane, hash_of);
-                    if is_guest { &mut guest } else { &mut own }.insert(key, weight as usize);
+                    let lane = if is_hot { Lane::Hot } else { Lane::Main };
+                    segment.insert(hash(key), Entry { key, policy_state: PolicyState::new() }, weight, lane, hash_of);
+                    if is_hot { &mut hot } else { &mut main }.insert(key, weight as usize);
                 }
                 Step::Insert(..) => {}
                 Step::Remove(key) => {
                     if let Some(slot) = find(&segment, key) {
                         remove(&mut segment, slot);
                     }
-                    own.remove(key);
-                    guest.remove(key);
+                    main.remove(key);
+                    hot.remove(key);
                 }
             }
-            for (lane, twin) in [(Lane::Main, &own), (Lane::Hot, &guest)] {
+            for (lane, twin) in [(Lane::Main, &main), (Lane::Hot, &hot)] {
                 let keys: Vec<u8> = segment.slots(lane).map(|slot| segment.entry(slot).key).collect();
                 prop_assert_eq!(keys, twin.shown());
                 prop_assert_eq!(segment.usage(lane).bytes, twin.bytes());
@@ -278,7 +284,8 @@ proptest! {
         }
     }
 
-    /// Many more entries than a chunk of slots holds come and go: what is there is found where it is, and the memory shrinks.
+    /// Many more entries than a chunk of slots holds come and go. Those that stay are found, and
+    /// the memory shrinks.
     #[test]
     fn slots_move_when_many_have_left(kept in 0..40_u32, seed in any::<u64>()) {
         struct Numbered(u32, PolicyState);

@@ -73,7 +73,7 @@ fn an_oversize_value_leaves_no_stale_one_behind() {
 }
 
 #[test]
-fn a_replaced_entry_is_charged_anew() {
+fn a_replaced_entry_is_charged_for_its_new_value() {
     let heard = Heard::default();
     let mut cache = filled(10, "a5 b2", &heard);
     assert_eq!(cache.insert("a".into(), 3), Ok(Some(5)));

@@ -1,15 +1,18 @@
-//! Is the overhead honest? HasPolicyState memory gained, against what the entries are charged. Alone in its binary, so that nobody else's memory
-//! is measured; glibc's allocator, because the overhead is.
+//! Resident memory stays near the charge of the entries.
+//!
+//! The test is alone in its binary, so that no other test's memory is measured. It runs with
+//! glibc's allocator, which the overhead was read off.
 
 #![cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 
-use std::fs;
+use std::{fs, mem::ManuallyDrop};
 
 use peercache_lru::{Cache, HeapBytes};
 
 const BUDGET: usize = 16 << 20;
 
-/// How often the budget is filled: eviction leaves marks in the table, which grows once more for it.
+/// The number of times that the budget is filled: eviction leaves marks in the table, which grows
+/// once more for it.
 const ROUNDS: usize = 4;
 
 #[test]
@@ -26,7 +29,7 @@ fn resident_memory_stays_near_the_charge() {
     }
 }
 
-/// HasPolicyState memory gained by a full cache, over what its entries are charged.
+/// Resident memory gained by a full cache, over the charge of its entries.
 fn measured<K, V>(name: &'static str, entry: impl Fn(u64) -> (K, V)) -> (&'static str, f64)
 where
     K: HeapBytes + std::hash::Hash + Eq + 'static,
@@ -43,8 +46,8 @@ where
     }
     let gained = resident_bytes() - before;
     let ratio = gained as f64 / cache.bytes() as f64;
-    // Kept until all are measured: memory that is freed and used again would not be seen to grow.
-    std::mem::forget(cache);
+    // Never dropped: memory that is freed and used again would not be seen to grow.
+    let _kept = ManuallyDrop::new(cache);
     (name, ratio)
 }
 
@@ -54,7 +57,7 @@ fn resident_bytes() -> usize {
     pages * page_bytes()
 }
 
-/// Taken from the kernel's own sums, which are in kB beside pages.
+/// The size of a page, from the kernel's own sums, which are in kB.
 fn page_bytes() -> usize {
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
     let line = smaps.lines().find(|line| line.starts_with("KernelPageSize:")).unwrap();

@@ -1,4 +1,4 @@
-//! Both forms against a slow, obvious twin: a vector, most recent first.
+//! Both caches as exact LRU do as a slow, obvious twin does: a vector, most recent first.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ type Notices = Vec<(u8, u16, Removal)>;
 enum Step {
     Get(u8),
     Peek(u8),
-    /// A key, and a value that weighs as much as it says.
+    /// A key, and a value that is its own weight.
     Insert(u8, u16),
     Remove(u8),
     PopLru,
@@ -55,7 +55,7 @@ impl Twin {
         }
     }
 
-    /// What the step answers, as words.
+    /// Takes the step, and returns its answer as words.
     fn run(&mut self, step: &Step) -> String {
         match *step {
             Step::Get(key) => {
@@ -101,7 +101,7 @@ fn weigh(_: &u8, value: &u16) -> usize {
     usize::from(*value)
 }
 
-fn run_core(cache: &mut Cache<u8, u16>, step: &Step) -> String {
+fn run_cache(cache: &mut Cache<u8, u16>, step: &Step) -> String {
     match *step {
         Step::Get(key) => format!("{:?}", cache.get(&key).copied()),
         Step::Peek(key) => format!("{:?}", cache.peek(&key).copied()),
@@ -134,7 +134,7 @@ fn run_sharded(cache: &ShardedCache<u8, u16>, step: &Step) -> String {
             .insert(key, value)
             .map_or_else(|refused| format!("refused {}", refused.value), |old| format!("{old:?}")),
         Step::Remove(key) => format!("{:?}", cache.remove(&key)),
-        // It has no such operation: the last one shown is taken by its key, which is the same.
+        // It has no such operation: the last entry shown is removed by its key, which is the same.
         Step::PopLru => {
             let mut last = None;
             cache.for_each(|key, value| last = Some((*key, *value)));
@@ -165,31 +165,37 @@ fn listener(notices: &Arc<Mutex<Notices>>) -> impl Fn(&u8, &u16, Removal) + Send
 
 proptest! {
     #[test]
-    fn the_core_does_what_its_twin_does(steps in vec(step(), 1..200)) {
+    fn the_cache_does_as_its_twin_does(steps in vec(step(), 1..200)) {
         let (mut twin, notices) = (twin(), Arc::default());
         let mut cache: Cache<u8, u16> =
             Cache::builder(MAX_BYTES).entry_overhead(0).weigher(weigh).eviction_listener(listener(&notices)).build();
         for step in &steps {
-            prop_assert_eq!(run_core(&mut cache, step), twin.run(step), "answer of {:?}", step);
+            prop_assert_eq!(run_cache(&mut cache, step), twin.run(step), "answer of {:?}", step);
             let entries: Vec<_> = cache.iter().map(|(key, value)| (*key, *value)).collect();
             prop_assert_eq!(&entries, &twin.entries, "order after {:?}", step);
-            prop_assert_eq!((cache.bytes(), cache.max_bytes()), (twin.bytes(), twin.max_bytes), "bytes after {:?}", step);
+            prop_assert_eq!(cache.bytes(), twin.bytes(), "bytes after {:?}", step);
+            prop_assert_eq!(cache.max_bytes(), twin.max_bytes, "budget after {:?}", step);
             prop_assert_eq!(&*notices.lock().unwrap(), &twin.notices, "notices after {:?}", step);
         }
     }
 
     #[test]
-    fn one_shard_does_what_its_twin_does(steps in vec(step(), 1..200)) {
+    fn one_shard_does_as_its_twin_does(steps in vec(step(), 1..200)) {
         let (mut twin, notices) = (twin(), Arc::default());
-        let cache: ShardedCache<u8, u16> =
-            ShardedCache::builder(MAX_BYTES).entry_overhead(0).weigher(weigh).eviction_listener(listener(&notices)).eviction_policy(EvictionPolicy::Lru).build_sharded();
+        let cache: ShardedCache<u8, u16> = ShardedCache::builder(MAX_BYTES)
+            .entry_overhead(0)
+            .weigher(weigh)
+            .eviction_listener(listener(&notices))
+            .eviction_policy(EvictionPolicy::Lru)
+            .build_sharded();
         prop_assert_eq!(cache.shards(), 1);
         for step in &steps {
             prop_assert_eq!(run_sharded(&cache, step), twin.run(step), "answer of {:?}", step);
             let mut entries = Vec::new();
             cache.for_each(|key, value| entries.push((*key, *value)));
             prop_assert_eq!(&entries, &twin.entries, "order after {:?}", step);
-            prop_assert_eq!((cache.bytes(), cache.max_bytes()), (twin.bytes(), twin.max_bytes), "bytes after {:?}", step);
+            prop_assert_eq!(cache.bytes(), twin.bytes(), "bytes after {:?}", step);
+            prop_assert_eq!(cache.max_bytes(), twin.max_bytes, "budget after {:?}", step);
             prop_assert_eq!(&*notices.lock().unwrap(), &twin.notices, "notices after {:?}", step);
         }
     }

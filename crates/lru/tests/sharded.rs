@@ -1,4 +1,4 @@
-//! What the form for threads adds.
+//! The sharded cache: shards, counters, listeners and panics among threads.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn shards_keep_within_the_budget_together() {
 }
 
 #[test]
-fn what_was_inserted_is_found() {
+fn inserted_values_are_found() {
     let cache = counted(10_000, 8, &Heard::default());
     for key in 0..1_000 {
         cache.insert(key, key * 2).unwrap();
@@ -48,7 +48,7 @@ fn what_was_inserted_is_found() {
 fn every_reason_is_told() {
     let heard = Heard::default();
     let cache = counted(2, 1, &heard);
-    // What has been replaced is as new as it was: 1 and 2 have not been used, and 2 is the one that came again.
+    // A replaced entry is as new as its value: 1 and 2 were not used, and 2 came in again.
     for key in [1, 2, 2, 3] {
         cache.insert(key, 0).unwrap();
     }
@@ -148,7 +148,7 @@ fn threads_do_not_lose_the_count() {
     let mut entries = 0;
     cache.for_each(|_, _| entries += 1);
     assert_eq!((cache.bytes(), cache.len()), (entries, entries));
-    // Nothing is lost without a word: what went in and is no longer there was told.
+    // The listener heard of every entry that went in and is no longer there.
     let told = heard.take().len() as u64;
     assert_eq!(cache.stats().insertions, told + entries as u64);
 }
@@ -191,9 +191,10 @@ fn a_key_whose_hash_panics_leaves_the_cache_whole() {
 }
 
 proptest::proptest! {
-    /// Under every policy, in one shard and in four: what is found is what was put last, and the bytes are those of what is shown.
+    /// Under every policy, in one shard and in four, a key's value is the last inserted, and the
+    /// bytes are those of the entries shown.
     #[test]
-    fn it_holds_what_was_put_last(
+    fn a_key_has_the_value_inserted_last(
         steps in proptest::collection::vec((0..4_u8, 0..300_u16, 1..30_usize), 1..800),
         exact in proptest::bool::ANY,
         shards in proptest::sample::select(vec![1_usize, 4]),
@@ -220,7 +221,7 @@ proptest::proptest! {
                 _ => {
                     cache.insert(key, weight).unwrap();
                     last.insert(key, weight);
-                    proptest::prop_assert_eq!(cache.peek(&key), Some(weight), "what has just come in is there");
+                    proptest::prop_assert_eq!(cache.peek(&key), Some(weight), "a value just inserted is there");
                 }
             }
             let (mut bytes, mut entries) = (0, 0);

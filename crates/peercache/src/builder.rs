@@ -1,3 +1,5 @@
+//! The settings of a node, and how it is put together.
+
 use std::fmt;
 
 use peercache_groupcache::{BuildError, Clock, Connect, Groups, Members, MembersBuilder, Placement};
@@ -5,7 +7,7 @@ use peercache_transport_http::{HttpPool, PeerServer};
 
 use crate::node::Node;
 
-/// Sets up a [`Node`]. Made by [`Node::builder`].
+/// The settings of a [`Node`], from [`Node::builder`].
 #[must_use = "a node exists once it is built"]
 pub struct NodeBuilder {
     self_name: String,
@@ -28,34 +30,39 @@ impl NodeBuilder {
         }
     }
 
-    /// The members' URLs, this node's own among them. Defaults to this node alone.
+    /// Names all members by their URLs, this node's own among them. Defaults to this node alone.
     pub fn members<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.members = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Whether the list may leave this node out. It then owns no keys and only asks the members, who need not know of
-    /// it. Defaults to false.
+    /// Allows the list to leave this node out.
+    ///
+    /// Such a node owns no keys and only asks the members, who need not know of it. Defaults to
+    /// false.
     pub fn client_only(mut self, client_only: bool) -> Self {
         self.client_only = client_only;
         self
     }
 
-    /// How keys are placed. All members must place them alike. Defaults to
-    /// [`NativePlacement`](crate::NativePlacement); among Go peers it is [`GolangPlacement`](crate::GolangPlacement).
+    /// Places keys with `placement`. All members must place them alike.
+    ///
+    /// Defaults to [`NativePlacement`](crate::NativePlacement). Among Go peers it must be
+    /// [`GolangPlacement`](crate::GolangPlacement).
     pub fn placement(mut self, placement: impl Placement) -> Self {
         self.placement = Some(Box::new(|members| members.placement(placement)));
         self
     }
 
-    /// How peers are asked. Defaults to what [`HttpPool::builder`] gives.
+    /// Asks peers by `pool`. Defaults to a pool with the defaults of [`HttpPool::builder`].
     pub fn transport(mut self, pool: HttpPool) -> Self {
         self.transport = Some(pool);
         self
     }
 
-    /// The time that the node's groups go by. Defaults to [`Clock::system`]; tests that pause tokio's time want
-    /// [`Clock::tokio`].
+    /// Takes the time of the node's groups from `clock`.
+    ///
+    /// Defaults to [`Clock::system`]. Tests that pause tokio's time want [`Clock::tokio`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -72,7 +79,7 @@ impl NodeBuilder {
         };
         let (node_id, base_path) = (pool.node_id(), pool.base_path().to_owned());
         let plain_gets = pool.is_kept_to_plain_gets();
-        // The list would never connect to this node itself, so its own name is checked here.
+        // The member list never connects to this node itself, so its name is checked here.
         pool.connect(&self.self_name)
             .map_err(|why| BuildError::MemberName { name: self.self_name.clone(), why: why.to_string() })?;
         let mut members = Members::builder(self.self_name, pool).client_only(self.client_only);

@@ -1,5 +1,18 @@
 #![cfg_attr(feature = "http", doc = include_str!("../README.md"))]
 #![cfg_attr(not(feature = "http"), doc = "A service's own processes as one distributed, self-filling cache.")]
+#![cfg_attr(
+    feature = "http",
+    doc = r"
+# Where to look
+
+- [`Node`] is this process as a member, [`Group`] a cache with its loader. Most programs need no more.
+- [`GroupBuilder`] has the settings of a group: budget, times to live, limits, the copies it keeps.
+- [`loader_fn_with`] makes a loader of a closure. [`Loader`] and [`BatchLoader`] are for types.
+- [`Value`] says which types a group can hold. [`Error`] says why a get has failed.
+- [`HttpPool`] has the settings of the transport, [`Server`] those of the peers' port.
+- [`transport`] is for the authors of transports and placements.
+"
+)]
 
 #[cfg(feature = "http")]
 mod builder;
@@ -23,14 +36,14 @@ pub use peercache_groupcache::{
 #[cfg(feature = "http")]
 pub use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server, listen};
 
-/// A key's owner among names: `peercache-consistenthash`.
+/// The crate `peercache-consistenthash`: the owner of a key among names.
 #[cfg(feature = "consistenthash")]
 pub use peercache_consistenthash as consistenthash;
 
-/// A cache bounded by bytes: `peercache-lru`.
+/// The crate `peercache-lru`: caches bounded by bytes.
 #[cfg(feature = "lru")]
 pub use peercache_lru as lru;
 
-/// One call per key at a time: `peercache-singleflight`.
+/// The crate `peercache-singleflight`: one call for each key at a time.
 #[cfg(feature = "singleflight")]
 pub use peercache_singleflight as singleflight;

@@ -1,3 +1,5 @@
+//! The node: this process as a member, with its groups and its list of members.
+
 use std::{fmt, future::Future, io, sync::Arc};
 
 use axum::Router;
@@ -7,8 +9,10 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::builder::NodeBuilder;
 
-/// This process as a member: its groups, its list of members, and the door at which peers ask. A cheap handle: clones
-/// are the same node.
+/// This process as a member of the cluster: its groups, its list of members, and its server for
+/// peers.
+///
+/// It is a cheap handle: clones are the same node.
 #[derive(Clone)]
 pub struct Node {
     shared: Arc<Shared>,
@@ -17,20 +21,35 @@ pub struct Node {
 struct Shared {
     groups: Groups,
     peer_server: PeerServer,
-    /// True from [`Node::shutdown`] on.
+    /// Whether [`Node::shutdown`] was called.
     stopping: watch::Sender<bool>,
 }
 
 impl Node {
-    /// Starts a node that the member list names `self_name`, the URL at which peers reach it: `http://10.0.0.1:9090`.
+    /// Starts a node whose name in the member list is `self_name`, the URL at which peers reach it:
+    /// `http://10.0.0.1:9090`.
+    ///
     /// Names are compared byte for byte, so all members must write it alike.
     pub fn builder(self_name: impl Into<String>) -> NodeBuilder {
         NodeBuilder::new(self_name.into())
     }
 
-    /// A node without a cluster: it owns every key, is asked by nobody and cannot be given other members.
+    /// Makes a node without a cluster: it owns every key and can have no other members.
     ///
-    /// Its groups still merge concurrent loads, expire, refresh and evict as those of any node.
+    /// Its groups merge concurrent loads, expire, refresh and evict as those of any node.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use peercache::{Key, Node, loader_fn};
+    ///
+    /// let load = loader_fn(|key: Key| async move { Ok(key.as_str()?.len().to_string()) });
+    /// let lengths = Node::alone().group("lengths", load).max_bytes(1 << 20).build()?;
+    /// assert_eq!(lengths.get("three").await?, "5");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
     pub fn alone() -> Node {
         let groups = Groups::new(Members::alone());
         Node::new(groups.clone(), PeerServer::new(groups))
@@ -40,27 +59,31 @@ impl Node {
         Node { shared: Arc::new(Shared { groups, peer_server, stopping: watch::Sender::new(false) }) }
     }
 
-    /// Starts a group that loads with `loader`: a [`Loader`], or a closure by way of [`loader_fn_with`](crate::loader_fn_with) or
-    /// [`loader_fn`](crate::loader_fn). The loader decides the type of the values.
+    /// Starts a group that loads with `loader`, which decides the type of the values.
+    ///
+    /// A loader is a type that implements [`Loader`], or a closure in
+    /// [`loader_fn_with`](crate::loader_fn_with) or [`loader_fn`](crate::loader_fn).
     pub fn group<L: Loader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
         self.shared.groups.group(name, loader)
     }
 
-    /// As [`group`](Node::group), with a loader that brings many keys in one go.
+    /// Starts a [`group`](Node::group) whose loader can load many keys in one call.
     pub fn group_batched<L: BatchLoader>(&self, name: impl Into<String>, loader: L) -> GroupBuilder<L::Value> {
         self.shared.groups.group_batched(name, loader)
     }
 
-    /// Serves peers on `listener` until [`shutdown`](Node::shutdown), with the limits that [`Server`] has by default; for
+    /// Serves peers on `listener` until [`shutdown`](Node::shutdown).
+    ///
+    /// The future owns all it needs: spawn it. The limits are the defaults of [`Server`]. For
     /// others, serve [`router`](Node::router) with a `Server` of your own.
-    /// The future owns what it needs: spawn it.
     ///
     /// # Errors
-    /// When the listener is broken for good. What goes wrong with one connection ends that connection alone.
+    /// The listener's error, if it is broken for good. An error of one connection ends that
+    /// connection alone.
     pub fn serve(&self, listener: TcpListener) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let mut stopping = self.shared.stopping.subscribe();
         let stopped = async move {
-            // An error means that the last handle is gone, and with it the only way to say stop.
+            // An error means that the last handle was dropped, and nobody can call `shutdown`.
             if stopping.wait_for(|stopping| *stopping).await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -68,39 +91,46 @@ impl Node {
         Server::new(self.router()).serve(listener, stopped)
     }
 
-    /// The peers' paths, to merge into an axum app of your own. Serve that with [`Server`], which bounds what hostile
-    /// clients can hold; `axum::serve` does not.
+    /// The peers' paths as an axum router, to merge into an app of your own.
+    ///
+    /// Serve it with [`Server`], which bounds the connections, time and memory that hostile clients
+    /// can take; `axum::serve` does not.
     pub fn router(&self) -> Router {
         self.shared.peer_server.clone().router()
     }
 
-    /// Has [`serve`](Node::serve) take no more connections, finish the requests under way and return. Groups go on
-    /// answering this process. Calling it again does nothing.
+    /// Ends [`serve`](Node::serve): it takes no more connections, finishes the requests in progress
+    /// and returns.
+    ///
+    /// Groups still answer this process. A second call does nothing.
     pub fn shutdown(&self) {
         self.shared.stopping.send_replace(true);
     }
 
-    /// Replaces the whole list of members, which must name this node unless it is `client_only`.
+    /// Replaces the whole list of members, which must name this node unless it is
+    /// [`client_only`](NodeBuilder::client_only).
     ///
-    /// In force when it returns; that takes some milliseconds of this thread's time for a new ring.
+    /// The list is in force when this returns. To build its ring takes some milliseconds of this
+    /// thread's time.
     ///
     /// # Errors
-    /// A list that cannot be; the old one stays in force. See [`Members::set`].
+    /// [`BuildError`] says why the list is refused; the old one stays in force. See
+    /// [`Members::set`].
     pub fn set_members<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<(), BuildError> {
         self.members().set(names)
     }
 
-    /// The name of the member that owns `key`, as the list in force has it, whether that member is well or not.
+    /// The name of the member that owns `key`, exactly as the list in force has it, healthy or not.
     pub fn owner<K: AsRef<[u8]> + ?Sized>(&self, key: &K) -> String {
         self.members().view().owner_name(key).to_owned()
     }
 
-    /// Who the members are and what they own.
+    /// The list of members, with their names and their shares of the keys.
     pub fn members(&self) -> &Members {
         self.shared.groups.members()
     }
 
-    /// The groups of this node, as the peer server sees them.
+    /// The groups of this node by name, as its server for peers sees them.
     pub fn groups(&self) -> &Groups {
         &self.shared.groups
     }

@@ -1,4 +1,5 @@
-//! get_many over real sockets: each key has a result of its own, and each owner one batch.
+//! Gets of many keys at a time over real sockets: a result for each, and no key held back by
+//! another.
 
 mod support;
 
@@ -23,7 +24,7 @@ async fn cluster<const N: usize>(database: &Database) -> [Member; N] {
         .map(|listener| Member::start_as(name_of(&listener), listener, &list, pool(), |group| group, database.clone()))
 }
 
-/// A [`cluster`] whose loaders bring many keys in one call.
+/// A cluster as [`cluster`] makes, with a loader that loads many keys in one call.
 async fn batched<const N: usize>(database: &Database) -> [(Node, Group<Bytes>); N] {
     let listeners = listeners::<N>().await;
     let list: Vec<String> = listeners.iter().map(name_of).collect();

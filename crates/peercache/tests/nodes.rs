@@ -1,4 +1,4 @@
-//! Nodes over real sockets keep golang/groupcache's promises, and do not repeat the faults of its
+//! Nodes over real sockets keep the promises of golang/groupcache, and avoid the faults seen in its
 //! relatives.
 
 mod support;
@@ -91,7 +91,7 @@ async fn one_key_in_flight_on_both_sides_at_once_is_answered_on_both() {
     let origin = Origin::gated();
     let [one, two] = listeners::<2>().await;
     let list = [name_of(&one), name_of(&two)];
-    // Rings that disagree: each has itself alone until both loads are in flight.
+    // Rings that disagree: each has itself alone until both loads are in progress.
     let a = Member::start(one, &list[..1], pool(), |group| group, &origin);
     let b = Member::start(two, &list[1..], pool(), |group| group, &origin);
     let get = |member: &Member| {

@@ -1,5 +1,5 @@
-//! Removes and sets over real sockets: what was acknowledged is seen on every node, whatever else
-//! goes on.
+//! Removes and sets over real sockets: an acknowledged update is seen on every node, in spite of
+//! loads, lost connections and changes of the member list.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::{
 use tokio::task::{JoinHandle, yield_now};
 
 const ROUNDS: usize = 100;
-/// Longer than any test.
+/// A time longer than any test.
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A cluster on a database whose members keep a hot copy of everything they fetch.
@@ -30,7 +30,7 @@ async fn value(member: &Member, key: &str) -> String {
     String::from_utf8(value.into()).unwrap()
 }
 
-/// The answers of the members. They are asked twice, so that their copies are seen too.
+/// The answers of the members. Each is asked twice, so that its cache is looked at, too.
 async fn values(members: impl IntoIterator<Item = &Member> + Clone, key: &str) -> BTreeSet<String> {
     let mut values = BTreeSet::new();
     for _ in 0..2 {
@@ -63,14 +63,14 @@ fn owns(member: &Member, key: &str) -> bool {
     member.node.members().view().owner_name(key) == member.name
 }
 
-/// Some time in which others get on: nothing on the clock, but anything up to several exchanges.
+/// Lets other tasks run this number of times. They may get nowhere, or through several exchanges.
 async fn a_while(turns: usize) {
     for _ in 0..turns {
         yield_now().await;
     }
 }
 
-/// When a remove comes, as the load sees it.
+/// The moments of a load at which a remove may come.
 const MOMENTS: [&str; 4] = ["before", "during", "as it ends", "after"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +104,7 @@ async fn a_remove_at_any_moment_of_a_load_leaves_nothing_old() {
                 a_while(random.below(200)).await;
                 database.write(&key, "new");
                 watched(remover(removing, &key)).await.unwrap().unwrap();
-                // Nobody was answered yet, so nobody may be answered with the old value any more.
+                // No reader has its answer yet, so none may get the old value any more.
                 database.release();
                 for reader in waiting {
                     assert_eq!(watched(reader).await.unwrap(), "new", "round {round}");
@@ -217,19 +217,19 @@ async fn a_member_that_is_stopped_is_named_and_forgets_when_it_goes_on() {
     }
     link.open();
     for key in &keys {
-        let delivered = async {
+        let told = async {
             while value(b, key).await != "new" {
                 yield_now().await;
             }
         };
-        watched(delivered).await;
+        watched(told).await;
         assert_eq!(values(&members, key).await, only("new"));
     }
     watched(a.group.remove(&keys[1])).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_member_that_was_cut_off_gets_the_update_before_it_is_asked_again() {
+async fn a_member_that_was_cut_off_is_told_before_it_is_asked_again() {
     let database = Database::default();
     // Without copies, so that the owner is asked each time.
     let (members, link) = linked(&database, Duration::ZERO).await;
@@ -242,20 +242,20 @@ async fn a_member_that_was_cut_off_gets_the_update_before_it_is_asked_again() {
         assert_eq!(values(&members, &key).await, only(&old));
         link.cut();
         database.write(&key, &new);
-        // The remove that was sent is lost, so it has to be sent again.
+        // The update was lost on its way, and must be sent again.
         assert_eq!(missed(watched(a.group.remove(&key)).await), std::slice::from_ref(&link.name));
         assert_eq!(values([a, c], &key).await, only(&new));
         link.open();
-        let delivered = async {
+        let told = async {
             while value(b, &key).await != new {
-                // They ask its owner, but only when that knows.
+                // They ask its owner only once the owner has the update.
                 assert_eq!(value(a, &key).await, new);
                 assert_eq!(value(c, &key).await, new);
                 yield_now().await;
             }
         };
-        watched(delivered).await;
-        // Undelivered updates are sent in the background: a remove before that may miss the member
+        watched(told).await;
+        // Undelivered updates are sent in the background. A remove before that may miss the member
         // again.
         watched(async { while a.group.remove(&key).await.is_err() {} }).await;
     }
@@ -272,7 +272,7 @@ async fn a_set_whose_owner_is_stopped_is_not_known_and_the_next_one_is() {
     link.stop();
     assert_eq!(missed(set(a, &key, "given up").await), std::slice::from_ref(&link.name));
     link.open();
-    // Sooner or later it gets all undelivered updates.
+    // In the end it gets all updates that it has missed.
     watched(async { while set(a, &key, "set").await.is_err() {} }).await;
     assert_eq!(values(&members, &key).await, only("set"));
 }
@@ -398,7 +398,7 @@ async fn while_a_value_is_replaced_nobody_is_answered_what_the_origin_holds() {
     assert_eq!(database.loads("key"), 0);
 }
 
-/// A fourth member joins, of which the others hear one after the other. It has not been asked for
+/// A fourth member joins, and the others get the new list one after the other. It was not asked for
 /// anything before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_not() {
@@ -430,8 +430,8 @@ async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_n
         let reading: Vec<_> = (0..6).map(|nth| reader(&members[nth % 3], &key)).collect();
         a_while(random.below(200)).await;
         database.write(&key, "new");
-        let removed = watched(remover(&members[0], &key)).await.unwrap();
-        match &removed {
+        let told = watched(remover(&members[0], &key)).await.unwrap();
+        match &told {
             Ok(()) => {
                 known += 1;
                 assert_eq!(values(&members, &key).await, only("new"), "round {round}");
@@ -447,7 +447,7 @@ async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_n
         for task in reading {
             watched(task).await.unwrap();
         }
-        if removed.is_ok() {
+        if told.is_ok() {
             assert_eq!(values(&members, &key).await, only("new"), "round {round}, when all have heard");
         }
         watched(members[0].group.remove(&key)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What can go wrong with a flight, and with a call.
+//! The errors of waiters: a flight was abandoned, or a call failed.
 
 #[cfg(all(feature = "tokio", not(peercache_loom)))]
 pub use call::CallError;
@@ -6,8 +6,10 @@ pub use call::CallError;
 use std::error::Error;
 use std::fmt;
 
-/// The flight ended without a result: its leader was dropped, or panicked while it published. The
-/// key is free; whoever still wants it may join again.
+/// The error of a flight that ended without a result: its leader was dropped, or panicked while it
+/// published.
+///
+/// The key is free. A caller that still wants it can join again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Abandoned;
 
@@ -29,12 +31,11 @@ mod call {
 
     use super::Abandoned;
 
-    /// Why a [`SingleFlight`](crate::SingleFlight) has no value to give. Small and cheap to clone,
-    /// for everyone who waited gets the same.
+    /// The reason why a [`SingleFlight`](crate::SingleFlight) has no value to give.
     ///
-    /// `E` is the error of a fallible call, see
-    /// [`SingleFlight::try_run`](crate::SingleFlight::try_run); a call that cannot fail has none.
-    /// A [`Failed`](Self::Failed) shows itself as its `E` does.
+    /// It is small and cheap to clone, since all waiters get the same. `E` is the error of a
+    /// fallible call, see [`SingleFlight::try_run`](crate::SingleFlight::try_run). A call that
+    /// cannot fail has none. A [`Failed`](Self::Failed) is displayed as its `E`.
     #[derive(Clone, Debug, PartialEq, Eq)]
     #[non_exhaustive]
     pub enum CallError<E = Infallible> {
@@ -42,14 +43,13 @@ mod call {
         Failed(E),
         /// The call panicked.
         Panicked {
-            /// What it said, if it said it with a string, as `panic!` and `expect` do.
+            /// The panic's message, if it is a string, as that of `panic!` and `expect`.
             message: Option<Arc<str>>,
         },
         /// The call's task was stopped before it ended: its runtime is shutting down.
         Aborted,
-        /// As many calls are running as
-        /// [`SingleFlight::max_calls`](crate::SingleFlight::max_calls) allows, so this one was not
-        /// started.
+        /// The call was not started, since
+        /// [`SingleFlight::max_calls`](crate::SingleFlight::max_calls) are running.
         TooManyCalls {
             /// The limit.
             max: usize,
@@ -65,7 +65,7 @@ mod call {
             Self::Panicked { message: message.map(Arc::from) }
         }
 
-        /// The same error of a call that might have failed.
+        /// Converts it to the error of a call that might have failed.
         pub(crate) fn widen<E>(self) -> CallError<E> {
             match self {
                 Self::Failed(never) => match never {},

@@ -15,13 +15,13 @@ pub(crate) struct Flight<T> {
 }
 
 enum State<T> {
-    Flying(Seats),
-    Landed(Result<T, Abandoned>),
+    Pending(Wakers),
+    Complete(Result<T, Abandoned>),
 }
 
 impl<T> Flight<T> {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State::Flying(Seats::default())), joined: AtomicUsize::new(0) }
+        Self { state: Mutex::new(State::Pending(Wakers::default())), joined: AtomicUsize::new(0) }
     }
 
     pub(crate) fn join(&self) {
@@ -32,94 +32,96 @@ impl<T> Flight<T> {
         self.joined.load(Ordering::Relaxed)
     }
 
-    /// Stores the result first and wakes after: a waiter looks and registers under the same lock,
-    /// so it sees either the result or its own waker taken. The first landing counts: those who
-    /// waited for a detached flight may have been told before its leader is done.
-    pub(crate) fn land(&self, result: Result<T, Abandoned>) {
+    /// Stores the result and wakes all waiters. The first result counts: the waiters of a detached
+    /// flight may have been told before its leader is done.
+    ///
+    /// The result is stored before anyone is woken. A waiter looks and registers under the same
+    /// lock, so either it sees the result or its waker is among those taken here.
+    pub(crate) fn complete(&self, result: Result<T, Abandoned>) {
         let mut state = lock(&self.state);
-        if matches!(*state, State::Landed(_)) {
+        if matches!(*state, State::Complete(_)) {
             drop(state);
             return;
         }
-        let before = mem::replace(&mut *state, State::Landed(result));
+        let before = mem::replace(&mut *state, State::Complete(result));
         drop(state);
-        if let State::Flying(seats) = before {
-            seats.wake_all();
+        if let State::Pending(wakers) = before {
+            wakers.wake_all();
         }
     }
 
-    /// The result, or `Pending` with `waker` registered in `seat`.
-    pub(crate) fn poll(&self, seat: &mut Option<usize>, waker: &Waker) -> Poll<Result<T, Abandoned>>
+    /// The result, or `Pending` with `waker` registered under `slot`.
+    pub(crate) fn poll(&self, slot: &mut Option<usize>, waker: &Waker) -> Poll<Result<T, Abandoned>>
     where
         T: Clone,
     {
         let mut state = lock(&self.state);
-        let seats = match &mut *state {
-            State::Landed(result) => return Poll::Ready(result.clone()),
-            State::Flying(seats) => seats,
+        let wakers = match &mut *state {
+            State::Complete(result) => return Poll::Ready(result.clone()),
+            State::Pending(wakers) => wakers,
         };
-        let replaced = seats.sit(seat, waker);
-        // Dropping a waker may drop a whole task, with other waiters of this flight in it: never
-        // under our lock.
+        let replaced = wakers.register(slot, waker);
+        // To drop a waker may drop a whole task, with other waiters of this flight in it. That must
+        // not happen under our lock.
         drop(state);
         drop(replaced);
         Poll::Pending
     }
 
-    /// Gives the seat back. Nothing to do once landed: the seats are gone.
-    pub(crate) fn leave(&self, seat: usize) {
+    /// Removes the waker of a waiter that is dropped. A complete flight has no wakers any more.
+    pub(crate) fn remove_waker(&self, slot: usize) {
         let mut state = lock(&self.state);
-        let left = match &mut *state {
-            State::Flying(seats) => seats.leave(seat),
-            State::Landed(_) => None,
+        let removed = match &mut *state {
+            State::Pending(wakers) => wakers.remove(slot),
+            State::Complete(_) => None,
         };
         drop(state);
-        drop(left);
+        drop(removed);
     }
 }
 
-/// Wakers by seat number. Seats are used again, so there are never more than there were waiters at
-/// once.
+/// Wakers by slot. Slots are used again, so there are never more than the most concurrent waiters.
 #[derive(Default)]
-struct Seats {
-    wakers: Vec<Option<Waker>>,
+struct Wakers {
+    slots: Vec<Option<Waker>>,
     free: Vec<usize>,
 }
 
-impl Seats {
-    /// Puts `waker` into `seat`, taking a seat first if there is none yet. Returns the waker that
-    /// sat there before, for the caller to drop.
-    fn sit(&mut self, seat: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
-        let Some(seat) = *seat else {
-            *seat = Some(self.take(waker.clone()));
+impl Wakers {
+    /// Puts `waker` into `slot`, after taking a free one if there is none yet.
+    ///
+    /// Returns the waker that was there before, which the caller drops.
+    fn register(&mut self, slot: &mut Option<usize>, waker: &Waker) -> Option<Waker> {
+        let Some(slot) = *slot else {
+            *slot = Some(self.insert(waker.clone()));
             return None;
         };
-        match &mut self.wakers[seat] {
-            Some(sitting) if sitting.will_wake(waker) => None,
-            sitting => sitting.replace(waker.clone()),
+        match &mut self.slots[slot] {
+            Some(registered) if registered.will_wake(waker) => None,
+            registered => registered.replace(waker.clone()),
         }
     }
 
-    fn take(&mut self, waker: Waker) -> usize {
+    fn insert(&mut self, waker: Waker) -> usize {
         match self.free.pop() {
-            Some(seat) => {
-                self.wakers[seat] = Some(waker);
-                seat
+            Some(slot) => {
+                self.slots[slot] = Some(waker);
+                slot
             }
             None => {
-                self.wakers.push(Some(waker));
-                self.wakers.len() - 1
+                self.slots.push(Some(waker));
+                self.slots.len() - 1
             }
         }
     }
 
-    fn leave(&mut self, seat: usize) -> Option<Waker> {
-        self.free.push(seat);
-        self.wakers[seat].take()
+    fn remove(&mut self, slot: usize) -> Option<Waker> {
+        self.free.push(slot);
+        self.slots[slot].take()
     }
 
     fn wake_all(self) {
-        self.wakers.into_iter().flatten().for_each(Waker::wake);
+        self.slots.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
@@ -128,13 +130,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seats_are_used_again() {
-        let mut seats = Seats::default();
+    fn slots_are_used_again() {
+        let mut wakers = Wakers::default();
         let [mut first, mut second, mut third] = [None; 3];
-        seats.sit(&mut first, Waker::noop());
-        seats.sit(&mut second, Waker::noop());
-        assert!(seats.leave(first.unwrap()).is_some());
-        seats.sit(&mut third, Waker::noop());
-        assert_eq!((third, seats.wakers.len()), (first, 2));
+        wakers.register(&mut first, Waker::noop());
+        wakers.register(&mut second, Waker::noop());
+        assert!(wakers.remove(first.unwrap()).is_some());
+        wakers.register(&mut third, Waker::noop());
+        assert_eq!((third, wakers.slots.len()), (first, 2));
     }
 }

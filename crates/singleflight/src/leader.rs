@@ -1,4 +1,4 @@
-//! The one who flies: what it may do with its key, and what happens if it disappears.
+//! The leader of a flight: how it brings the result, and what happens if it is dropped without one.
 
 use std::fmt;
 use std::hash::RandomState;
@@ -11,46 +11,48 @@ use crate::sync::Arc;
 use crate::table::Table;
 use crate::waiter::Waiter;
 
-/// The right, and the duty, to bring a key's result. It owns what it needs, so it can move into a
-/// task of its own.
+/// The right, and the duty, to bring a key's result.
 ///
-/// However it ends, the key is free at once and everyone who waits is told:
-/// [`publish`](Self::publish) and its kin give them a result; a leader that is dropped instead (its
+/// It owns what it needs, so it can move into a task of its own. When it ends, the key is free at
+/// once and all waiters are told. [`publish`](Self::publish), [`finish`](Self::finish) and
+/// [`finish_with`](Self::finish_with) give them a result. A leader that is dropped instead (its
 /// task was aborted, its thread panics) gives them [`Abandoned`].
 #[must_use = "a leader that is dropped abandons its flight"]
 pub struct Leader<K, T, S = RandomState> {
     table: Arc<Table<K, T, S>>,
     flight: Arc<Flight<T>>,
     hash: u64,
-    landed: bool,
+    complete: bool,
 }
 
 impl<K, T, S> Leader<K, T, S> {
     pub(crate) fn new(table: Arc<Table<K, T, S>>, flight: Arc<Flight<T>>, hash: u64) -> Self {
-        Self { table, flight, hash, landed: false }
+        Self { table, flight, hash, complete: false }
     }
 
-    /// A waiter for this very flight: what the caller that started it awaits, while the leader runs
-    /// elsewhere. It does not count as [joined](Waiter::joined).
+    /// A waiter for this flight, for the caller that started it while the leader runs elsewhere.
+    ///
+    /// It does not count as [joined](Waiter::joined).
     pub fn waiter(&self) -> Waiter<T> {
         Waiter::new(Arc::clone(&self.flight))
     }
 
-    /// Whether the table maps the key to this flight no more, since somebody
-    /// [forgot](crate::Shard::forget) it: nothing that it brings will be written.
+    /// Whether the flight was [forgotten](crate::Shard::forget). Its result will then not be
+    /// written.
     pub fn is_forgotten(&self) -> bool {
         !self.table.shard(self.hash).maps(self.hash, &self.flight)
     }
 
-    /// Frees the key if nobody waits for the result, or gives the leader back. For work that has not begun: those who
-    /// wanted it may all have left by now.
+    /// Ends the flight if nobody waits for it, or else gives the leader back.
+    ///
+    /// This is for work that has not begun: all callers that wanted it may have left by now.
     ///
     /// # Errors
     ///
     /// The leader, if somebody waits or the key was [forgotten](crate::Shard::forget).
     pub fn end_unless_awaited(self) -> Result<(), Self> {
         let mut shard = self.table.shard(self.hash);
-        // The table's and ours. Nobody joins while we hold the lock.
+        // The table's reference and ours. Nobody joins while we hold the lock.
         let unawaited = Arc::strong_count(&self.flight) == 2 && shard.maps(self.hash, &self.flight);
         let unmapped = unawaited.then(|| shard.unmap(self.hash, &self.flight));
         drop(shard);
@@ -60,19 +62,20 @@ impl<K, T, S> Leader<K, T, S> {
         }
     }
 
-    /// Gives `result` to everyone who waits, and frees the key.
+    /// Gives `result` to all waiters, and frees the key.
     pub fn finish(self, result: T) {
         self.finish_with(|_| result);
     }
 
-    /// Gives `result` to everyone who waits, and frees the key; if the table still maps the key to
-    /// *this* flight (nobody [forgot](crate::Shard::forget) it), calls `write` before that, under
-    /// the shard's lock, and returns what it returned.
+    /// Writes `result` with `write`, gives it to all waiters, and frees the key.
     ///
-    /// `write` is where a cache is written: a caller that takes the lock finds either this flight
-    /// or what `write` left. Whatever it wants dropped outside the lock it can return. It must not
-    /// take a lock of this table. If it panics, the key is free, those who wait get [`Abandoned`],
-    /// and the panic goes on to our caller.
+    /// `write` is called under the shard's lock, and only if the table still maps the key to *this*
+    /// flight (nobody [forgot](crate::Shard::forget) it). Its answer is returned.
+    ///
+    /// A cache is written there: a caller that takes the lock finds either this flight or the
+    /// cached value. To drop something outside the lock, `write` can return it. It must not take a
+    /// lock of this table. If it panics, the key is free, the waiters get [`Abandoned`], and the
+    /// panic goes on to our caller.
     pub fn publish<R>(self, result: T, write: impl FnOnce(&T) -> R) -> Option<R> {
         let mut written = None;
         self.finish_with(|still_mapped| {
@@ -84,18 +87,21 @@ impl<K, T, S> Leader<K, T, S> {
         written
     }
 
-    /// As [`publish`](Self::publish), for a result that depends on what is found under the lock:
-    /// `result` is always called, and told whether the table still maps the key to this flight.
+    /// Gives the answer of `result` to all waiters, and frees the key.
+    ///
+    /// `result` is called under the shard's lock, as `write` is in [`publish`](Self::publish). It
+    /// is always called, and told whether the table still maps the key to this flight.
     pub fn finish_with(self, result: impl FnOnce(bool) -> T) {
-        // Everything of ours is dropped before the panic goes on.
-        if let Err(panic) = self.land_with(result) {
+        // The leader is gone, and its waiters are told, before the panic goes on.
+        if let Err(panic) = self.complete_with(result) {
             panic::resume_unwind(panic);
         }
     }
 
-    /// The panic is caught rather than left to our own drop, so that the shard's lock is never
-    /// poisoned by it.
-    fn land_with(mut self, result: impl FnOnce(bool) -> T) -> thread::Result<()> {
+    /// Completes the flight, or returns the panic of `result`.
+    ///
+    /// The panic is caught, so that it never poisons the shard's lock.
+    fn complete_with(mut self, result: impl FnOnce(bool) -> T) -> thread::Result<()> {
         let result = {
             let mut shard = self.table.shard(self.hash);
             let still_mapped = shard.maps(self.hash, &self.flight);
@@ -107,22 +113,22 @@ impl<K, T, S> Leader<K, T, S> {
         };
         // On an error the drop of `self` tells the waiters.
         let result = result?;
-        self.landed = true;
-        self.flight.land(Ok(result));
+        self.complete = true;
+        self.flight.complete(Ok(result));
         Ok(())
     }
 }
 
 impl<K, T, S> Drop for Leader<K, T, S> {
-    /// The guard: a leader that did not land frees its key, unless it was forgotten and the key is
-    /// another's by now, and tells those who wait.
+    /// Frees the key and tells the waiters, if the leader brought no result. The key of a forgotten
+    /// leader may be another's by now, and is left alone.
     fn drop(&mut self) {
-        if self.landed {
+        if self.complete {
             return;
         }
         let unmapped = self.table.shard(self.hash).unmap(self.hash, &self.flight);
         drop(unmapped);
-        self.flight.land(Err(Abandoned));
+        self.flight.complete(Err(Abandoned));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The async face: calls run in tasks of their own, callers wait.
+//! The async layer: calls run in tasks of their own, callers wait.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -13,24 +13,25 @@ use hashbrown::Equivalent;
 use tokio::runtime::Handle;
 
 use crate::error::CallError;
+use crate::flights::{Flights, Join};
 use crate::leader::Leader;
-use crate::table::{Flights, Join};
 use crate::waiter::Waiter;
 
-/// Far above what a service has on its way at once, far below what its memory cannot bear.
+/// The default limit of calls: more than a service has at a time, and few enough for its memory.
 const MAX_CALLS_DEFAULT: usize = 1 << 16;
 
-/// Runs one call per key at a time; callers that ask for the key meanwhile share its result.
+/// Runs one call for each key at a time. Callers that ask meanwhile share its result.
 ///
-/// A call belongs to none of its callers: it runs in a task of its own, on the runtime of the
+/// A call belongs to none of its callers. It runs in a task of its own, on the runtime of the
 /// caller that started it, and always runs to its end. A caller may time out, be cancelled or
-/// simply leave, at any await point, and disturbs neither the call nor another caller. When a call
-/// panics, or its task is aborted because its runtime shuts down, all who wait get one
+/// simply leave, at any await point, and disturbs neither the call nor another caller.
+///
+/// When a call panics, or its task is aborted because its runtime shuts down, all waiters get one
 /// [`CallError`], and the key can be called again at once. Nothing is remembered once a call has
 /// ended: this is no cache.
 ///
-/// Since nobody else bounds how long a call takes, let it bound itself, with a timeout inside. How
-/// many run at once is bounded by [`max_calls`](Self::max_calls).
+/// The time of a call has no bound but its own: let it have a timeout inside. The number of calls
+/// at a time is bounded by [`max_calls`](Self::max_calls).
 ///
 /// Cloning gives another handle to the same flights.
 ///
@@ -52,42 +53,44 @@ pub struct SingleFlight<K, T, S = RandomState> {
     max_calls: usize,
 }
 
-/// A call's value, and how this caller came by it.
+/// A call's value, and whether this caller started the call or shared it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome<T> {
-    /// What the call returned; every caller gets a clone.
+    /// The value that the call returned. Every caller gets a clone.
     pub value: T,
     /// Whether more than one caller asked for this call's result.
     pub shared: bool,
-    /// Whether it was this caller that started the call. It did so for the others too if `shared`.
+    /// Whether this caller started the call, for the others too if it is `shared`.
     pub led: bool,
 }
 
 impl<K, T> SingleFlight<K, T> {
-    /// No flights yet; keys are hashed as std's `HashMap` hashes them.
+    /// Makes one without flights, which hashes keys as std's `HashMap` does.
     pub fn new() -> Self {
         Self::with_hasher(RandomState::new())
     }
 }
 
 impl<K, T, S> SingleFlight<K, T, S> {
-    /// No flights yet, with a hasher of your own. Where strangers choose the keys, let it be
-    /// seeded.
+    /// Makes one without flights, with a hasher of your own.
+    ///
+    /// Where strangers choose the keys, let it be seeded.
     pub fn with_hasher(hasher: S) -> Self {
         Self { flights: Flights::with_hasher(hasher), running: Arc::default(), max_calls: MAX_CALLS_DEFAULT }
     }
 
-    /// How many calls may run at once, over all handles and forgotten ones included. One more is
-    /// refused with [`CallError::TooManyCalls`]; joining one that runs is always allowed. Defaults
-    /// to 65,536.
+    /// Sets the most calls that run at a time, over all handles, with those that were forgotten.
+    ///
+    /// One more is refused with [`CallError::TooManyCalls`]. To join one that runs is always
+    /// allowed. Defaults to 65,536.
     #[must_use]
     pub fn max_calls(mut self, max: usize) -> Self {
         self.max_calls = max;
         self
     }
 
-    /// How many keys are in flight: exact when nothing moves meanwhile.
+    /// The number of keys in flight: exact when nothing moves meanwhile.
     pub fn len(&self) -> usize {
         self.flights.len()
     }
@@ -100,10 +103,10 @@ impl<K, T, S> SingleFlight<K, T, S> {
 
 impl<K: Hash + Eq, T, S: BuildHasher> SingleFlight<K, T, S> {
     /// Lets the next caller of `key` start a new call even while one runs, and says whether one
-    /// did. Those who wait for the old call still get its result.
+    /// runs.
     ///
-    /// This is for when what the call reads has changed: a caller that asks after `forget` never
-    /// gets what was read before.
+    /// Waiters of the old call still get its result. This is for when the data has changed: a
+    /// caller that asks after `forget` never gets a value that was read before.
     pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         self.flights.forget(key)
     }
@@ -115,11 +118,11 @@ where
     T: Clone + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// The result of the call that runs for `key`, or of `call`, which is started if none does.
-    /// Only a started `call` is ever invoked, in its own task.
+    /// Waits for the call that runs for `key`, or starts `call` if none does.
     ///
-    /// Nothing happens before the first poll. Every caller gets a clone: let `T` be cheap to clone,
-    /// such as an `Arc`.
+    /// Only a started `call` is ever invoked, in its own task. Nothing happens before the first
+    /// poll. Every caller gets a clone: let `T` be cheap to clone, such as an `Arc`.
+    #[doc(alias = "get_with")]
     ///
     /// # Errors
     ///
@@ -152,7 +155,8 @@ where
         }
     }
 
-    /// However the task ends, the leader that it owns tells those who wait.
+    /// Starts a task that owns the leader. When the task ends in any way, the leader tells the
+    /// waiters.
     fn start<F, Fut>(&self, leader: Leader<K, Result<T, CallError>, S>, call: F)
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -165,8 +169,8 @@ where
             return leader.finish(Err(CallError::NoRuntime));
         };
         runtime.spawn(async move {
-            let result = caught(call).await;
-            // First, so that one who gets the result may start the next call.
+            let result = catch_panic(call).await;
+            // The place is free before the waiters are woken, so that each may start a call.
             drop(running);
             leader.finish(result);
         });
@@ -180,10 +184,10 @@ where
     E: Clone + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// As [`run`](Self::run), for a call that may fail: its error is everyone's
-    /// [`CallError::Failed`], and the next caller calls again.
+    /// Does as [`run`](Self::run) with a call that may fail.
     ///
-    /// Many errors cannot be cloned; an `Arc` of them can, and `?` makes one by itself:
+    /// Its error is the [`CallError::Failed`] of all waiters, and the next caller calls again. Many
+    /// errors cannot be cloned. An `Arc` of them can, and `?` makes one by itself:
     ///
     /// ```
     /// use std::{io, sync::Arc};
@@ -206,6 +210,7 @@ where
     /// # Errors
     ///
     /// [`CallError::Failed`] with the call's error, and those of [`run`](Self::run).
+    #[doc(alias = "try_get_with")]
     pub async fn try_run<F, Fut>(&self, key: K, call: F) -> Result<Outcome<V>, CallError<E>>
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -217,15 +222,15 @@ where
     }
 }
 
-/// Awaits the call. A panic in it, or in making its future, ends here.
-async fn caught<F, Fut>(call: F) -> Result<Fut::Output, CallError>
+/// Awaits the call. A panic in it, or in the making of its future, becomes an error.
+async fn catch_panic<F, Fut>(call: F) -> Result<Fut::Output, CallError>
 where
     F: FnOnce() -> Fut,
     Fut: Future,
 {
     let mut call = pin!(async move { call().await });
     poll_fn(|context| {
-        // Unwind safe: what panicked is not polled again, only dropped.
+        // Unwind safe: a future that panicked is not polled again, only dropped.
         match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(CallError::panicked(&*panic))),
@@ -234,7 +239,7 @@ where
     .await
 }
 
-/// One of the calls that may run at once, until it is dropped.
+/// The place of a running call among `max_calls`, until it is dropped.
 struct Running(Arc<AtomicUsize>);
 
 impl Running {
@@ -252,7 +257,7 @@ impl Drop for Running {
 }
 
 impl<K, T, S> Clone for SingleFlight<K, T, S> {
-    /// Another handle to the same flights.
+    /// Makes another handle to the same flights.
     fn clone(&self) -> Self {
         Self { flights: self.flights.clone(), running: Arc::clone(&self.running), max_calls: self.max_calls }
     }

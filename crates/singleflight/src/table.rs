@@ -1,310 +1,124 @@
-//! Which keys are in flight: the table, the guard under which it is asked, and what joining it
-//! gives.
+//! The table of keys in flight: shards, each behind a lock.
 
-use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::mem;
 
-use hashbrown::{Equivalent, HashTable};
+use hashbrown::HashTable;
 
 use crate::flight::Flight;
-use crate::leader::Leader;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
-use crate::waiter::Waiter;
 
-/// Enough that threads seldom meet on one, while an idle table stays at 8 KiB.
-const SHARDS_DEFAULT: usize = 64;
-/// More would be memory without use.
-const SHARDS_MAX: usize = 1 << 16;
-/// A shard that empties keeps room for so many flights and gives back what a burst made it take
-/// beyond.
-const ROOM_KEPT: usize = 64;
+/// The flights that an empty shard keeps memory for. It gives the rest back after a burst.
+const CAPACITY_KEPT: usize = 64;
 
-/// The keys in flight, each with one leader and any number of waiters.
-///
-/// It holds a key only while its flight is on, so it is as large as the number of leaders alive.
-/// Cloning gives another handle to the same table.
-///
-/// ```
-/// use peercache_singleflight::{Flights, Join};
-///
-/// let flights: Flights<String, u32> = Flights::new();
-/// let Join::Lead(leader) = flights.lock("a").join("a".to_owned()) else { panic!("nobody flies yet") };
-/// assert!(matches!(flights.lock("a").join("a".to_owned()), Join::Wait(_)));
-/// leader.finish(1);
-/// assert!(flights.is_empty());
-/// ```
-pub struct Flights<K, T, S = RandomState> {
-    table: Arc<Table<K, T, S>>,
-}
-
-impl<K, T> Flights<K, T> {
-    /// A table of 64 shards that hashes keys as std's `HashMap` does: seeded at random, so that
-    /// nobody can choose keys that collide.
-    pub fn new() -> Self {
-        Self::with_hasher(RandomState::new())
-    }
-}
-
-impl<K, T, S> Flights<K, T, S> {
-    /// A table of 64 shards with a hasher of your own. Where strangers choose the keys, let it be
-    /// seeded.
-    pub fn with_hasher(hasher: S) -> Self {
-        Self::with_shards(SHARDS_DEFAULT, hasher)
-    }
-
-    /// A table of `shards` shards, rounded up to a power of two between 1 and 65,536; 128 bytes
-    /// each.
-    pub fn with_shards(shards: usize, hasher: S) -> Self {
-        let shards = shards.clamp(1, SHARDS_MAX).next_power_of_two();
-        let shards = (0..shards).map(|_| Padded(Mutex::new(Mapped(HashTable::new())))).collect();
-        Self { table: Arc::new(Table { shards, hasher }) }
-    }
-
-    /// How many keys are in flight: a count shard by shard, exact when nothing moves meanwhile.
-    pub fn len(&self) -> usize {
-        self.table.shards.iter().map(|shard| lock(&shard.0).0.len()).sum()
-    }
-
-    /// Whether no key is in flight.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// [Forgets](Shard::forget) every flight, shard by shard, and returns how many. Flights that
-    /// start meanwhile may be forgotten or not; those that were on when it was called all are.
-    pub fn forget_all(&self) -> usize {
-        self.detach_all().len()
-    }
-
-    /// [Detaches](Shard::detach) every flight, shard by shard, as [`forget_all`](Self::forget_all).
-    pub fn detach_all(&self) -> Vec<Detached<K, T>> {
-        let take_shard = |shard: &Padded<K, T>| mem::take(&mut lock(&shard.0).0);
-        self.table.shards.iter().flat_map(take_shard).map(|entry| Detached { entry }).collect()
-    }
-}
-
-impl<K, T, S: BuildHasher> Flights<K, T, S> {
-    /// Locks the shard of `key`, which is chosen by its hash alone: keys that hash alike lie in one
-    /// shard, under one lock.
-    ///
-    /// What is done under the guard is one step to everyone else, so this is where a caller looks
-    /// once more whether it needs a flight at all. Drop the guard as soon as you have joined, and
-    /// take no second one while you hold it.
-    pub fn lock<Q: Hash + ?Sized>(&self, key: &Q) -> Shard<'_, K, T, S> {
-        let hash = self.table.hasher.hash_one(key);
-        Shard { table: &self.table, mapped: self.table.shard(hash), hash }
-    }
-
-    /// Locks, [forgets](Shard::forget), unlocks.
-    pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.lock(key).forget(key)
-    }
-}
-
-/// A locked shard of [`Flights`], for the key it was locked with and for all keys of the same hash.
-///
-/// A method that is given a key of another hash panics in a debug build; otherwise it behaves as if
-/// that were another table.
-#[must_use = "the shard is locked until this is dropped"]
-pub struct Shard<'a, K, T, S = RandomState> {
-    table: &'a Arc<Table<K, T, S>>,
-    mapped: MutexGuard<'a, Mapped<K, T>>,
-    hash: u64,
-}
-
-impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
-    /// Joins the flight of `key`, or starts one.
-    pub fn join(&mut self, key: K) -> Join<K, T, S>
-    where
-        K: Hash + Eq,
-    {
-        match self.find(&key) {
-            Some(flight) => Join::wait(flight),
-            None => self.lead(key),
-        }
-    }
-
-    /// As [`join`](Self::join), making the owned key only if a flight starts: one who merely waits
-    /// allocates none. The key that `own` returns must be equivalent to `key`.
-    pub fn join_with<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q, own: impl FnOnce() -> K) -> Join<K, T, S>
-    where
-        K: Hash,
-    {
-        match self.find(key) {
-            Some(flight) => Join::wait(flight),
-            None => self.lead(own()),
-        }
-    }
-
-    /// Whether `key` is in flight.
-    pub fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
-        self.find(key).is_some()
-    }
-
-    /// Detaches the flight of `key` and says whether there was one. Those who wait for it still get
-    /// its result; its leader can no longer write what it brings ([`Leader::publish`]); the next
-    /// caller starts a new flight.
-    pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> bool {
-        self.detach(key).is_some()
-    }
-
-    /// As [`forget`](Self::forget), for those who do not want its waiters to wait on:
-    /// [`Detached::tell`] gives them another result, there and then.
-    pub fn detach<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<Detached<K, T>> {
-        self.check(key);
-        let entry = self.mapped.take(self.hash, |entry| key.equivalent(&entry.key))?;
-        Some(Detached { entry })
-    }
-
-    fn find<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&Arc<Flight<T>>> {
-        self.check(key);
-        self.mapped.0.find(self.hash, |entry| key.equivalent(&entry.key)).map(|entry| &entry.flight)
-    }
-
-    fn lead(&mut self, key: K) -> Join<K, T, S>
-    where
-        K: Hash,
-    {
-        self.check(&key);
-        let flight = Arc::new(Flight::new());
-        let leader = Leader::new(Arc::clone(self.table), Arc::clone(&flight), self.hash);
-        self.mapped.0.insert_unique(self.hash, Entry { hash: self.hash, key, flight }, |entry| entry.hash);
-        Join::Lead(leader)
-    }
-
-    fn check<Q: Hash + ?Sized>(&self, key: &Q) {
-        debug_assert_eq!(self.hash, self.table.hasher.hash_one(key), "the shard was locked for a key of another hash");
-    }
-}
-
-/// What joining gives: the first caller of a key leads, the others wait.
-#[derive(Debug)]
-#[must_use = "a leader that is dropped abandons its flight"]
-pub enum Join<K, T, S = RandomState> {
-    /// Nobody was flying: it is on us to bring the result.
-    Lead(Leader<K, T, S>),
-    /// Someone is: it will bring ours too.
-    Wait(Waiter<T>),
-}
-
-impl<K, T, S> Join<K, T, S> {
-    fn wait(flight: &Arc<Flight<T>>) -> Self {
-        flight.join();
-        Self::Wait(Waiter::new(Arc::clone(flight)))
-    }
-}
-
-/// A flight that the table no longer maps to its key. Its leader flies on; dropping this changes
-/// nothing for those who wait.
-pub struct Detached<K, T> {
-    entry: Entry<K, T>,
-}
-
-impl<K, T> Detached<K, T> {
-    /// The key it was for.
-    pub fn key(&self) -> &K {
-        &self.entry.key
-    }
-
-    /// Gives `result` to everyone who waits, unless the leader was first. What the leader brings
-    /// later reaches nobody.
-    ///
-    /// It wakes tasks: drop the shard's guard before.
-    pub fn tell(self, result: T) {
-        self.entry.flight.land(Ok(result));
-    }
-}
-
-/// What handles and leaders share.
+/// The table that handles and leaders share.
 pub(crate) struct Table<K, T, S> {
     shards: Box<[Padded<K, T>]>,
     hasher: S,
 }
 
-/// Two cache lines, since processors fetch them in pairs: a busy shard does not slow its neighbour.
+/// Aligned to two cache lines, which processors fetch together, so that a busy shard does not slow
+/// its neighbour.
 #[repr(align(128))]
 struct Padded<K, T>(Mutex<Mapped<K, T>>);
 
 impl<K, T, S> Table<K, T, S> {
-    /// Bits from the middle: the map inside a shard uses those at both ends.
+    /// A table of `shards` shards, a power of two.
+    pub(crate) fn new(shards: usize, hasher: S) -> Self {
+        let shards = (0..shards).map(|_| Padded(Mutex::new(Mapped(HashTable::new())))).collect();
+        Self { shards, hasher }
+    }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Locks one shard after the other, each for as long as it is looked at.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Mapped<K, T>>> {
+        self.shards.iter().map(|shard| lock(&shard.0))
+    }
+
+    /// Locks the shard of a hash.
+    ///
+    /// Bits from the middle choose it, for the map inside a shard uses those at both ends.
     pub(crate) fn shard(&self, hash: u64) -> MutexGuard<'_, Mapped<K, T>> {
         let shard = (hash >> 32) as usize & (self.shards.len() - 1);
         lock(&self.shards[shard].0)
     }
 }
 
-/// The flights of one shard. While a key is mapped its leader is alive, so no flight ends under the
-/// lock.
+impl<K, T, S: BuildHasher> Table<K, T, S> {
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+}
+
+/// The flights of one shard.
+///
+/// While a key is mapped its leader is alive, so no flight is dropped under the lock.
 pub(crate) struct Mapped<K, T>(HashTable<Entry<K, T>>);
 
-/// The hash is kept, so that neither growing nor landing hashes a key again.
+/// A key in flight. Its hash is kept, so that neither to grow nor to remove hashes a key again.
 pub(crate) struct Entry<K, T> {
-    hash: u64,
-    key: K,
-    flight: Arc<Flight<T>>,
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    pub(crate) flight: Arc<Flight<T>>,
 }
 
 impl<K, T> Mapped<K, T> {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn find(&self, hash: u64, is_it: impl FnMut(&Entry<K, T>) -> bool) -> Option<&Entry<K, T>> {
+        self.0.find(hash, is_it)
+    }
+
+    pub(crate) fn insert(&mut self, entry: Entry<K, T>) {
+        self.0.insert_unique(entry.hash, entry, |entry| entry.hash);
+    }
+
     pub(crate) fn maps(&self, hash: u64, flight: &Arc<Flight<T>>) -> bool {
         self.0.find(hash, |entry| Arc::ptr_eq(&entry.flight, flight)).is_some()
     }
 
-    /// Frees the key if it is still this flight's: after a forget it may be free, or another's. The
-    /// entry is for the caller to drop, unlocked.
+    /// Frees the key if it is still this flight's. After a forget it may be free, or another's.
+    ///
+    /// The caller drops the entry when it has unlocked.
     pub(crate) fn unmap(&mut self, hash: u64, flight: &Arc<Flight<T>>) -> Option<Entry<K, T>> {
         self.take(hash, |entry| Arc::ptr_eq(&entry.flight, flight))
     }
 
-    fn take(&mut self, hash: u64, is_it: impl FnMut(&Entry<K, T>) -> bool) -> Option<Entry<K, T>> {
+    pub(crate) fn take(&mut self, hash: u64, is_it: impl FnMut(&Entry<K, T>) -> bool) -> Option<Entry<K, T>> {
         let (entry, _) = self.0.find_entry(hash, is_it).ok()?.remove();
-        if self.0.is_empty() && self.0.capacity() > ROOM_KEPT {
+        if self.0.is_empty() && self.0.capacity() > CAPACITY_KEPT {
             self.0 = HashTable::new();
         }
         Some(entry)
     }
-}
 
-impl<K: fmt::Debug, T> fmt::Debug for Detached<K, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Detached").field("key", self.key()).finish_non_exhaustive()
-    }
-}
-
-impl<K, T, S> Clone for Flights<K, T, S> {
-    /// Another handle to the same table.
-    fn clone(&self) -> Self {
-        Self { table: Arc::clone(&self.table) }
-    }
-}
-
-impl<K, T, S: Default> Default for Flights<K, T, S> {
-    fn default() -> Self {
-        Self::with_hasher(S::default())
-    }
-}
-
-impl<K, T, S> fmt::Debug for Flights<K, T, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").field("shards", &self.table.shards.len()).finish_non_exhaustive()
-    }
-}
-
-impl<K, T, S> fmt::Debug for Shard<'_, K, T, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard").field("flights", &self.mapped.0.len()).finish_non_exhaustive()
+    /// Takes all entries out, and gives the shard's memory back.
+    pub(crate) fn take_all(&mut self) -> HashTable<Entry<K, T>> {
+        mem::take(&mut self.0)
     }
 }
 
 #[cfg(all(test, not(peercache_loom)))]
 mod tests {
+    use std::hash::RandomState;
+
     use super::*;
 
     #[test]
-    fn a_burst_gives_its_memory_back() {
-        let flights: Flights<u32, ()> = Flights::with_shards(1, RandomState::new());
-        let burst: Vec<_> = (0..1000).map(|key| flights.lock(&key).join(key)).collect();
-        drop(burst);
-        assert!(lock(&flights.table.shards[0].0).0.capacity() <= ROOM_KEPT);
+    fn memory_is_given_back_after_a_burst() {
+        let table: Table<u64, (), _> = Table::new(1, RandomState::new());
+        let mut shard = table.shard(0);
+        for key in 0..1000 {
+            shard.insert(Entry { hash: key, key, flight: Arc::new(Flight::new()) });
+        }
+        for key in 0..1000 {
+            assert!(shard.take(key, |entry| entry.key == key).is_some());
+        }
+        assert!(shard.0.capacity() <= CAPACITY_KEPT);
     }
 }

@@ -1,4 +1,4 @@
-//! The synchronous core, one promise after the other.
+//! The table of flights, one promise after the other.
 #![cfg(not(peercache_loom))]
 
 use std::future::Future;
@@ -14,7 +14,7 @@ use peercache_singleflight::{Abandoned, Flights, Join, Leader, Waiter};
 type Strings = Flights<String, Arc<str>>;
 
 #[test]
-fn one_who_waits_makes_no_key() {
+fn a_caller_that_waits_makes_no_key() {
     let flights = Strings::new();
     let _leader = lead(flights.lock("k").join_with("k", || "k".to_owned()));
     let _waiter = wait(flights.lock("k").join_with("k", || unreachable!("it is in flight")));
@@ -22,7 +22,7 @@ fn one_who_waits_makes_no_key() {
 
 #[test]
 fn keys_that_hash_alike_are_two_flights_under_one_lock() {
-    /// The engine's kind of key: its shard is chosen by the name, its flight by name and slot.
+    /// A key whose shard is chosen by the name, and its flight by name and slot.
     #[derive(PartialEq, Eq)]
     struct Slotted(&'static str, u8);
     impl Hash for Slotted {
@@ -49,13 +49,13 @@ fn keys_that_hash_alike_are_two_flights_under_one_lock() {
 fn the_last_waker_is_the_one_that_is_woken() {
     let flights = Strings::new();
     let leader = lead(flights.lock("k").join("k".into()));
-    let (first, last, mut waiter) = (Alarm::default(), Alarm::default(), leader.waiter());
-    for alarm in [&first, &last] {
-        let waker = Waker::from(Arc::new(alarm.clone()));
+    let (first, last, mut waiter) = (WakeCount::default(), WakeCount::default(), leader.waiter());
+    for wakes in [&first, &last] {
+        let waker = Waker::from(Arc::new(wakes.clone()));
         assert!(Pin::new(&mut waiter).poll(&mut Context::from_waker(&waker)).is_pending());
     }
     leader.finish("v".into());
-    assert_eq!((first.rings(), last.rings()), (0, 1));
+    assert_eq!((first.wakes(), last.wakes()), (0, 1));
 }
 
 #[test]
@@ -139,11 +139,11 @@ fn a_panic_under_the_guard_does_not_close_the_shard() {
 fn a_waiter_that_leaves_takes_its_waker_along() {
     let flights = Strings::new();
     let leader = lead(flights.lock("k").join("k".into()));
-    let (alarm, mut waiter) = (Arc::new(Alarm::default()), leader.waiter());
-    let waker = Waker::from(Arc::clone(&alarm));
+    let (wakes, mut waiter) = (Arc::new(WakeCount::default()), leader.waiter());
+    let waker = Waker::from(Arc::clone(&wakes));
     assert!(Pin::new(&mut waiter).poll(&mut Context::from_waker(&waker)).is_pending());
     drop((waiter, waker));
-    assert_eq!(Arc::strong_count(&alarm), 1);
+    assert_eq!(Arc::strong_count(&wakes), 1);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_waiter_may_be_polled_again_after_its_result() {
 }
 
 #[test]
-fn a_result_goes_with_the_last_who_waits() {
+fn a_result_is_dropped_with_the_last_waiter() {
     let flights = Strings::new();
     let leader = lead(flights.lock("k").join("k".into()));
     let waiter = leader.waiter();
@@ -169,7 +169,7 @@ fn a_result_goes_with_the_last_who_waits() {
 }
 
 #[test]
-fn those_who_joined_are_counted_and_clones_are_not() {
+fn joined_callers_are_counted_and_clones_are_not() {
     let flights = Strings::new();
     let leader = lead(flights.lock("k").join("k".into()));
     let own = leader.waiter();
@@ -187,15 +187,15 @@ fn a_leader_and_a_waiter_go_to_other_threads() {
 }
 
 #[derive(Clone, Default)]
-struct Alarm(Arc<AtomicUsize>);
+struct WakeCount(Arc<AtomicUsize>);
 
-impl Alarm {
-    fn rings(&self) -> usize {
+impl WakeCount {
+    fn wakes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-impl Wake for Alarm {
+impl Wake for WakeCount {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,12 +1,12 @@
-//! Every interleaving of the shipped core, small cases first. Run with
+//! Every interleaving of the table as it ships, small cases first.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg peercache_loom" cargo test -p peercache-singleflight --test loom --release
 //! ```
 //!
-//! (with a `CARGO_TARGET_DIR` of its own, or everything is built anew each time). The async face is
-//! left out of such a build. Loom itself reports deadlocks, such as a waiter that nobody wakes, and
-//! flights that leak.
+//! Give it a `CARGO_TARGET_DIR` of its own, or everything is built again each time. The async layer
+//! is left out of such a build. Loom itself reports deadlocks, such as a waiter that nobody wakes,
+//! and flights that leak.
 #![cfg(peercache_loom)]
 
 use std::future::Future;
@@ -34,7 +34,7 @@ fn two_joiners_are_one_leader_and_one_waiter() {
         let one = spawn(&flights, |flights| ask(flights, 1));
         let two = ask(&flights, 2);
         let answers = (one.join().unwrap(), two);
-        // Side by side they share one result; one after the other each gets its own.
+        // At the same time they share one result; one after the other each gets its own.
         let expected = [(Ok(1), Ok(1)), (Ok(2), Ok(2)), (Ok(1), Ok(2))];
         assert!(expected.contains(&answers), "{answers:?}");
         assert!(flights.is_empty());
@@ -115,7 +115,7 @@ fn nothing_is_written_after_a_forget() {
         let forgot = removing.join().unwrap();
         assert_eq!(*cache.lock().unwrap(), None, "the removed key came back");
         assert_eq!(written.is_none(), forgot);
-        assert_eq!(block_on(waiter), Ok(1), "those who wait get the result all the same");
+        assert_eq!(block_on(waiter), Ok(1), "waiters get the result all the same");
     });
 }
 
@@ -136,7 +136,7 @@ fn a_forgotten_leader_does_not_end_its_successor() {
 }
 
 #[test]
-fn one_who_looks_again_under_the_lock_never_loads_twice() {
+fn a_caller_that_looks_again_under_the_lock_never_loads_twice() {
     loom::model(|| {
         let flights = flights();
         let cache = Arc::new(Mutex::new(None));
@@ -183,7 +183,7 @@ fn a_panic_while_publishing_tells_the_waiters_and_frees_the_key() {
 }
 
 #[test]
-fn those_who_wait_for_a_detached_flight_are_told_once() {
+fn waiters_of_a_detached_flight_are_told_once() {
     loom::model(|| {
         let flights = flights();
         let leader = lead(&flights);
@@ -192,7 +192,7 @@ fn those_who_wait_for_a_detached_flight_are_told_once() {
             let detached = flights.lock(&KEY).detach(&KEY);
             detached.map(|detached| detached.tell(2)).is_some()
         });
-        // What a leader says that finds itself detached.
+        // A leader that finds itself detached gives another result.
         leader.finish_with(|still_mapped| if still_mapped { 1 } else { 2 });
         let detached = detaching.join().unwrap();
         assert_eq!(block_on(waiter), Ok(if detached { 2 } else { 1 }));
@@ -208,7 +208,7 @@ fn spawn<R: 'static>(flights: &Flights, run: impl FnOnce(&Flights) -> R + 'stati
     thread::spawn(move || run(&flights))
 }
 
-/// Brings `value` if it leads, else waits.
+/// Finishes with `value` if it leads, else waits.
 fn ask(flights: &Flights, value: u32) -> Result<u32, Abandoned> {
     let join = flights.lock(&KEY).join(KEY);
     match join {
@@ -221,7 +221,7 @@ fn ask(flights: &Flights, value: u32) -> Result<u32, Abandoned> {
     }
 }
 
-/// The way of a cache: look, join, load, write, all but the load under the lock.
+/// Does as a cache does: look, join, load, write, all but the load under the lock.
 fn get_or_load(flights: &Flights, cache: &Mutex<Option<u32>>, loads: &AtomicUsize) {
     let mut shard = flights.lock(&KEY);
     if cache.lock().unwrap().is_some() {

@@ -1,4 +1,4 @@
-//! The synchronous core beside an obvious twin, over random sequences of everything one can do.
+//! The table does as an obvious twin does, over random sequences of everything a caller can do.
 #![cfg(not(peercache_loom))]
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use peercache_singleflight::{Abandoned, Flights, Join, Leader, Waiter};
 use proptest::prelude::*;
 
-/// Numbers choose among the leaders and waiters there are, modulo how many.
+/// A step of the test. Numbers choose among the leaders and waiters present, modulo their count.
 #[derive(Clone, Debug)]
 enum Step {
     Join(u8),
@@ -43,16 +43,16 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn does_what_its_twin_does(steps in prop::collection::vec(step(), 1..120)) {
+    fn does_as_its_twin_does(steps in prop::collection::vec(step(), 1..120)) {
         let mut pair = Pair::default();
         for step in steps {
-            pair.step(step);
+            pair.step(&step);
             assert_eq!(pair.flights.len(), pair.twin.mapped.len());
         }
     }
 }
 
-/// What should be: which flight each key maps to, and what each flight has come to.
+/// The expected state: the flight that each key maps to, and the result of each flight.
 #[derive(Default)]
 struct Twin {
     mapped: HashMap<u8, usize>,
@@ -62,7 +62,7 @@ struct Twin {
 #[derive(Default)]
 struct TwinFlight {
     joined: usize,
-    landed: Option<Result<u32, Abandoned>>,
+    ended: Option<Result<u32, Abandoned>>,
 }
 
 #[derive(Default)]
@@ -77,22 +77,22 @@ struct Pair {
 struct Polled {
     waiter: Waiter<u32>,
     flight: usize,
-    alarm: Arc<Alarm>,
+    wakes: Arc<WakeCount>,
     waits: bool,
 }
 
 #[derive(Default)]
-struct Alarm(AtomicUsize);
+struct WakeCount(AtomicUsize);
 
-impl Wake for Alarm {
+impl Wake for WakeCount {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Pair {
-    fn step(&mut self, step: Step) {
-        match step {
+    fn step(&mut self, step: &Step) {
+        match *step {
             Step::Join(key) => self.join(key),
             Step::JoinOwn(who) => self.join_own(who),
             Step::Publish(who, value) => self.publish(who, value),
@@ -138,8 +138,8 @@ impl Pair {
     }
 
     fn waits(&mut self, waiter: Waiter<u32>, flight: usize) {
-        let alarm = Arc::default();
-        self.waiters.push(Polled { waiter, flight, alarm, waits: false });
+        let wakes = Arc::default();
+        self.waiters.push(Polled { waiter, flight, wakes, waits: false });
     }
 
     fn publish(&mut self, who: usize, value: u32) {
@@ -148,7 +148,7 @@ impl Pair {
         };
         let written = leader.publish(value, |written| *written);
         assert_eq!(written, still_mapped.then_some(value));
-        self.landed(flight, Ok(value));
+        self.ended(flight, Ok(value));
     }
 
     fn finish(&mut self, who: usize, value: u32) {
@@ -156,7 +156,7 @@ impl Pair {
             return;
         };
         leader.finish(value);
-        self.landed(flight, Ok(value));
+        self.ended(flight, Ok(value));
     }
 
     fn drop_leader(&mut self, who: usize) {
@@ -164,11 +164,11 @@ impl Pair {
             return;
         };
         drop(leader);
-        self.landed(flight, Err(Abandoned));
+        self.ended(flight, Err(Abandoned));
     }
 
-    /// A leader about to end, whether its key is still mapped to it (no longer so in the twin), and
-    /// its flight.
+    /// Takes a leader that is about to end, with its flight. Says whether its key was still mapped
+    /// to it, which the twin forgets.
     fn take_leader(&mut self, who: usize) -> Option<(Leader<u8, u32>, bool, usize)> {
         if self.leaders.is_empty() {
             return None;
@@ -181,11 +181,11 @@ impl Pair {
         Some((leader, still_mapped, flight))
     }
 
-    /// Those who had to wait for this flight were woken, once; nobody else was.
-    fn landed(&mut self, flight: usize, result: Result<u32, Abandoned>) {
-        self.twin.flights[flight].landed = Some(result);
+    /// Records the result, and checks that this flight's waiters were woken once, and no others.
+    fn ended(&mut self, flight: usize, result: Result<u32, Abandoned>) {
+        self.twin.flights[flight].ended = Some(result);
         for polled in &mut self.waiters {
-            let woken = polled.alarm.0.swap(0, Ordering::Relaxed);
+            let woken = polled.wakes.0.swap(0, Ordering::Relaxed);
             let waited = polled.flight == flight && std::mem::take(&mut polled.waits);
             assert_eq!(woken, usize::from(waited));
         }
@@ -197,21 +197,21 @@ impl Pair {
         }
         let who = who % self.waiters.len();
         let polled = &mut self.waiters[who];
-        let waker = Waker::from(Arc::clone(&polled.alarm));
+        let waker = Waker::from(Arc::clone(&polled.wakes));
         let poll = Pin::new(&mut polled.waiter).poll(&mut Context::from_waker(&waker));
         let flight = &self.twin.flights[polled.flight];
-        assert_eq!(poll, flight.landed.map_or(Poll::Pending, Poll::Ready));
+        assert_eq!(poll, flight.ended.map_or(Poll::Pending, Poll::Ready));
         assert_eq!(polled.waiter.joined(), flight.joined);
         polled.waits = poll.is_pending();
     }
 
-    /// Its waker goes with it.
+    /// Drops a waiter, and checks that its waker is dropped too.
     fn drop_waiter(&mut self, who: usize) {
         if self.waiters.is_empty() {
             return;
         }
-        let Polled { waiter, alarm, .. } = self.waiters.swap_remove(who % self.waiters.len());
+        let Polled { waiter, wakes, .. } = self.waiters.swap_remove(who % self.waiters.len());
         drop(waiter);
-        assert_eq!(Arc::strong_count(&alarm), 1);
+        assert_eq!(Arc::strong_count(&wakes), 1);
     }
 }

@@ -1,5 +1,7 @@
-//! The async face: who gets what when callers share, leave, panic, are aborted. Nothing sleeps; a
-//! call waits at a gate that the test opens, and callers are polled by hand to make them join.
+//! The async layer: the results of callers that share, leave, panic or are aborted.
+//!
+//! Nothing sleeps. A call waits at a gate that the test opens, and callers are polled by hand to
+//! make them join.
 #![cfg(all(feature = "tokio", not(peercache_loom)))]
 
 use std::future::{Future, poll_fn};
@@ -223,7 +225,7 @@ fn no_runtime_is_an_error_and_not_a_panic() {
 }
 
 #[tokio::test]
-async fn after_a_forget_the_next_caller_calls_anew() {
+async fn after_a_forget_the_next_caller_calls_again() {
     let origin = Origin::default();
     let flight = Flight::new();
     let mut before = Box::pin(origin.ask(&flight, "k"));
@@ -321,7 +323,7 @@ async fn a_caller_can_be_spawned() {
     assert_eq!(tokio::spawn(caller).await.unwrap().unwrap().value, 1);
 }
 
-/// Counts its calls and lets each through when it has a ticket; call number `n` answers `n`.
+/// A call that counts its runs and waits for a ticket in each. Run number `n` answers `n`.
 #[derive(Clone, Default)]
 struct Origin(Arc<State>);
 
@@ -363,7 +365,7 @@ impl Origin {
     }
 }
 
-/// Two callers of a call that panics: both get the same error, whose message is returned.
+/// Has two callers share a call that panics, and returns the message of their error.
 async fn panics_with(panic: impl FnOnce() -> usize + Send + 'static) -> Option<Arc<str>> {
     let flight = Flight::new();
     let call = move || async move {
@@ -387,7 +389,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
-/// Polls up to so many times, letting the other tasks run before each.
+/// Polls up to `times` times, and lets the other tasks run before each.
 async fn poll_times<F: Future>(mut future: Pin<&mut F>, times: usize) {
     for _ in 0..times {
         yield_now().await;

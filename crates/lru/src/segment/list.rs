@@ -1,17 +1,25 @@
-//! Doubly linked lists of slots, whose links lie in the slab.
+//! Doubly linked lists of slots. The links lie beside the entries, wherever those are kept.
 
-use crate::segment::slab::{NIL, Slab};
+/// The slot number that stands for no slot.
+pub(crate) const NIL: u32 = u32::MAX;
 
-/// What a list keeps beside an entry.
+/// The links of an entry in its list, and its weight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
     prev: u32,
     next: u32,
-    /// What the entry is charged, in bytes.
+    /// The bytes that the entry is charged.
     pub(crate) weight: u32,
 }
 
-/// A list's ends, and what its entries weigh together.
+/// Access to the node of each slot, which a list needs to follow and to change its links.
+pub(crate) trait Nodes {
+    fn node(&self, slot: u32) -> &Node;
+
+    fn node_mut(&mut self, slot: u32) -> &mut Node;
+}
+
+/// The two ends of a list, and the sum of its entries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {
     front: u32,
@@ -21,7 +29,8 @@ pub(crate) struct List {
 }
 
 impl Node {
-    pub(crate) fn alone(weight: u32) -> Self {
+    /// A node on no list.
+    pub(crate) fn unlinked(weight: u32) -> Self {
         Node { prev: NIL, next: NIL, weight }
     }
 }
@@ -42,63 +51,68 @@ impl List {
         self.front
     }
 
-    pub(crate) fn back(&self) -> u32 {
-        self.back
+    /// The last slot, if there is one.
+    pub(crate) fn last(&self) -> Option<u32> {
+        some(self.back)
     }
 
-    pub(crate) fn push_front<E>(&mut self, slab: &mut Slab<E>, slot: u32) {
+    pub(crate) fn push_front(&mut self, nodes: &mut impl Nodes, slot: u32) {
         let front = self.front;
-        self.link(slab, slot, NIL, front);
+        self.link(nodes, slot, NIL, front);
     }
 
-    pub(crate) fn push_back<E>(&mut self, slab: &mut Slab<E>, slot: u32) {
+    pub(crate) fn push_back(&mut self, nodes: &mut impl Nodes, slot: u32) {
         let back = self.back;
-        self.link(slab, slot, back, NIL);
+        self.link(nodes, slot, back, NIL);
     }
 
-    pub(crate) fn unlink<E>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        let Node { prev, next, weight } = *slab.node(slot);
-        self.join(slab, prev, next);
+    pub(crate) fn unlink(&mut self, nodes: &mut impl Nodes, slot: u32) {
+        let Node { prev, next, weight } = *nodes.node(slot);
+        self.join(nodes, prev, next);
         self.len -= 1;
         self.bytes -= weight as usize;
     }
 
-    /// What is in slot `to` by now was in another, with the same neighbours.
-    pub(crate) fn renumber<E>(&mut self, slab: &mut Slab<E>, to: u32) {
-        let Node { prev, next, .. } = *slab.node(to);
+    /// Mends the list after a node of it was copied to slot `to`: its neighbours point there.
+    pub(crate) fn renumber(&mut self, nodes: &mut impl Nodes, to: u32) {
+        let Node { prev, next, .. } = *nodes.node(to);
         match prev {
             NIL => self.front = to,
-            prev => slab.node_mut(prev).next = to,
+            prev => nodes.node_mut(prev).next = to,
         }
         match next {
             NIL => self.back = to,
-            next => slab.node_mut(next).prev = to,
+            next => nodes.node_mut(next).prev = to,
         }
     }
 
     /// The slots from front to back.
-    pub(crate) fn iter<E>(self, slab: &Slab<E>) -> impl Iterator<Item = u32> {
-        let after = |slot: u32| Some(slot).filter(|&slot| slot != NIL);
-        std::iter::successors(after(self.front), move |&slot| after(slab.node(slot).next))
+    pub(crate) fn iter(self, nodes: &impl Nodes) -> impl Iterator<Item = u32> {
+        std::iter::successors(some(self.front), |&slot| some(nodes.node(slot).next))
     }
 
-    fn link<E>(&mut self, slab: &mut Slab<E>, slot: u32, prev: u32, next: u32) {
-        let node = slab.node_mut(slot);
+    fn link(&mut self, nodes: &mut impl Nodes, slot: u32, prev: u32, next: u32) {
+        let node = nodes.node_mut(slot);
         (node.prev, node.next) = (prev, next);
         self.len += 1;
         self.bytes += node.weight as usize;
-        self.join(slab, prev, slot);
-        self.join(slab, slot, next);
+        self.join(nodes, prev, slot);
+        self.join(nodes, slot, next);
     }
 
-    fn join<E>(&mut self, slab: &mut Slab<E>, left: u32, right: u32) {
+    /// Makes two slots neighbours. [`NIL`] stands for the end on its side.
+    fn join(&mut self, nodes: &mut impl Nodes, left: u32, right: u32) {
         match left {
             NIL => self.front = right,
-            left => slab.node_mut(left).next = right,
+            left => nodes.node_mut(left).next = right,
         }
         match right {
             NIL => self.back = left,
-            right => slab.node_mut(right).prev = left,
+            right => nodes.node_mut(right).prev = left,
         }
     }
+}
+
+fn some(slot: u32) -> Option<u32> {
+    Some(slot).filter(|&slot| slot != NIL)
 }

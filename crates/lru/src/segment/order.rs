@@ -1,4 +1,4 @@
-//! In which order entries leave.
+//! The order in which entries leave: the policies there are, and which lane gives way.
 
 mod adaptive;
 mod exact;
@@ -9,30 +9,40 @@ use exact::Lru;
 
 use crate::{
     segment::list::List,
-    segment::policy_state::{HOT_LISTS, Uses},
-    segment::slab::{NIL, Slab},
-    segment::{HasPolicyState, Lane, Usage},
+    segment::policy_state::{FIRST_HOT_LIST, HasPolicyState, Lane, UseCount},
+    segment::slab::Slab,
 };
 
-/// Who leaves first when room is needed.
+/// Decides which entry is evicted first when room is needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EvictionPolicy {
-    /// Scan-resistant: what is used again stays, what came once leaves soon. The default.
+    /// Scan-resistant: entries that are used again stay, those that are used once leave soon. The
+    /// default.
     #[default]
     Adaptive,
-    /// The least recently used, exactly. Every use moves its entry and takes the shard's lock alone, so that threads wait for each other.
+    /// The least recently used entry leaves first, exactly. Every use moves its entry under the
+    /// shard's exclusive lock, so that threads wait for each other.
     Lru,
 }
 
-/// What a policy remembers of entries that have left, for each entry that is there.
+/// The number of a lane's entries and the sum of their charges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The number of entries.
+    pub entries: usize,
+    /// The sum of their charges, in bytes.
+    pub bytes: usize,
+}
+
+/// The memory that a policy spends on evicted keys, in bytes for each entry present.
 pub(crate) const HISTORY_BYTES: usize = ghosts::ENTRY_BYTES;
 
-/// The order of own entries and that of guests, and which of the two has to give way.
+/// The order of each lane's entries, and the share that decides which lane gives way.
 pub(crate) struct Order {
-    own: LaneOrder,
-    guests: LaneOrder,
-    /// The share of all bytes that guests may have.
+    main: LaneOrder,
+    hot: LaneOrder,
+    /// The share of all bytes that the hot lane may hold.
     hot_share: f64,
 }
 
@@ -44,24 +54,21 @@ enum LaneOrder {
 impl Order {
     pub(crate) fn new(policy: EvictionPolicy, capacity: usize, hot_share: f64) -> Self {
         let hot_share = hot_share.clamp(0.0, 1.0);
-        let guests = ((capacity as f64 * hot_share) as usize).min(capacity);
-        let (own, guests) = match policy {
-            EvictionPolicy::Adaptive => {
-                let own = Adaptive::own(capacity - guests);
-                (LaneOrder::Adaptive(own), LaneOrder::Adaptive(Adaptive::guests(guests)))
-            }
-            EvictionPolicy::Lru => (LaneOrder::Lru(Lru::new(0)), LaneOrder::Lru(Lru::new(HOT_LISTS))),
+        let hot_capacity = ((capacity as f64 * hot_share) as usize).min(capacity);
+        let lane = |capacity, first_list| match policy {
+            EvictionPolicy::Adaptive => LaneOrder::Adaptive(Adaptive::new(capacity, first_list)),
+            EvictionPolicy::Lru => LaneOrder::Lru(Lru::new(first_list)),
         };
-        Order { own, guests, hot_share }
+        Order { main: lane(capacity - hot_capacity, 0), hot: lane(hot_capacity, FIRST_HOT_LIST), hot_share }
     }
 
-    /// The same policy, with nothing in it and nothing remembered.
+    /// The same policy without entries and without history.
     pub(crate) fn emptied(&self) -> Self {
-        Order { own: self.own.emptied(), guests: self.guests.emptied(), hot_share: self.hot_share }
+        Order { main: self.main.emptied(), hot: self.hot.emptied(), hot_share: self.hot_share }
     }
 
     pub(crate) fn needs_touch(&self) -> bool {
-        matches!(self.own, LaneOrder::Lru(_))
+        matches!(self.main, LaneOrder::Lru(_))
     }
 
     pub(crate) fn touch<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
@@ -77,7 +84,7 @@ impl Order {
         }
     }
 
-    /// Puts an entry on the list that its standing names.
+    /// Puts an entry on the list that its state names.
     pub(crate) fn reinserted<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
         let list = slab.entry(slot).policy_state().list;
         self.list(list).push_front(slab, slot);
@@ -88,23 +95,25 @@ impl Order {
         slab: &mut Slab<E>,
         hash_of: &impl Fn(&E) -> u64,
     ) -> Option<u32> {
-        let (own, guests) = (self.usage(Lane::Main).bytes, self.usage(Lane::Hot).bytes);
-        let too_many = guests as f64 > (own + guests) as f64 * self.hot_share;
-        let guests_first = too_many && (self.needs_touch() || !self.is_a_guest_in_use(slab));
-        let first = if guests_first { [Lane::Hot, Lane::Main] } else { [Lane::Main, Lane::Hot] };
+        let (main, hot) = (self.usage(Lane::Main).bytes, self.usage(Lane::Hot).bytes);
+        let over_share = hot as f64 > (main + hot) as f64 * self.hot_share;
+        let hot_first = over_share && (self.needs_touch() || !self.is_only_copy_in_use(slab));
+        let first = if hot_first { [Lane::Hot, Lane::Main] } else { [Lane::Main, Lane::Hot] };
         first.into_iter().find_map(|lane| self.lane(lane).victim(slab, hash_of))
     }
 
-    /// Whether there is but one guest, and it was used since it was last passed over: larger than all guests should be together and yet worth it.
-    /// It is passed over once for each use.
-    fn is_a_guest_in_use<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> bool {
-        let mut guests = self.slots(Lane::Hot, slab);
-        let (Some(slot), None) = (guests.next(), guests.next()) else { return false };
-        drop(guests);
-        let standing = slab.entry_mut(slot).policy_state_mut();
-        let uses = standing.uses();
-        standing.set_uses(Uses::idle(uses.count().saturating_sub(1)));
-        uses.count() > 0
+    /// Whether the hot lane has one entry alone, which was used since it was last passed over.
+    ///
+    /// Such a copy is larger than the lane's share and yet worth its room. It is passed over once
+    /// for each use.
+    fn is_only_copy_in_use<E: HasPolicyState>(&self, slab: &mut Slab<E>) -> bool {
+        let mut copies = self.slots(Lane::Hot, slab);
+        let (Some(slot), None) = (copies.next(), copies.next()) else { return false };
+        drop(copies);
+        let state = slab.entry_mut(slot).policy_state_mut();
+        let uses = state.use_count().get();
+        state.set_use_count(UseCount::not_recent(uses.saturating_sub(1)));
+        uses > 0
     }
 
     pub(crate) fn unlink<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
@@ -119,27 +128,27 @@ impl Order {
     }
 
     pub(crate) fn usage(&self, lane: Lane) -> Usage {
-        self.lists(lane).iter().fold(Usage::default(), |held, list| Usage {
-            entries: held.entries + list.len,
-            bytes: held.bytes + list.bytes,
+        self.lists(lane).iter().fold(Usage::default(), |sum, list| Usage {
+            entries: sum.entries + list.len,
+            bytes: sum.bytes + list.bytes,
         })
     }
 
-    /// The slots of a lane, roughly from who stays longest.
+    /// The slots of a lane; those that stay longest come first, roughly.
     pub(crate) fn slots<E>(&self, lane: Lane, slab: &Slab<E>) -> impl Iterator<Item = u32> {
         self.lists(lane).iter().rev().flat_map(|list| list.iter(slab))
     }
 
     fn lane(&mut self, lane: Lane) -> &mut LaneOrder {
         match lane {
-            Lane::Main => &mut self.own,
-            Lane::Hot => &mut self.guests,
+            Lane::Main => &mut self.main,
+            Lane::Hot => &mut self.hot,
         }
     }
 
     fn list(&mut self, list: u8) -> &mut List {
         let (order, number) =
-            if list < HOT_LISTS { (&mut self.own, list) } else { (&mut self.guests, list - HOT_LISTS) };
+            if list < FIRST_HOT_LIST { (&mut self.main, list) } else { (&mut self.hot, list - FIRST_HOT_LIST) };
         match order {
             LaneOrder::Adaptive(order) => &mut order.lists[usize::from(number)],
             LaneOrder::Lru(order) => &mut order.lists[usize::from(number)],
@@ -147,7 +156,7 @@ impl Order {
     }
 
     fn lists(&self, lane: Lane) -> &[List] {
-        match if lane == Lane::Main { &self.own } else { &self.guests } {
+        match if lane == Lane::Main { &self.main } else { &self.hot } {
             LaneOrder::Adaptive(order) => &order.lists,
             LaneOrder::Lru(order) => &order.lists,
         }
@@ -168,9 +177,4 @@ impl LaneOrder {
             LaneOrder::Lru(order) => order.victim(),
         }
     }
-}
-
-/// The last slot of a list, if there is one.
-fn last(list: &List) -> Option<u32> {
-    Some(list.back()).filter(|&slot| slot != NIL)
 }

@@ -1,4 +1,4 @@
-//! Machinery shared by the tests: a listener that writes down what it hears.
+//! A listener that writes down the removals it hears of, shared by the tests.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -9,7 +9,7 @@ use std::{
 
 use peercache_lru::{Cache, Removal};
 
-/// What a listener has heard, as words such as `a Size`.
+/// The removals that a listener has heard of, as words such as `a Size`.
 #[derive(Clone, Default)]
 pub struct Heard(Arc<Mutex<Vec<String>>>);
 
@@ -29,7 +29,7 @@ impl Heard {
     }
 }
 
-/// A cache where an entry weighs what its value says, nothing else.
+/// A cache where the weight of an entry is its value.
 pub fn plain(max_bytes: usize, heard: &Heard) -> Cache<String, usize> {
     Cache::builder(max_bytes)
         .entry_overhead(0)
@@ -38,7 +38,7 @@ pub fn plain(max_bytes: usize, heard: &Heard) -> Cache<String, usize> {
         .build()
 }
 
-/// `a3 b5`: an entry per word, a key of one letter and its weight.
+/// A cache of the entries in `a3 b5`: each word is a key of one letter and its weight.
 pub fn filled(max_bytes: usize, entries: &str, heard: &Heard) -> Cache<String, usize> {
     let mut cache = plain(max_bytes, heard);
     for entry in entries.split_whitespace() {
@@ -48,7 +48,7 @@ pub fn filled(max_bytes: usize, entries: &str, heard: &Heard) -> Cache<String, u
     cache
 }
 
-/// `b5 a3 = 8`: newest first, and the sum.
+/// The entries from the newest, and their sum: `b5 a3 = 8`.
 pub fn shown(cache: &Cache<String, usize>) -> String {
     let entries: Vec<_> = cache.iter().map(|(key, value)| format!("{key}{value}")).collect();
     format!("{} = {}", entries.join(" "), cache.bytes())

@@ -1,4 +1,4 @@
-//! An origin whose values change, and whose loads can be held and are counted.
+//! A database whose rows change, and whose loads can be held up.
 
 use std::{
     collections::HashMap,
@@ -8,8 +8,8 @@ use std::{
 use peercache::{Batch, BatchLoader, Bytes, Key, LoadError, Loaded, Loader};
 use tokio::sync::watch;
 
-/// An origin whose values change. A load brings the value at its beginning, however long it is
-/// held.
+/// An origin whose values change. A load answers with the row of the moment when it began, however
+/// long it is held up.
 #[derive(Clone, Default)]
 pub struct Database {
     shared: Arc<Shared>,
@@ -39,12 +39,12 @@ impl Database {
         self.shared.held.send_replace(false);
     }
 
-    /// The number of loads of this key, those in flight included.
+    /// The number of loads of this key, those in progress included.
     pub fn loads(&self, key: &str) -> usize {
         self.shared.loads.lock().unwrap().get(key.as_bytes()).copied().unwrap_or(0)
     }
 
-    /// The number of calls of the loader, for one key or for many.
+    /// The number of calls of the loader, for any keys.
     pub fn calls(&self) -> usize {
         *self.shared.calls.lock().unwrap()
     }
@@ -64,7 +64,7 @@ impl Database {
     }
 }
 
-/// One key a call.
+/// Loads one key in a call.
 impl Loader for Database {
     type Value = Bytes;
 
@@ -76,8 +76,8 @@ impl Loader for Database {
     }
 }
 
-/// Loads all keys in one call. Those that begin with `slow` are answered last, and they alone are
-/// held.
+/// Loads all keys of a batch in one call. Those that begin with `slow` are answered last, and they
+/// alone are held up.
 pub struct InBatches(pub Database);
 
 impl BatchLoader for InBatches {

@@ -1,4 +1,4 @@
-//! A connection to a node that a test can stop, cut or hold up.
+//! A link to a node that can be stopped, cut, or blocked at one message.
 
 use std::{
     net::SocketAddr,
@@ -11,7 +11,7 @@ use tokio::{
     sync::watch,
 };
 
-/// The way to a node, on which things can go wrong.
+/// A proxy in front of a node, on which things can go wrong.
 pub struct Link {
     pub name: String,
     shared: Arc<Shared>,
@@ -20,7 +20,7 @@ pub struct Link {
 #[derive(Default)]
 struct Shared {
     state: watch::Sender<State>,
-    /// A connection that is to carry this is held up before it does.
+    /// The bytes that a connection must not carry: it is held up before them.
     snag: Mutex<Option<Vec<u8>>>,
     /// The number of connections that were held up and have ended.
     snagged: watch::Sender<usize>,
@@ -30,14 +30,15 @@ struct Shared {
 enum State {
     #[default]
     Open,
-    /// Connections are accepted but carry nothing until later, as if the process were stopped.
+    /// Connections are accepted and nothing is carried, as with a stopped process. It arrives
+    /// later.
     Stopped,
-    /// Connections end, and what was on its way is lost.
+    /// Connections end, and bytes on their way are lost.
     Cut,
 }
 
 impl Link {
-    /// A way to the node at `address`.
+    /// Starts a link to the node at `address`.
     pub async fn to(address: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Link { name: super::name_of(&listener), shared: Arc::default() };
@@ -64,7 +65,7 @@ impl Link {
         *self.shared.snag.lock().unwrap() = Some(what.to_vec());
     }
 
-    /// Lets everything go on that is not lost.
+    /// Lets all bytes go on that are not lost.
     pub fn open(&self) {
         *self.shared.snag.lock().unwrap() = None;
         self.shared.state.send_replace(State::Open);
@@ -95,7 +96,7 @@ impl Shared {
         }
     }
 
-    /// Whether something held it up.
+    /// Carries bytes one way, and says whether they were held up.
     async fn carry(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> bool {
         let (mut piece, mut was_snagged) = (vec![0; 64 << 10], false);
         while let Ok(count @ 1..) = from.read(&mut piece).await {

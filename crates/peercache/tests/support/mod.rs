@@ -1,4 +1,4 @@
-//! Nodes of one process over real sockets, with an origin that counts and can be held.
+//! Nodes of one process over real sockets, with an origin that counts its calls and can be blocked.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 pub mod database;
@@ -17,7 +17,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 pub const GROUP: &str = "roles";
 
-/// Real sockets take real time: generous, for it only ends a test that hangs.
+/// Awaits `what`, and fails after a minute. Real sockets take real time, and this only ends a test
+/// that hangs.
 pub async fn watched<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), what).await.expect("the test hangs")
 }
@@ -36,13 +37,13 @@ struct OriginShared {
 }
 
 impl Origin {
-    /// Calls wait until [`open`](Origin::open) lets them through.
+    /// Makes an origin whose calls wait until [`open`](Origin::open) lets them through.
     pub fn gated() -> Self {
         let gate = Some(Semaphore::new(0));
         Origin { shared: Arc::new(OriginShared { gate, ..OriginShared::default() }) }
     }
 
-    /// Each call takes so long.
+    /// Makes an origin whose calls take `delay` each.
     pub fn slow(delay: Duration) -> Self {
         Origin { shared: Arc::new(OriginShared { delay, ..OriginShared::default() }) }
     }
@@ -59,9 +60,9 @@ impl Origin {
         until(|| self.calls() >= calls).await;
     }
 
-    /// `key` says what happens: `missing`, `failing`, `panicking` and `N bytes` are what they say,
-    /// the rest echo.
-    async fn load(self, key: Key) -> Result<Bytes, LoadError> {
+    /// Loads as the key says: `missing`, `failing`, `panicking` and `N bytes`. All others are
+    /// echoed.
+    pub async fn load(self, key: Key) -> Result<Bytes, LoadError> {
         *self.shared.calls.lock().unwrap().entry(key.clone()).or_default() += 1;
         if let Some(gate) = &self.shared.gate {
             gate.acquire().await?.forget();
@@ -79,8 +80,7 @@ impl Origin {
     }
 }
 
-/// Yields until `done` says so. It is an event that is waited for, which the caller bounds with
-/// [`watched`].
+/// Yields until `done` answers true. The caller bounds it with [`watched`].
 pub async fn until(mut done: impl FnMut() -> bool) {
     while !done() {
         tokio::task::yield_now().await;
@@ -95,7 +95,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// A node on `listener` that believes in `list`.
+    /// Starts a node on `listener` with the member list `list`.
     pub fn start(
         listener: TcpListener,
         list: &[String],
@@ -111,7 +111,7 @@ impl Member {
         Member::start_as(name, listener, list, pool, set, loader_fn_with(origin.clone(), Origin::load))
     }
 
-    /// Starts a member under any name and with any loader.
+    /// Starts a node under any name and with any loader.
     pub fn start_as(
         name: String,
         listener: TcpListener,
@@ -145,7 +145,7 @@ pub fn name_of(listener: &TcpListener) -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// A cluster whose members agree.
+/// Starts a cluster whose members have the same list.
 pub async fn cluster<const N: usize>(origin: &Origin) -> [Member; N] {
     let listeners = listeners::<N>().await;
     let list: Vec<String> = listeners.iter().map(name_of).collect();
@@ -156,7 +156,7 @@ pub fn pool() -> HttpPool {
     HttpPool::builder().build().unwrap()
 }
 
-/// A key that `owner` owns in the eyes of `member`.
+/// A key that `owner` owns by the list of `member`.
 pub fn key_of(owner: &str, member: &Member) -> String {
     let view = member.node.members().view();
     (0..).map(|n| format!("key-{n}")).find(|key| view.owner_name(key) == owner).expect("every member owns some key")

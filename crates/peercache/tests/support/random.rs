@@ -1,4 +1,4 @@
-//! Random numbers whose seed is printed.
+//! Random numbers from a seed that is printed.
 
 use std::{
     collections::hash_map::RandomState,
@@ -6,12 +6,12 @@ use std::{
     hash::{BuildHasher, Hasher},
 };
 
-/// Numbers that look random, all from one seed.
+/// A generator of pseudorandom numbers.
 pub struct Random(u64);
 
 impl Random {
-    /// From the seed in the variable `SEED`, or a new one, which is printed: a test that fails
-    /// shows it.
+    /// Starts from the seed in the variable `SEED`, or from a new one. It is printed, so that a
+    /// failed test shows it.
     pub fn new() -> Self {
         let given = env::var("SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
@@ -19,7 +19,7 @@ impl Random {
         Random(seed)
     }
 
-    /// One of `0..end`. splitmix64, as Vigna published it.
+    /// The next number in `0..end`, by splitmix64 as Vigna published it.
     pub fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

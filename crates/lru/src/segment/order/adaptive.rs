@@ -1,81 +1,87 @@
-//! The scan-resistant order: a window for what is new, a clock for what has come again, and a memory of what has left.
+//! The scan-resistant order: a window for new entries, a clock for used ones, ghosts of the
+//! evicted.
 //!
-//! A new entry waits in the window, a FIFO, as in S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", 2023) and 2Q (Johnson
-//! and Shasha, 1994). If it is used there it moves to main, else it leaves. Main is a clock: its hand spares an entry that was used.
-//! Hashes of what has left are remembered for a while. A key that returns goes to main at once, if the entry under the hand is not in use: the
-//! contest of TinyLFU (Einziger, Friedman and Manes, 2017), in which a tie keeps the resident, so that a loop longer than the cache
-//! does not sweep it out. And the returns say which of the two is too small: one that had left the window a moment ago, while the entry
-//! under the hand was idle, makes the window larger; one that had left main a moment ago makes it smaller, as in ARC (Megiddo and Modha,
-//! 2003).
+//! A new entry waits in the window, a FIFO, as in S3-FIFO (Yang et al., "FIFO queues are all you
+//! need for cache eviction", 2023) and 2Q (Johnson and Shasha, 1994). If it is used there it moves
+//! to the clock, else it is evicted. The clock's hand gives an entry that was used a second chance.
+//! Hashes of evicted entries are remembered for a while, as ghosts.
 //!
-//! The constants were found on 37 workloads, real and synthetic, at eight sizes each, for the best mean over exact LRU among those that are
-//! nowhere far below it.
+//! A key that returns while it has a ghost goes to the clock at once, if the entry under the hand
+//! is not in use. This is the contest of TinyLFU (Einziger, Friedman and Manes, 2017). In a tie the
+//! entry stays, so that a loop longer than the cache does not sweep the clock out.
+//!
+//! Returns also say which of the two is too small, as in ARC (Megiddo and Modha, 2003):
+//!
+//! - A key evicted from the window a moment ago, while the entry under the hand was idle, makes the
+//!   window larger.
+//! - A key evicted from the clock a moment ago makes the window smaller.
+//!
+//! The constants were found on 37 workloads, real and synthetic, at eight sizes each. They have the
+//! best mean over exact LRU among those that are nowhere far below it.
 
 use crate::{
-    segment::HasPolicyState,
-    segment::list::List,
-    segment::policy_state::{HOT_LISTS, Uses},
+    segment::list::{List, Nodes},
+    segment::order::ghosts::Ghosts,
+    segment::policy_state::{HasPolicyState, UseCount},
     segment::slab::Slab,
 };
-use crate::{segment::order::ghosts::Ghosts, segment::order::last};
 
 /// The entries of one lane.
 pub(crate) struct Adaptive {
-    /// Window and main. What came last is in front.
+    /// Window and clock. The newest entry of each is in front.
     pub(super) lists: [List; 2],
-    /// The number of the window's list; main's is the next.
+    /// The number of the window's list; the clock's is the next.
     window: u8,
     ghosts: Ghosts,
-    /// What the entries weigh together when something has to leave, smoothed; what they may, before anything has.
+    /// The bytes that the entries may hold until the first eviction. From then on, a smoothed mean
+    /// of the bytes that they held at each eviction.
     capacity: usize,
-    /// Whether anything has left since there was much room.
+    /// Whether there was an eviction since the lane was less than half full.
     full: bool,
     /// The window's share of the capacity.
     window_share: f64,
 }
 
-/// S3-FIFO's, to begin with.
+/// The window's share at the start, which is that of S3-FIFO.
 const SHARE_START: f64 = 0.10;
 
-/// With less, bursts no longer fit the window; with more, what is used again and again no longer fits main.
+/// With less, bursts no longer fit the window.
 const SHARE_MIN: f64 = 0.05;
+
+/// With more, entries that are used again and again no longer fit the clock.
 const SHARE_MAX: f64 = 0.70;
 
-/// By how much a return changes the share at most, if the cache holds more than so many entries that one of them is less.
+/// The largest change of the share by one return. With fewer than 512 entries it is one entry's
+/// share.
 const STEP: f64 = 1.0 / 512.0;
 
-/// A step back is shorter: main's entries return more often for being many.
+/// A step back is shorter: the clock's entries return more often, for they are more.
 const BACK: f64 = 0.6875;
 
-/// A return within one part in so many of the entries is one that a slightly larger list would have spared. Later ones count less.
+/// A return after at most one eviction for this many entries counts in full, since a slightly
+/// larger list would have prevented it. Later returns count less.
 const MARGIN: usize = 32;
 
-/// With a larger window than this the recent are worth more than the frequent: the hand then spares an entry once however often it was used.
+/// With a larger window than this the recent are worth more than the frequent. The hand then gives
+/// an entry one second chance, however often it was used.
 const RECENCY: f64 = 0.4;
 
-/// An entry of more than so many times the mean weight is heavy: it takes more uses to enter main, and fewer idle rounds to leave.
+/// An entry is heavy above this multiple of the mean weight. It takes more uses to enter the clock,
+/// and fewer idle rounds to leave it.
 const HEAVY: usize = 2;
 
 /// The most entries that are passed over for one victim, so that no insertion takes long.
 const STEPS_MAX: usize = 64;
 
 impl Adaptive {
-    /// Of entries that are to weigh about `capacity` together.
-    pub(super) fn own(capacity: usize) -> Self {
-        Adaptive::new(capacity, 0)
-    }
-
-    /// The same for guests.
-    pub(super) fn guests(capacity: usize) -> Self {
-        Adaptive::new(capacity, HOT_LISTS)
-    }
-
-    fn new(capacity: usize, window: u8) -> Self {
+    /// An order of entries that are to hold about `capacity` bytes, on the lists `window` and the
+    /// next.
+    pub(super) fn new(capacity: usize, window: u8) -> Self {
         let (ghosts, window_share) = (Ghosts::default(), SHARE_START);
         Adaptive { lists: [List::default(); 2], window, ghosts, capacity, full: false, window_share }
     }
 
-    /// With nothing in it and nothing remembered.
+    /// The same order without entries and without ghosts.
     pub(super) fn emptied(&self) -> Self {
         Adaptive::new(self.capacity, self.window)
     }
@@ -83,16 +89,16 @@ impl Adaptive {
     pub(super) fn inserted<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32, hash: u64) {
         let weight = slab.node(slot).weight as usize;
         self.full &= self.bytes() + weight >= self.capacity / 2;
-        let returns_to_main = match self.ghosts.take(hash) {
+        let returns_to_clock = match self.ghosts.take(hash) {
             None => false,
             Some(ghost) => {
                 let (wins, idle) = self.contest(slab);
-                self.adapt(ghost.left_main, ghost.age, idle);
+                self.adapt(ghost.left_clock, ghost.age, idle);
                 wins
             }
         };
-        self.fill_main(slab, weight);
-        let list = if returns_to_main { self.main() } else { self.window };
+        self.fill_clock(slab, weight);
+        let list = if returns_to_clock { self.clock() } else { self.window };
         self.push(slab, slot, list);
         self.ghosts.grow(self.len());
     }
@@ -104,33 +110,34 @@ impl Adaptive {
     ) -> Option<u32> {
         let bytes = self.bytes();
         self.capacity = match self.full {
-            // Weights differ, and so does what is held when something has to leave: a sixteenth of the way each time.
+            // Weights differ, and so do the bytes held at each eviction: a sixteenth of the way.
             true if bytes > self.capacity => self.capacity + (bytes - self.capacity).div_ceil(16),
             true => self.capacity - (self.capacity - bytes).div_ceil(16),
             false => bytes,
         };
         self.full = true;
-        let (slot, left_main) = match self.victim_of_window(slab) {
+        let (slot, left_clock) = match self.victim_of_window(slab) {
             Some(slot) => (slot, false),
-            None => (self.victim_of_main(slab)?, true),
+            None => (self.victim_of_clock(slab)?, true),
         };
-        self.ghosts.put(hash_of(slab.entry(slot)), left_main);
+        self.ghosts.put(hash_of(slab.entry(slot)), left_clock);
         Some(slot)
     }
 
-    /// The oldest of the window, if it is as large as it should be; those that were used go to main instead.
+    /// The oldest of the window, if the window is as large as it should be. Entries that were used
+    /// move to the clock instead.
     fn victim_of_window<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
         for _ in 0..STEPS_MAX {
-            let [window, main] = &self.lists;
-            if !main.is_empty() && window.bytes < self.window_bytes() {
+            let [window, clock] = &self.lists;
+            if !clock.is_empty() && window.bytes < self.window_bytes() {
                 return None;
             }
-            let slot = last(window)?;
-            if !self.is_worth_main(slab, slot) {
+            let slot = window.last()?;
+            if !self.is_worth_clock(slab, slot) {
                 return Some(slot);
             }
-            let has_room = main.bytes + self.window_bytes() < self.capacity;
-            self.move_to(slab, slot, self.main(), Uses::NONE);
+            let has_room = clock.bytes + self.window_bytes() < self.capacity;
+            self.move_to(slab, slot, self.clock(), UseCount::ZERO);
             if !has_room {
                 return None;
             }
@@ -138,44 +145,48 @@ impl Adaptive {
         None
     }
 
-    /// The hand of the clock: the oldest that was not used since it last came by.
-    fn victim_of_main<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
+    /// The first entry that the clock's hand finds unused since it last came by.
+    fn victim_of_clock<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
         for _ in 0..STEPS_MAX {
-            let slot = last(&self.lists[1])?;
-            if slab.entry(slot).policy_state().uses().count() == 0 {
+            let slot = self.lists[1].last()?;
+            if slab.entry(slot).policy_state().use_count().get() == 0 {
                 return Some(slot);
             }
-            self.spare(slab, slot);
+            self.second_chance(slab, slot);
         }
-        last(&self.lists[1])
+        self.lists[1].last()
     }
 
-    /// The entry under the hand against a key that returns: whether the key wins, and whether the entry was idle since the hand last came by.
+    /// Compares a key that returns with the entry under the hand.
+    ///
+    /// Answers whether the key wins, and whether the entry was idle since the hand last came by.
     fn contest<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> (bool, bool) {
-        let Some(slot) = last(&self.lists[1]).filter(|_| self.full) else { return (true, false) };
-        let uses = slab.entry(slot).policy_state().uses();
-        if uses.count() == 0 {
+        let Some(slot) = self.lists[1].last().filter(|_| self.full) else { return (true, false) };
+        let uses = slab.entry(slot).policy_state().use_count();
+        if uses.get() == 0 {
             return (true, true);
         }
-        self.spare(slab, slot);
+        self.second_chance(slab, slot);
         (false, !uses.is_recent())
     }
 
-    /// An entry in use pays with one of its uses, down to its last two; an idle or a heavy one with half of them.
-    fn spare<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
-        let uses = slab.entry(slot).policy_state().uses();
-        let count = uses.count();
+    /// Moves the entry under the hand to the front, for a price: one of its uses, down to the last
+    /// two. An idle or heavy entry pays half of them.
+    fn second_chance<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32) {
+        let uses = slab.entry(slot).policy_state().use_count();
+        let count = uses.get();
         let left = match uses.is_recent() && !self.is_heavy(slab, slot, 1) {
             _ if self.window_share > RECENCY => 0,
             true => count - u8::from(count > 2),
             false => count / 2,
         };
-        self.move_to(slab, slot, self.main(), Uses::idle(left));
+        self.move_to(slab, slot, self.clock(), UseCount::not_recent(left));
     }
 
-    /// Used, and the more often the heavier it is: main is for the most uses by the byte.
-    fn is_worth_main<E: HasPolicyState>(&self, slab: &Slab<E>, slot: u32) -> bool {
-        let uses = slab.entry(slot).policy_state().uses().count();
+    /// Whether an entry was used, and the more often the heavier it is. The clock is for those with
+    /// the most uses for each byte.
+    fn is_worth_clock<E: HasPolicyState>(&self, slab: &Slab<E>, slot: u32) -> bool {
+        let uses = slab.entry(slot).policy_state().use_count().get();
         uses > 0 && !self.is_heavy(slab, slot, uses.into())
     }
 
@@ -184,14 +195,15 @@ impl Adaptive {
         slab.node(slot).weight as usize > mean.saturating_mul(HEAVY * uses)
     }
 
-    fn adapt(&mut self, left_main: bool, age: usize, idle: bool) {
+    /// Moves the border between window and clock after a key has returned.
+    fn adapt(&mut self, left_clock: bool, age: usize, idle: bool) {
         let entries = self.len().max(1);
         if !self.full || age > entries / 2 {
             return;
         }
         let near = (entries / MARGIN).max(1);
         let step = STEP.max(1.0 / entries as f64) * near as f64 / age.max(near) as f64;
-        let change = match (left_main, idle) {
+        let change = match (left_clock, idle) {
             (true, _) => -BACK * step,
             (false, true) => step,
             (false, false) => 0.0,
@@ -199,15 +211,15 @@ impl Adaptive {
         self.window_share = (self.window_share + change).clamp(SHARE_MIN, SHARE_MAX);
     }
 
-    /// While main has room, the oldest of the window moves there unused.
-    fn fill_main<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, weight: usize) {
-        let [window, main] = &self.lists;
+    /// Moves the oldest of the window to the clock, used or not, while there is room.
+    fn fill_clock<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, weight: usize) {
+        let [window, clock] = &self.lists;
         if window.bytes >= self.window_bytes()
-            && main.bytes + self.window_bytes().max(weight) < self.capacity
+            && clock.bytes + self.window_bytes().max(weight) < self.capacity
             && self.bytes() < self.capacity
-            && let Some(slot) = last(window)
+            && let Some(slot) = window.last()
         {
-            self.move_to(slab, slot, self.main(), Uses::NONE);
+            self.move_to(slab, slot, self.clock(), UseCount::ZERO);
         }
     }
 
@@ -223,14 +235,14 @@ impl Adaptive {
         self.lists[0].len + self.lists[1].len
     }
 
-    fn main(&self) -> u8 {
+    fn clock(&self) -> u8 {
         self.window + 1
     }
 
-    fn move_to<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32, list: u8, uses: Uses) {
+    fn move_to<E: HasPolicyState>(&mut self, slab: &mut Slab<E>, slot: u32, list: u8, uses: UseCount) {
         let from = slab.entry(slot).policy_state().list;
         self.list(from).unlink(slab, slot);
-        slab.entry_mut(slot).policy_state_mut().set_uses(uses);
+        slab.entry_mut(slot).policy_state_mut().set_use_count(uses);
         self.push(slab, slot, list);
     }
 

@@ -1,13 +1,12 @@
 //! Exact LRU: a list in the order of use.
 
-use crate::segment::order::last;
-use crate::{segment::HasPolicyState, segment::list::List, segment::slab::Slab};
+use crate::{segment::list::List, segment::policy_state::HasPolicyState, segment::slab::Slab};
 
 /// The entries of one lane.
 pub(crate) struct Lru {
-    /// The most recently used is in front.
+    /// The most recently used entry is in front.
     pub(super) lists: [List; 1],
-    /// Its number.
+    /// The list's number.
     number: u8,
 }
 
@@ -31,6 +30,6 @@ impl Lru {
     }
 
     pub(super) fn victim(&self) -> Option<u32> {
-        last(&self.lists[0])
+        self.lists[0].last()
     }
 }
