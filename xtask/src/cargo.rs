@@ -1,22 +1,13 @@
 //! What we ask of cargo: what the workspace holds, and programs to run.
 
-use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::child::Kept;
-use crate::tether;
-
-/// The cargo that runs us, or the one on the path.
-pub fn program() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
+use crate::process::build::{cargo_program, run_build};
+use crate::process::tether;
 
 /// What `cargo metadata` says of this workspace.
 pub struct Workspace {
@@ -44,7 +35,7 @@ pub struct Target {
 impl Workspace {
     /// The workspace of the working directory.
     pub fn read() -> Result<Self> {
-        let output = Command::new(program())
+        let output = Command::new(cargo_program())
             .args(["metadata", "--no-deps", "--format-version", "1"])
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
@@ -73,7 +64,7 @@ impl Workspace {
     /// It names no package, as `cargo build --release --bin role` at the root does, so that one reuses what the other
     /// has built.
     pub fn build_programs<const N: usize>(&self, names: [&str; N]) -> Result<[PathBuf; N]> {
-        let mut command = tether::command(program())?;
+        let mut command = tether::command(cargo_program())?;
         command.current_dir(&self.root).args(["build", "--release", "--message-format=json-render-diagnostics"]);
         command.args(names.iter().flat_map(|name| ["--bin", name]));
         let mut built = run_build(&mut command)?;
@@ -92,38 +83,12 @@ impl Workspace {
 
     /// Builds a bench target as `cargo bench -p` does, whose other builds it reuses. Returns its path.
     pub fn build_bench(&self, package: &str, name: &str) -> Result<PathBuf> {
-        let mut command = tether::command(program())?;
+        let mut command = tether::command(cargo_program())?;
         command.current_dir(&self.root).args(["bench", "--no-run", "--message-format=json-render-diagnostics"]);
         command.args(["-p", package, "--bench", name]);
         let built = run_build(&mut command)?.remove(name);
         built.with_context(|| format!("cargo built no bench named {name}"))
     }
-}
-
-/// Runs a build to its end. Returns the programs it made, by name.
-pub fn run_build(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
-    let mut build = Kept::spawn(command.stdout(Stdio::piped())).context("cannot start cargo")?;
-    let messages = BufReader::new(build.take_stdout().expect("the command's output is piped"));
-    let mut programs = BTreeMap::new();
-    for line in messages.lines() {
-        let line = line.context("cannot read what cargo says")?;
-        // Lines that are no JSON are a build script's own; they are not for us.
-        let Ok(message) = serde_json::from_str::<Value>(&line) else {
-            continue;
-        };
-        if let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str()) {
-            programs.insert(name.to_string(), path.into());
-        }
-    }
-    // Cargo has closed its output: it is about to end, and cannot hang for long.
-    let status = loop {
-        if let Some(status) = build.ended() {
-            break status;
-        }
-        std::thread::sleep(crate::child::POLL);
-    };
-    ensure!(status.success(), "the build failed ({status}); what cargo said is above");
-    Ok(programs)
 }
 
 impl Package {

@@ -13,11 +13,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cargo::Workspace;
-use crate::child::POLL;
 use crate::http::percent_encode;
 use crate::node::{self, Node, Spec};
 use crate::ports::Plan;
-use crate::tether;
+use crate::process::child::POLL;
+use crate::process::tether;
 
 /// Exit code of a command that Ctrl-C ended before it was done, as shells have it.
 const INTERRUPTED: u8 = 130;

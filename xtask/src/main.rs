@@ -4,7 +4,6 @@
 
 mod bench;
 mod cargo;
-mod child;
 mod ci;
 mod cluster;
 mod compare;
@@ -15,14 +14,16 @@ mod measure;
 mod memory;
 mod node;
 mod ports;
+mod process;
 mod row;
-mod tether;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+
+use process::tether;
 
 /// The commands of this workspace.
 #[derive(Parser)]
@@ -50,7 +51,7 @@ enum Command {
         sabotage: bool,
     },
     /// Run our node and the rivals one would pick instead, in turn on the same two cores, and print ratios.
-    Compare(compare::Options),
+    Compare(compare::Args),
     /// Run every check that CI runs.
     Ci {
         /// Run only the steps whose name contains this text.
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cluster { demo: true, sabotage, .. } => demo::run(sabotage),
         Command::Cluster { nodes, base_port, .. } => cluster::run(plan_or_exit(base_port, nodes)),
-        Command::Compare(options) => compare::run(&options),
+        Command::Compare(_) => compare::run(measure::flags_after_command()),
         Command::Ci { only, list } => ci::run(only.as_deref(), list),
         Command::HitRatio(args) => match args.check() {
             Ok(()) => hit_ratio::run(measure::flags_after_command()),

@@ -1,4 +1,4 @@
-//! The measuring programs: bench targets of `benches`, which know the crates that we do not.
+//! The measuring programs: bench targets of `benches` and the program `benches/compare`.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cargo::Workspace;
-use crate::child::{Kept, POLL};
-use crate::tether;
+use crate::process::child::{Kept, POLL};
+use crate::process::tether;
 
 const PACKAGE: &str = "peercache-benches";
 
@@ -24,6 +24,12 @@ impl Program {
     /// Builds a bench target as `cargo bench` does, showing cargo's own progress.
     pub fn build(name: &'static str) -> Result<Self> {
         let path = Workspace::read()?.build_bench(PACKAGE, name)?;
+        Ok(Self { name, path })
+    }
+
+    /// Builds a program that is a package of its own.
+    pub fn build_binary(name: &'static str) -> Result<Self> {
+        let [path] = Workspace::read()?.build_programs([name])?;
         Ok(Self { name, path })
     }
 

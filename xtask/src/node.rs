@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::child::{Kept, POLL};
 use crate::http::Client;
 use crate::ports::Ports;
+use crate::process::child::{Kept, POLL};
 
 /// Longest wait for a started node to say that it is ready.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("peercache-examples", ALL),
     ("peercache-replay", REPLAYED),
     ("peercache-benches", BENCHED),
+    ("peercache-compare", &[]),
     ("xtask", &[]),
 ];
 const LEAVES: &[&str] = &["peercache-lru", "peercache-consistenthash", "peercache-singleflight"];

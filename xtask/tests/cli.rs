@@ -82,6 +82,16 @@ fn a_plot_that_is_no_svg_is_a_wrong_flag() {
 }
 
 #[test]
+fn a_wrong_flag_of_compare_is_refused_before_anything_is_built() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["compare", "--systems", "ours,etcd"]).env("CARGO", "/nonexistent").stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert!(sentence.contains("write names out of: ours, golang, groupcache-go"), "{sentence}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn a_port_in_use_is_told_before_anything_is_built() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

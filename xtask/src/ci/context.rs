@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::cargo::{self, Workspace};
-use crate::child::Kept;
-use crate::tether;
+use crate::cargo::Workspace;
+use crate::process::build::cargo_program;
+use crate::process::child::Kept;
+use crate::process::tether;
 
 /// Longest wait for the last of an ended command's output.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,7 +74,7 @@ impl Context {
 
     /// Cargo, on a tether, at the root of the workspace.
     pub fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Result<Command> {
-        self.command(cargo::program(), arguments)
+        self.command(cargo_program(), arguments)
     }
 
     /// Ourselves, as `cargo xtask` runs us.

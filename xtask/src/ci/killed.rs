@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::context::Context;
-use crate::child::{Kept, POLL};
 use crate::ports::Block;
-use crate::tether;
+use crate::process::child::{Kept, POLL};
+use crate::process::tether;
 
 /// Members of the cluster.
 const NODES: u16 = 3;

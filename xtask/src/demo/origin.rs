@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::child::Kept;
 use crate::http::{Client, percent_encode};
+use crate::process::child::Kept;
 
 /// Longest wait for the origin to say where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::tour::{self, Tour};
-use crate::child::POLL;
 use crate::http::{Answer, Client};
 use crate::node;
+use crate::process::child::POLL;
 
 /// One step: what it is about, what should be seen, and how to look.
 pub struct Step {

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::origin;
 use crate::cargo::Workspace;
-use crate::child::{Kept, POLL};
 use crate::http::Client;
 use crate::ports::{self, Block};
+use crate::process::child::{Kept, POLL};
 use crate::row::Row;
 
 const BUDGET: &str = "64MiB";

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::Outcome;
-use super::figures::{Figures, Measure};
-use super::plan::Cell;
-use super::spread::Spread;
-use super::system::System;
+use crate::Outcome;
+use crate::args::System;
+use crate::figures::{Figures, Measure};
+use crate::plan::Cell;
+use crate::spread::Spread;
 
 /// A table for each setting, then what is asked most: the CPU time of all of them.
 pub fn text(outcome: &Outcome) -> String {

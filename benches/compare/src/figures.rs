@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::processes::{Memory, Moment};
+use crate::processes::{Memory, Moment};
 
 /// A little less than all, for what is counted while the last of the warm-up is on its way.
 const CROSSED_MIN: f64 = 0.99;

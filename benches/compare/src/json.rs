@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Outcome;
-use super::build::Programs;
-use super::figures::Measure;
-use super::options::Options;
-use super::plan::Cell;
-use super::run::{CONNECTIONS, THREADS};
-use super::system::System;
+use crate::Outcome;
+use crate::args::Options;
+use crate::args::System;
+use crate::build::Programs;
+use crate::figures::Measure;
+use crate::plan::Cell;
+use crate::run::{CONNECTIONS, THREADS};
 
 /// Everything, with the setting it was taken at.
 pub fn document(options: &Options, programs: &Programs, outcome: &Outcome) -> Value {

@@ -6,11 +6,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::{Metadata, MetadataCommand};
 
-use super::Skipped;
-use super::system::{Made, Program, System};
-use crate::cargo::{self, Workspace};
-use crate::tether;
+use crate::Skipped;
+use crate::args::System;
+use crate::process::build::{cargo_program, run_build};
+use crate::process::tether;
+use crate::system::{Made, Program};
 
 /// Longest build of a Go program, with the download of its modules.
 const GO_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -34,8 +36,15 @@ impl Programs {
     }
 }
 
+/// Where things are in the workspace of the working directory.
+pub fn workspace() -> Result<Metadata> {
+    let mut command = MetadataCommand::new();
+    command.cargo_path(cargo_program()).no_deps();
+    command.exec().context("`cargo metadata` failed; is this directory inside the workspace?")
+}
+
 /// Builds all that these systems need. What cannot be had is skipped and said; in CI it is an error.
-pub fn all(workspace: &Workspace, systems: &[System], in_ci: bool) -> Result<(Programs, Vec<Skipped>)> {
+pub fn all(workspace: &Metadata, systems: &[System], in_ci: bool) -> Result<(Programs, Vec<Skipped>)> {
     ensure!(Path::new("/proc/self/stat").exists(), "compare reads /proc, which this system does not have");
     let mut skipped = vec![];
     let mut had = vec![];
@@ -62,7 +71,7 @@ pub fn all(workspace: &Workspace, systems: &[System], in_ci: bool) -> Result<(Pr
 }
 
 /// The program of a system's server, unless that is the Rust harness, which is built for all of them at once.
-fn had_for(workspace: &Workspace, system: System) -> Result<Option<PathBuf>> {
+fn had_for(workspace: &Metadata, system: System) -> Result<Option<PathBuf>> {
     match system.made() {
         Made::Rust { .. } => Ok(None),
         Made::Go => go(workspace, system.name()).map(Some),
@@ -73,14 +82,14 @@ fn had_for(workspace: &Workspace, system: System) -> Result<Option<PathBuf>> {
     }
 }
 
-fn go(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+fn go(workspace: &Metadata, name: &str) -> Result<PathBuf> {
     let go =
         find_program("go").context("there is no `go` on the path; install Go (Debian: `apt-get install golang`)")?;
     eprintln!("building {name} with go");
-    let out = workspace.target.join("peers/go").join(name);
+    let out = workspace.target_directory.join("peers/go").join(name);
     let mut command = tether::command(go)?;
     command.arg("build").arg("-o").arg(&out).arg(".");
-    command.current_dir(workspace.root.join("benches/peers/go").join(name)).stdout(Stdio::null());
+    command.current_dir(workspace.workspace_root.join("benches/peers/go").join(name)).stdout(Stdio::null());
     // Nothing of this machine's own may change what is built.
     command.env("GOFLAGS", "-mod=readonly").env("GOTOOLCHAIN", "local").env("GOWORK", "off");
     let status = tether::run(&mut command, GO_LIMIT)?;
@@ -88,20 +97,20 @@ fn go(workspace: &Workspace, name: &str) -> Result<PathBuf> {
         status.success(),
         "`go build` failed ({status}), for what it said above; it downloads modules the first time"
     );
-    Ok(out)
+    Ok(out.into())
 }
 
-fn harness(workspace: &Workspace, systems: &[System], in_ci: bool) -> Result<PathBuf> {
+fn harness(workspace: &Metadata, systems: &[System], in_ci: bool) -> Result<PathBuf> {
     eprintln!("building the Rust harness, the first time for some minutes");
-    let mut command = tether::command(cargo::program())?;
+    let mut command = tether::command(cargo_program())?;
     command.args(["build", "--release", "--message-format=json-render-diagnostics", "--manifest-path"]);
-    command.arg(workspace.root.join("benches/peers/Cargo.toml"));
-    command.arg("--target-dir").arg(workspace.target.join("peers")).current_dir(&workspace.root);
+    command.arg(workspace.workspace_root.join("benches/peers/Cargo.toml"));
+    command.arg("--target-dir").arg(workspace.target_directory.join("peers")).current_dir(&workspace.workspace_root);
     command.arg("--features").arg(features(systems).join(","));
     if in_ci {
         command.arg("--locked");
     }
-    let mut built = cargo::run_build(&mut command)?;
+    let mut built = run_build(&mut command)?;
     built.remove(HARNESS).with_context(|| format!("cargo built no program named {HARNESS}"))
 }
 

@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::build::Programs;
-use super::figures::Figures;
-use super::options::Options;
-use super::plan::Cell;
-use super::processes::{Memory, Moment};
-use super::system::{Made, System};
-use crate::child::{Kept, POLL};
-use crate::tether;
+use crate::args::Options;
+use crate::args::System;
+use crate::build::Programs;
+use crate::figures::Figures;
+use crate::plan::Cell;
+use crate::process::child::{Kept, POLL};
+use crate::process::tether;
+use crate::processes::{Memory, Moment};
+use crate::system::Made;
 
 /// Threads that run code, of each client and each server that can have several.
 pub const THREADS: usize = 2;

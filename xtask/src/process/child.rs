@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_supervisor_killed_with_9_leaves_no_child() {
         let mut supervisor = Command::new(env::current_exe().unwrap());
-        supervisor.args(["--exact", "child::tests::supervisor_of_the_next_test", "--nocapture"]);
+        supervisor.args(["--exact", "process::child::tests::supervisor_of_the_next_test", "--nocapture"]);
         supervisor.env("XTASK_TEST_SUPERVISE", "1").stdout(Stdio::piped());
         let mut supervisor = Kept::spawn(&mut supervisor).unwrap();
         let mut stdout = BufReader::new(supervisor.take_stdout().unwrap());

@@ -1,20 +1,8 @@
 //! Who is compared.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-/// A system, under the name that it has everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum System {
-    Ours,
-    Golang,
-    GroupcacheGo,
-    Groupcache,
-    GroupcacheNg,
-    Redis,
-    Memcached,
-}
+use crate::args::System;
 
 /// What brings a system's server, and its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,30 +16,6 @@ pub enum Made {
 }
 
 impl System {
-    /// In the order of the table, ours first.
-    pub const ALL: [System; 7] = [
-        System::Ours,
-        System::Golang,
-        System::GroupcacheGo,
-        System::Groupcache,
-        System::GroupcacheNg,
-        System::Redis,
-        System::Memcached,
-    ];
-
-    /// Its name in flags, tables and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            System::Ours => "ours",
-            System::Golang => "golang",
-            System::GroupcacheGo => "groupcache-go",
-            System::Groupcache => "groupcache",
-            System::GroupcacheNg => "groupcache-ng",
-            System::Redis => "redis",
-            System::Memcached => "memcached",
-        }
-    }
-
     pub fn made(self) -> Made {
         match self {
             System::Ours => Made::Rust { feature: None },
@@ -89,22 +53,6 @@ impl System {
     }
 }
 
-impl fmt::Display for System {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for System {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = || System::ALL.map(System::name).join(", ");
-        let found = System::ALL.into_iter().find(|system| system.name() == text);
-        found.ok_or_else(|| format!("write names out of: {}", names()))
-    }
-}
-
 /// What runs a system: the program of its server, and of its client.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -113,25 +61,4 @@ pub struct Program {
     pub client: PathBuf,
     /// Of what the machine brought: a server, or the Go toolchain.
     pub version: Option<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_of_the_contract() {
-        let names = ["ours", "golang", "groupcache-go", "groupcache", "groupcache-ng", "redis", "memcached"];
-        assert_eq!(System::ALL.map(System::name), names);
-    }
-
-    #[test]
-    fn a_name_is_read_back() {
-        assert!(System::ALL.iter().all(|system| system.name().parse() == Ok(*system)));
-    }
-
-    #[test]
-    fn a_wrong_name_is_answered_with_the_right_ones() {
-        assert!("valkey".parse::<System>().unwrap_err().contains("redis, memcached"));
-    }
 }

@@ -14,7 +14,7 @@ use std::{env, io, process, thread};
 use anyhow::{Context, Result};
 use rustix::process::{Signal, kill_current_process_group, setpgid};
 
-use crate::child::Kept;
+use super::child::Kept;
 
 /// A command that runs `program` on a tether. Arguments and environment that are added to it go to the program.
 pub fn command(program: impl AsRef<OsStr>) -> Result<Command> {

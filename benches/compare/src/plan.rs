@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use clap::ValueEnum;
+use crate::args::{Mode, Options, System};
 
-use super::options::Options;
-use super::system::System;
-
+/// As many rounds as there is time for, by default.
+const ROUNDS: usize = 5;
 /// Keys of a batch.
 const BATCH: usize = 100;
 /// One in so many gets is slow, in the mode that asks about it.
@@ -20,14 +19,6 @@ const KEYS_MIN: usize = 200;
 const KEYS_MIN_SMALL: usize = 1_000;
 const SMALL_MAX: usize = 10_000;
 
-/// What callers do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    Single,
-    Batch,
-    Slow,
-}
-
 /// One setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
@@ -37,6 +28,20 @@ pub struct Cell {
     pub batch: usize,
     /// For the question about slow keys: whether there are any.
     pub slow: Option<bool>,
+}
+
+impl Options {
+    /// The systems to run, ours first: ratios are to ours.
+    pub fn systems(&self) -> Vec<System> {
+        let wanted =
+            |system: &System| *system == System::Ours || self.systems.is_empty() || self.systems.contains(system);
+        System::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// How many rounds at most.
+    pub fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(ROUNDS)
+    }
 }
 
 /// All settings of a round.
@@ -119,9 +124,12 @@ mod tests {
         options: Options,
     }
 
+    fn options(flags: &str) -> Options {
+        Cli::parse_from(["compare"].into_iter().chain(flags.split_whitespace())).options
+    }
+
     fn names(flags: &str) -> Vec<String> {
-        let options = Cli::parse_from(["compare"].into_iter().chain(flags.split_whitespace())).options;
-        cells(&options).iter().map(Cell::to_string).collect()
+        cells(&options(flags)).iter().map(Cell::to_string).collect()
     }
 
     #[test]
@@ -147,5 +155,15 @@ mod tests {
         let cell = |callers, value_bytes, batch| Cell { callers, value_bytes, batch, slow: None };
         let keys = [cell(1, 100, 1), cell(1, 1_000_000, 1), cell(256, 1_000, 1), cell(1, 100_000, 100)].map(Cell::keys);
         assert_eq!(keys, [1_000, 200, 1_024, 200]);
+    }
+
+    #[test]
+    fn by_default_all_systems_are_compared() {
+        assert_eq!(options("").systems(), System::ALL);
+    }
+
+    #[test]
+    fn ours_is_always_there_for_ratios_are_to_ours() {
+        assert_eq!(options("--systems redis,golang").systems(), [System::Ours, System::Golang, System::Redis]);
     }
 }

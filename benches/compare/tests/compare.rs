@@ -3,8 +3,8 @@
 use std::process::{Command, Output, Stdio};
 
 fn compare(flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.arg("compare").args(flags).stdin(Stdio::null());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peercache-compare"));
+    command.args(flags).stdin(Stdio::null());
     command
 }
 
