@@ -1,6 +1,6 @@
 //! One cache, filled and measured.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -82,10 +82,15 @@ fn mean_weight<V: Made>(size: usize) -> usize {
     (0..SAMPLE).map(weight).sum::<usize>() / SAMPLE
 }
 
-/// VmRSS of this process, in bytes.
+/// Reads the resident memory of this process, in bytes.
+#[cfg(target_os = "linux")]
 fn resident() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").context("resident memory is read from /proc")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc says no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    let kib = status.context("resident memory is read from /proc")?.vmrss.context("/proc says no VmRSS")?;
     Ok(kib << 10)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resident() -> Result<u64> {
+    anyhow::bail!("resident memory is read from /proc, which this system does not have")
 }

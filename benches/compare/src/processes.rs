@@ -1,8 +1,8 @@
-//! What the kernel says of processes: CPU time, memory, and how much of the two cores they could have.
-
-use std::fs;
+//! Processes as the kernel sees them: CPU time, memory, and how much of the two cores they could have.
 
 use anyhow::{Context, Result};
+use procfs::process::{Process, Stat, Status};
+use procfs::{CurrentSI, KernelStats, ticks_per_second};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// On how many cores everything runs.
@@ -46,81 +46,60 @@ pub struct Memory {
 
 impl Memory {
     pub fn of(process: u32) -> Result<Self> {
-        let path = format!("/proc/{process}/status");
-        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        memory_in(&status).with_context(|| format!("{path} has no VmRSS and VmHWM"))
+        let status = opened(process)?.status().context("cannot read the status of a process")?;
+        memory_in(&status).with_context(|| format!("/proc/{process}/status has no VmRSS and VmHWM"))
     }
 }
 
-fn memory_in(status: &str) -> Option<Memory> {
-    let bytes = |name: &str| -> Option<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-    };
-    Some(Memory { now: bytes("VmRSS")?, peak: bytes("VmHWM")? })
+fn memory_in(status: &Status) -> Option<Memory> {
+    Some(Memory { now: status.vmrss? << 10, peak: status.vmhwm? << 10 })
 }
 
 fn cpu(process: u32) -> Result<f64> {
-    let path = format!("/proc/{process}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let ticks = cpu_ticks_in(&stat).with_context(|| format!("cannot make sense of {path}"))?;
-    Ok(ticks as f64 / ticks_per_second())
+    let Stat { utime, stime, .. } = opened(process)?.stat().context("cannot read the times of a process")?;
+    Ok(seconds(utime + stime))
 }
 
-/// utime and stime, the 14th and 15th field. The second is a name in parentheses, and may hold spaces and some more of them.
-fn cpu_ticks_in(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+fn opened(process: u32) -> Result<Process> {
+    Process::new(process.try_into()?).with_context(|| format!("there is no process {process}"))
 }
 
 fn idle(cpus: &[usize]) -> Result<f64> {
-    let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
-    Ok(idle_ticks_in(&stat, cpus) as f64 / ticks_per_second())
+    let stats = KernelStats::current().context("cannot read /proc/stat")?;
+    idle_ticks_in(&stats, cpus).map(seconds).context("/proc/stat does not list the cores we run on")
 }
 
-/// Idle and waiting for a disk, the 4th and 5th number of a core's line.
-fn idle_ticks_in(stat: &str, cpus: &[usize]) -> u64 {
-    let of_cpu = |line: &str| -> Option<u64> {
-        let mut fields = line.strip_prefix("cpu")?.split(' ');
-        let number: usize = fields.next()?.parse().ok()?;
-        let idle = fields.skip(3).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        cpus.contains(&number).then_some(idle)
-    };
-    stat.lines().filter_map(of_cpu).sum()
+/// Ticks that these cores were idle or waited for a disk.
+///
+/// The list is one of cores that are online: a core's number is its place where none before it is off.
+fn idle_ticks_in(stats: &KernelStats, cpus: &[usize]) -> Option<u64> {
+    let idle = |&cpu: &usize| stats.cpu_time.get(cpu).map(|time| time.idle + time.iowait.unwrap_or(0));
+    cpus.iter().map(idle).sum()
 }
 
-fn ticks_per_second() -> f64 {
-    rustix::param::clock_ticks_per_second() as f64
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / ticks_per_second() as f64
 }
 
 #[cfg(test)]
 mod tests {
+    use procfs::{FromReadSI, current_system_info};
+
     use super::*;
 
     #[test]
-    fn cpu_time_is_found_behind_a_nasty_name() {
-        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 150 25 7 9 20 0 4 0 100";
-        assert_eq!(cpu_ticks_in(stat), Some(175));
-    }
-
-    #[test]
-    fn memory_is_read_in_bytes() {
-        let status = "Name:\tx\nVmPeak:\t  900 kB\nVmHWM:\t    20 kB\nVmRSS:\t    10 kB\n";
-        assert_eq!(memory_in(status), Some(Memory { now: 10_240, peak: 20_480 }));
-    }
-
-    #[test]
     fn only_our_cores_count_as_idle() {
-        let stat = "cpu  9 9 9 99 9 0\ncpu0 1 0 2 30 4 0 0\ncpu1 1 0 2 50 6 0 0\ncpu11 1 0 2 70 8 0 0\nintr 5\n";
-        assert_eq!(idle_ticks_in(stat, &[0, 1]), 90);
+        let stat = "cpu  9 9 9 99 9 0\ncpu0 1 0 2 30 4 0 0\ncpu1 1 0 2 50 6 0 0\ncpu2 1 0 2 70 8 0 0\n\
+                    ctxt 1\nbtime 1\nprocesses 1\n";
+        let stats = KernelStats::from_read(stat.as_bytes(), current_system_info()).unwrap();
+        assert_eq!(idle_ticks_in(&stats, &[0, 1]), Some(90));
+        assert_eq!(idle_ticks_in(&stats, &[2, 3]), None, "there is no fourth core");
     }
 
     #[test]
     fn this_process_has_a_memory_and_a_time() {
         let memory = Memory::of(std::process::id()).unwrap();
-        assert!(memory.now > 0 && memory.peak >= memory.now, "{memory:?}");
+        assert!(memory.now > 1 << 20 && memory.peak >= memory.now, "{memory:?}");
         assert!(Moment::now(std::process::id(), std::process::id(), &[0]).is_ok());
     }
 }

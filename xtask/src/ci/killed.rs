@@ -1,6 +1,5 @@
 //! The check that nothing is left of a cluster whose xtask was killed with -9.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -8,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, test_kill_process};
 
 use super::context::Context;
 use crate::ports::Block;
@@ -73,12 +73,19 @@ fn node_ids(said: &str) -> Vec<u32> {
 
 /// Whether a process is there and is not a dead one that nobody has waited for yet.
 fn is_running(id: u32) -> bool {
-    if let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) {
-        // The state follows the name, which is in parentheses and may itself hold some.
-        return !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
-    }
-    let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
-    id.is_some_and(|id| rustix::process::test_kill_process(id).is_ok())
+    let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) else { return false };
+    test_kill_process(id).is_ok() && !is_zombie(id)
+}
+
+#[cfg(target_os = "linux")]
+fn is_zombie(id: Pid) -> bool {
+    let stat = procfs::process::Process::new(id.as_raw_pid()).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| stat.state == 'Z')
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_zombie(_: Pid) -> bool {
+    false
 }
 
 #[cfg(test)]

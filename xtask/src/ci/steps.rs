@@ -5,10 +5,11 @@ use std::env;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use cargo_metadata::{Package, TargetKind};
 
 use super::context::{Context, GO, Needed, POSTGRES, VALGRIND, capture, capture_shown, is_installed, succeed};
 use super::{Outcome, Step, killed};
-use crate::cargo::Package;
+use crate::cargo::targets_of;
 
 /// Longest step that compiles much, on two slow cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -43,7 +44,7 @@ pub fn all(context: &Context) -> Vec<Step> {
     steps.push(step("Go for the tests", |context| present(context, GO)));
     steps.push(step("tests and doc tests", tests));
     steps.extend(examples(context));
-    steps.extend(packages_with(context, "test", "loom").map(loom));
+    steps.extend(packages_with_test(context, "loom").map(loom));
     steps.extend(benches(context));
     steps.push(step("instructions of a hit", instructions));
     steps.push(step("tour", |context| succeed(&mut context.xtask(["cluster", "--demo"])?, TOUR_LIMIT)));
@@ -67,11 +68,11 @@ fn cargo<const N: usize>(name: impl Into<String>, arguments: [&str; N], limit: D
 /// The crates that people use: those in `crates/`.
 fn library_names(context: &Context) -> impl Iterator<Item = String> {
     let crates = context.workspace.root.join("crates");
-    context.workspace.packages.iter().filter(move |p| p.dir.starts_with(&crates)).map(|p| p.name.clone())
+    context.workspace.packages.iter().filter(move |p| p.manifest_path.starts_with(&crates)).map(|p| p.name.to_string())
 }
 
-fn packages_with<'a>(context: &'a Context, kind: &'a str, target: &'a str) -> impl Iterator<Item = &'a Package> {
-    context.workspace.packages.iter().filter(move |p| p.targets_of(kind).any(|name| name == target))
+fn packages_with_test<'a>(context: &'a Context, test: &'a str) -> impl Iterator<Item = &'a Package> {
+    context.workspace.packages.iter().filter(move |p| targets_of(p, TargetKind::Test).any(|name| name == test))
 }
 
 fn no_unwanted_build(context: &Context) -> Result<()> {
@@ -101,7 +102,7 @@ fn leaf_is_light(context: &Context) -> Result<()> {
 fn features(package: String) -> Step {
     step(format!("{package} alone and with each feature"), move |context| {
         let found = context.workspace.packages.iter().find(|p| p.name == package).expect("the step's crate is there");
-        for flags in feature_flags(&found.features) {
+        for flags in feature_flags(found.features.keys()) {
             println!("cargo check -p {package} {}", flags.join(" "));
             let check = ["check", "-p", &package, "--locked", "--quiet"].map(String::from);
             let mut command = context.cargo(check.iter().chain(&flags))?;
@@ -111,12 +112,12 @@ fn features(package: String) -> Step {
     })
 }
 
-fn feature_flags(features: &[String]) -> Vec<Vec<String>> {
+fn feature_flags<'a>(features: impl ExactSizeIterator<Item = &'a String>) -> Vec<Vec<String>> {
     let flags = |flags: &[&str]| flags.iter().map(|flag| flag.to_string()).collect();
-    if features.is_empty() {
+    if features.len() == 0 {
         return vec![flags(&[])];
     }
-    let each = features.iter().filter(|feature| *feature != "default");
+    let each = features.filter(|feature| *feature != "default");
     let each = each.map(|feature| flags(&["--no-default-features", "--features", feature]));
     let ends = [flags(&["--no-default-features"]), flags(&[]), flags(&["--all-features"])];
     ends.into_iter().chain(each).collect()
@@ -148,7 +149,7 @@ fn examples(context: &Context) -> Vec<Step> {
     let build = ["build", "--workspace", "--examples", "--locked"];
     let mut steps = vec![cargo("build the examples", build, BUILD_LIMIT)];
     let packages = context.workspace.packages.iter();
-    let names = packages.flat_map(|package| package.targets_of("example"));
+    let names = packages.flat_map(|package| targets_of(package, TargetKind::Example));
     steps.extend(names.map(|name| {
         let run = ["run", "--locked", "--quiet", "--example", name];
         cargo(format!("example {name}"), run, EXAMPLE_LIMIT)
@@ -160,7 +161,7 @@ fn examples(context: &Context) -> Vec<Step> {
 fn benches(context: &Context) -> Vec<Step> {
     let mut steps = vec![];
     for package in &context.workspace.packages {
-        let names = package.targets_of("bench");
+        let names = targets_of(package, TargetKind::Bench);
         steps.extend(names.map(|name| {
             let arguments = ["bench", "-p", &package.name, "--locked", "--bench", name, "--", "--test"];
             cargo(format!("bench {name}"), arguments, BUILD_LIMIT)
@@ -182,7 +183,7 @@ fn instructions(context: &Context) -> Outcome {
 
 /// The model checks of a crate. Their own target directory: other compiler flags would rebuild everything else.
 fn loom(package: &Package) -> Step {
-    let name = package.name.clone();
+    let name = package.name.to_string();
     step(format!("loom checks of {name}"), move |context| {
         let mut flags = env::var("RUSTFLAGS").unwrap_or_default();
         flags.push_str(" --cfg peercache_loom");
@@ -240,14 +241,14 @@ mod tests {
     #[test]
     fn each_feature_is_checked_alone() {
         let features = ["default", "client", "server"].map(String::from);
-        let flags: Vec<String> = feature_flags(&features).iter().map(|flags| flags.join(" ")).collect();
+        let flags: Vec<String> = feature_flags(features.iter()).iter().map(|flags| flags.join(" ")).collect();
         let alone = |feature: &str| format!("--no-default-features --features {feature}");
         assert_eq!(flags, ["--no-default-features", "", "--all-features", &alone("client"), &alone("server")]);
     }
 
     #[test]
     fn a_crate_without_features_is_checked_once() {
-        assert_eq!(feature_flags(&[]), [Vec::<String>::new()]);
+        assert_eq!(feature_flags([].iter()), [Vec::<String>::new()]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What a whole process takes: `role --cache-bytes 64MiB`, after it has been asked for more than it can hold.
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -103,10 +102,15 @@ fn ask(front: &str, kind: &str, values: u64) -> Result<()> {
     })
 }
 
-/// VmRSS, in bytes.
+/// Reads the resident memory of a process, in bytes.
+#[cfg(target_os = "linux")]
 fn resident(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).context("cannot read what role takes")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc says no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;
+    let status = procfs::process::Process::new(process.try_into()?).and_then(|process| process.status());
+    let kib = status.context("cannot read what role takes")?.vmrss.context("/proc says no VmRSS")?;
     Ok(kib << 10)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resident(_: u32) -> Result<u64> {
+    bail!("resident memory is read from /proc, which this system does not have")
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use cargo_metadata::Message;
 
 use super::child::{Kept, POLL};
 
@@ -23,14 +23,13 @@ pub fn run_build(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
     let mut build = Kept::spawn(command.stdout(Stdio::piped())).context("cannot start cargo")?;
     let messages = BufReader::new(build.take_stdout().expect("the command's output is piped"));
     let mut programs = BTreeMap::new();
-    for line in messages.lines() {
-        let line = line.context("cannot read what cargo says")?;
+    for message in Message::parse_stream(messages) {
         // Lines that are no JSON are a build script's own; they are not for us.
-        let Ok(message) = serde_json::from_str::<Value>(&line) else {
+        let Message::CompilerArtifact(artifact) = message.context("cannot read what cargo says")? else {
             continue;
         };
-        if let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str()) {
-            programs.insert(name.to_string(), path.into());
+        if let Some(program) = artifact.executable {
+            programs.insert(artifact.target.name, program.into());
         }
     }
     // Cargo has closed its output: it is about to end, and cannot hang for long.
