@@ -9,18 +9,11 @@
 //!
 //! `cargo bench -p peercache-benches --bench expiry`
 
-mod support {
-    pub mod durations;
-    #[allow(dead_code, reason = "rivals have no part here")]
-    pub mod workload;
-}
+mod support;
 
 use std::{
-    future::Future,
     hint::black_box,
-    pin::pin,
     sync::Mutex,
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -31,8 +24,10 @@ use peercache_singleflight::{Flights, Join};
 use tokio::runtime::{Builder, Runtime};
 
 use support::{
-    durations,
-    workload::{Key, Size, ZIPF, asked, key, value},
+    durations::{self, elapsed},
+    hits::hits,
+    ours::polled,
+    workload::{Size, ZIPF, asked, key, value},
 };
 
 /// A group's settings, by name.
@@ -75,18 +70,9 @@ fn hit(criterion: &mut Criterion, size: &Size, runtime: &Runtime) {
         });
         bench.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
-                let started = Instant::now();
-                asked.iter().cycle().take(iterations as usize).for_each(|key| drop(black_box(hit_of(&group, key))));
-                started.elapsed()
+                elapsed(|| hits(asked.iter().cycle().take(iterations as usize), |key| polled(&group, key)))
             });
         });
-    }
-}
-
-fn hit_of(group: &Group<Bytes>, key: &Key) -> Bytes {
-    match pin!(group.get(key)).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value.expect("it is cached"),
-        Poll::Pending => panic!("it is cached"),
     }
 }
 

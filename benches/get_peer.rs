@@ -12,9 +12,7 @@
 //!
 //! `cargo bench -p peercache-benches --bench get_peer`
 
-mod support {
-    pub mod durations;
-}
+mod support;
 
 use std::{
     future::Future,

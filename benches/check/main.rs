@@ -7,11 +7,8 @@ mod number;
 mod pairs;
 mod ring;
 
-#[path = "../support"]
-#[allow(dead_code, reason = "the benches have more questions")]
-mod support {
-    pub mod workload;
-}
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 

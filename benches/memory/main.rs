@@ -12,11 +12,8 @@ mod report;
 mod systems;
 mod values;
 
-#[path = "../support"]
-mod support {
-    #[allow(dead_code, reason = "the benches have more questions")]
-    pub mod workload;
-}
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::process::{Command, ExitCode};
 

@@ -1,4 +1,6 @@
-use std::time::Duration;
+//! How long criterion measures, and for how long we do something.
+
+use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 
@@ -12,4 +14,11 @@ pub fn criterion() -> Criterion {
         .nresamples(10_000)
         .without_plots()
         .configure_from_args()
+}
+
+/// The time that something takes.
+pub fn elapsed(work: impl FnOnce()) -> Duration {
+    let started = Instant::now();
+    work();
+    started.elapsed()
 }
