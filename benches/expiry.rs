@@ -1,10 +1,12 @@
-//! What a time to live costs, and what the check costs under which a value is published.
+//! The cost of a time to live, and of the check under which a value is published.
 //!
-//! - `expiry/hit`: a hit of a group as the builder gives it, of one whose values end, and of one that also allows stale answers and
-//!   renews ahead of time. 100k keys asked for by a Zipf law, none expires meanwhile.
-//! - `expiry/miss`: a get that loads, from first look to answer, of keys that are always new; the budget is full, so each also evicts.
-//! - `expiry/publish`: a flight that ends with a result alone, one that writes a cache if it is still wanted, and one that was
-//!   detached meanwhile and writes nothing.
+//! - `expiry/hit`: a hit of a group as the builder gives it, of one whose values end, and of one
+//!   that also allows stale answers and renews ahead of time. 100k keys asked for by a Zipf law,
+//!   none expires meanwhile.
+//! - `expiry/miss`: a get that loads, from first look to answer, of keys that are always new; the
+//!   budget is full, so each also evicts.
+//! - `expiry/publish`: a flight that ends with a result alone, one that writes a cache if it is
+//!   still wanted, and one that was detached meanwhile and writes nothing.
 //! - `expiry/change`: `remove` and `set` of a key that is cached, at a node that is alone.
 //!
 //! `cargo bench -p peercache-benches --bench expiry`

@@ -1,10 +1,12 @@
-//! A hit through a whole group, as the builder gives it without options, beside caches that are no groups: moka, quick_cache,
-//! foyer and 64 locked `lru`s, and a `DashMap`, which is no cache at all.
+//! A hit through a whole group, as the builder gives it without options, beside caches that are no
+//! groups: moka, quick_cache, foyer and 64 locked `lru`s, and a `DashMap`, which is no cache at
+//! all.
 //!
-//! 100k keys of 16 bytes, all present, values of 100 B (`Bytes`), 64 MiB of room for everybody, foldhash (the group's
-//! own choice) for all; the value is cloned and dropped. Keys are asked for by a Zipf law and evenly, from one thread and from
-//! two; with two, each does as much as one does alone. The group's hit is its future's first poll: `peercache` makes the
-//! future, polls it with a waker that does nothing and drops it, while `peercache, awaited` awaits it in a task.
+//! 100k keys of 16 bytes, all present, values of 100 B (`Bytes`), 64 MiB of room for everybody,
+//! foldhash (the group's own choice) for all; the value is cloned and dropped. Keys are asked for
+//! by a Zipf law and evenly, from one thread and from two; with two, each does as much as one does
+//! alone. The group's hit is its future's first poll: `peercache` makes the future, polls it with a
+//! waker that does nothing and drops it, while `peercache, awaited` awaits it in a task.
 //!
 //! `cargo bench -p peercache-benches --bench get_hit`
 
@@ -21,7 +23,8 @@ use support::{
     workload::{Key, Law, Size, ZIPF, asked, on_threads},
 };
 
-/// What a group has by default. It charges its overhead to it, and has room for everything all the same.
+/// The budget that a group has by default. It charges its overhead to it, and has room for
+/// everything all the same.
 const MAX_BYTES: usize = 64 << 20;
 
 fn main() {

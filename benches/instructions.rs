@@ -1,5 +1,5 @@
-//! Some hits and nothing else, for valgrind to count: `instructions KIND HITS`. What a hit takes is the difference of two runs, over that
-//! of their hits. `cargo xtask bench --instructions` does so.
+//! Some hits and nothing else, for valgrind to count: `instructions KIND HITS`. What a hit takes is
+//! the difference of two runs, over that of their hits. `cargo xtask bench --instructions` does so.
 
 mod support;
 
@@ -12,7 +12,8 @@ use support::{
     workload::{Key, key},
 };
 
-/// Enough that neither is in the processor's first cache only, few enough that filling takes little.
+/// Enough that neither is in the processor's first cache only, few enough that filling takes
+/// little.
 const KEYS: usize = 1_000;
 
 /// Room for all of them.

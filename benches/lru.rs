@@ -1,15 +1,19 @@
-//! The cache and the group around it, beside their rivals: moka, quick_cache, foyer and 64 locked `lru`s.
+//! The cache and the group around it, beside their rivals: moka, quick_cache, foyer and 64 locked
+//! `lru`s.
 //!
-//! All get the same 16-byte keys, values of 100 B (`Bytes`, each in a block of its own), hasher, budget and weigher: an entry
-//! weighs 116 bytes, nobody charges an overhead, so a budget holds the same number of entries everywhere. Three questions, each asked by
-//! one thread and by two:
+//! All get the same 16-byte keys, values of 100 B (`Bytes`, each in a block of its own), hasher,
+//! budget and weigher: an entry weighs 116 bytes, nobody charges an overhead, so a budget holds the
+//! same number of entries everywhere. Three questions, each asked by one thread and by two:
 //!
-//! - `hit`: 100k keys, all present, asked for by a Zipf law; beside a `DashMap`, which is no cache and evicts nothing;
-//! - `insert_evict`: always a new key into a full cache of 10k entries. Into a group a key comes through a load, with its task;
+//! - `hit`: 100k keys, all present, asked for by a Zipf law; beside a `DashMap`, which is no cache
+//!   and evicts nothing;
+//! - `insert_evict`: always a new key into a full cache of 10k entries. Into a group a key comes
+//!   through a load, with its task;
 //! - `mixed`: the Zipf law again, room for a tenth of the keys, nine lookups to one insertion.
 //!
-//! The ratio of hits that each achieved is printed beside the time, because a cache that forgets the wrong entries can be fast: of
-//! `insert_evict`, how many of the last keys that came in are there.
+//! The ratio of hits that each achieved is printed beside the time, because a cache that forgets
+//! the wrong entries can be fast: of `insert_evict`, how many of the last keys that came in are
+//! there.
 //!
 //! `cargo bench -p peercache-benches --bench lru`
 

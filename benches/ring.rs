@@ -1,5 +1,6 @@
-//! Who owns a key: the native table, the ring of golang/groupcache and the `hashring` crate (SipHash, given as many points
-//! per name as golang). Beside the times it prints how evenly each shares out keys and how many move on a change.
+//! Ownership of keys: the native table, the ring of golang/groupcache and the `hashring` crate
+//! (SipHash, given as many points per name as golang). Beside the times it prints how evenly each
+//! shares out keys and how many move on a change.
 
 mod support;
 
@@ -17,7 +18,8 @@ use support::workload::Key;
 
 const SIZES: [usize; 3] = [3, 10, 100];
 
-/// A power of two, and 16 bytes each, so that neither finding nor reading the next key costs more than the lookup.
+/// A power of two, and 16 bytes each, so that neither finding nor reading the next key costs more
+/// than the lookup.
 const KEYS: usize = 1 << 16;
 
 const POINTS_PER_NAME: usize = 50;

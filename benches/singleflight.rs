@@ -1,4 +1,4 @@
-//! What a flight costs beside the call itself: its bookkeeping, a call in a task of its own, and
+//! The cost of a flight beside the call itself: its bookkeeping, a call in a task of its own, and
 //! many callers of one call. The rival is `async_singleflight`, which runs the call inside its
 //! first caller; `spawned` puts that caller into a task, which is the closest to what we do.
 //!
@@ -113,7 +113,7 @@ fn per_iteration<F: Future>(group: &mut Group<'_>, name: &str, runtime: &Runtime
     });
 }
 
-/// As `per_iteration`, from inside a task, where a caller usually is.
+/// Does the same from inside a task, where a caller usually is.
 fn per_iteration_in_task<F, O>(group: &mut Group<'_>, name: &str, runtime: &Runtime, once: O)
 where
     F: Future + Send + 'static,

@@ -1,5 +1,6 @@
-//! What a flight costs beside the call itself, and a call in a task of its own; the `async_singleflight` crate beside the second, with
-//! its first caller in a task, which is the closest to what we do.
+//! The cost of a flight beside the call itself, and of a call in a task of its own; the
+//! `async_singleflight` crate beside the second, with its first caller in a task, which is the
+//! closest to what we do.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
-//! A hit: 100k keys of 16 bytes, all present, values of 100 B, asked for by a Zipf law and evenly, by one thread and by two; the value is
-//! cloned and dropped. Ours as the builders give it without options: a group, whose hit is its future's first poll, and the cache crate.
-//! The yardstick is a `DashMap`, which evicts nothing. All hash with foldhash, a group's own choice.
+//! A hit: 100k keys of 16 bytes, all present, values of 100 B, asked for by a Zipf law and evenly,
+//! by one thread and by two; the value is cloned and dropped. Ours as the builders give it without
+//! options: a group, whose hit is its future's first poll, and the cache crate. The yardstick is a
+//! `DashMap`, which evicts nothing. All hash with foldhash, a group's own choice.
 
 use crate::{
     Number,
@@ -15,7 +16,7 @@ use crate::{
 
 const MAX_BYTES: usize = 64 << 20;
 
-/// Rounds after which all are made anew: where in memory things lie is luck, and is not to decide.
+/// Rounds after which all are made again: where in memory things lie is luck, and is not to decide.
 const ROUNDS_EACH: usize = 12;
 
 /// Group, cache and map, filled alike.
@@ -61,7 +62,8 @@ impl Filled {
     }
 }
 
-/// What a round measures: by one thread and by two, each time group, cache and map, and the group awaited.
+/// The measurements of a round: by one thread and by two, each time group, cache and map, and the
+/// group awaited.
 type Measured = Rounds<7>;
 const GROUP: usize = 0;
 const CACHE: usize = 1;
@@ -120,7 +122,7 @@ fn measured(effort: Effort, asked: &[Key]) -> Measured {
     })
 }
 
-/// As many questions as two threads ask.
+/// Takes as many keys as two threads ask for.
 fn window(asked: &[Key], number: usize, operations: u64) -> &[Key] {
     let length = 2 * operations as usize;
     let start = number * length % (asked.len() - length);

@@ -1,4 +1,5 @@
-//! Who owns a key: what a lookup costs, how evenly keys are shared, and how many move when a name leaves.
+//! Ownership of keys: what a lookup costs, how evenly keys are shared, and how many move when a
+//! name leaves.
 
 use peercache_consistenthash::{Ring, SLOTS, Table};
 

@@ -13,7 +13,7 @@ use crate::{
     values::{Made, Person},
 };
 
-/// How often the budget is filled.
+/// The number of times that the budget is filled.
 const ROUNDS: usize = 2;
 
 pub fn measured(system: SystemName, value: ValueName, budget_mib: u64) -> Result<Gained> {
@@ -65,7 +65,8 @@ fn filled<V: Made, S: System<V>>(budget: usize, size: usize) -> Result<(u64, u64
     Ok((gained, held, entry_bytes as u64))
 }
 
-/// Has the program's own pages read in, which are no memory of a cache's: a few entries, come and gone.
+/// Has the program's own pages read in, which are no memory of a cache's: a few entries, come and
+/// gone.
 fn warm_up<V: Made, S: System<V>>(size: usize) {
     const ENTRIES: usize = 64;
     let mut system = S::new(ENTRIES * mean_weight::<V>(size), ENTRIES, size);

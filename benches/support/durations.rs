@@ -1,11 +1,11 @@
-//! How long criterion measures, and for how long we do something.
+//! Times: for how long criterion measures, and how long something takes.
 
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 
-/// Criterion with short measurements, so that all benches together take some minutes. The command line can say otherwise:
-/// `--measurement-time 10`.
+/// Criterion with short measurements, so that all benches together take some minutes. The command
+/// line can say otherwise: `--measurement-time 10`.
 pub fn criterion() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(300))

@@ -20,7 +20,7 @@ use super::{
 pub struct Cache(ShardedCache<Key, Bytes, Hasher>);
 
 impl Cache {
-    /// As its builder gives it for a budget.
+    /// A cache as its builder gives it for a budget.
     pub fn with_bytes(max_bytes: usize) -> Self {
         Cache(ShardedCache::builder(max_bytes).hasher(hasher()).build_sharded())
     }
@@ -29,7 +29,7 @@ impl Cache {
 impl Rival for Cache {
     const NAME: &'static str = "peercache-lru";
 
-    /// As with the rivals, the overhead is not charged.
+    /// A cache that, like the rivals, does not charge its overhead.
     fn new(max_bytes: usize, _: usize) -> Self {
         let builder = ShardedCache::builder(max_bytes).weigher(weigh).entry_overhead(0);
         Cache(builder.hasher(hasher()).build_sharded())
@@ -45,7 +45,8 @@ impl Rival for Cache {
     }
 }
 
-/// A group at a node that is alone. A hit is the first poll of a get's future; a key comes in by being asked for, through a load.
+/// A group at a node that is alone. A hit is the first poll of a get's future; a key comes in by
+/// being asked for, through a load.
 pub struct WholeGroup {
     pub group: Group<Bytes>,
     /// Where the group loads.
@@ -55,7 +56,7 @@ pub struct WholeGroup {
 impl Rival for WholeGroup {
     const NAME: &'static str = "peercache";
 
-    /// The overhead cannot be left out, so what it is for so many entries is added.
+    /// The overhead cannot be left out, so what it is for all entries is added.
     fn new(max_bytes: usize, _: usize) -> Self {
         let charged = {
             let probe = WholeGroup::with_bytes(1 << 20);
@@ -77,12 +78,13 @@ impl Rival for WholeGroup {
 }
 
 impl WholeGroup {
-    /// As the builder gives it for such a budget.
+    /// A group as the builder gives it for a budget.
     pub fn with_bytes(max_bytes: usize) -> Self {
         WholeGroup::new(max_bytes, Clock::system(), Builder::new_multi_thread().worker_threads(1))
     }
 
-    /// By tokio's time, which stands still while the runtime does: a thread that ticks would be measured as well.
+    /// A group with tokio's time, which stands still while the runtime does: a thread that ticks
+    /// would be measured as well.
     pub fn without_ticks(max_bytes: usize) -> Self {
         WholeGroup::new(max_bytes, Clock::tokio(), &mut Builder::new_current_thread())
     }

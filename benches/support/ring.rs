@@ -24,7 +24,8 @@ pub fn largest_share_over_mean(names: &[String]) -> f64 {
     shares.into_iter().fold(0.0, f64::max) * names.len() as f64
 }
 
-/// Keys that change hands when the last of the names leaves, over what it has to give up at least: its share.
+/// Keys that change hands when the last of the names leaves, over what it has to give up at least:
+/// its share.
 pub fn moved_over_ideal<O: PartialEq>(
     keys: impl Iterator<Item = Key>,
     names: usize,

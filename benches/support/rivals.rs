@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::workload::{ENTRY_BYTES, Hasher, Key, hasher, weigh};
 
-/// What all of them can do.
+/// A cache, with what all of them can do.
 pub trait Rival: Sync {
     const NAME: &'static str;
-    /// A cache that holds so many bytes, in which so many entries are expected.
+    /// A cache that holds `max_bytes`, in which this many entries are expected.
     fn new(max_bytes: usize, entries: usize) -> Self;
     fn get(&self, key: &Key) -> Option<Bytes>;
     fn insert(&self, key: Key, value: Bytes);

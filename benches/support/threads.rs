@@ -1,4 +1,5 @@
-//! Work on several threads at once, the time it took, and whether the machine gave it what it could use.
+//! Work on several threads at once, the time it took, and whether the machine gave it what it could
+//! use.
 
 use std::{
     hint::spin_loop,
@@ -9,10 +10,11 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The least share of a processor that a thread at work must have had: two of them have 1.8 processors then.
+/// The least share of a processor that a thread at work must have had: two of them have 1.8
+/// processors then.
 const SHARE_MIN: f64 = 0.9;
 
-/// How long some threads worked.
+/// The time that some threads worked.
 pub struct Worked {
     /// The time of the slowest.
     pub time: Duration,
@@ -20,7 +22,8 @@ pub struct Worked {
     pub undisturbed: bool,
 }
 
-/// Has each thread do the work, all at once. `work` is told which thread it is, and begins when all are there.
+/// Has each thread do the work, all at once. `work` is told which thread it is, and begins when all
+/// are there.
 pub fn at_once(threads: usize, work: impl Fn(usize) + Sync) -> Worked {
     let waiting = AtomicUsize::new(threads);
     let run = |thread| {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{MetadataCommand, Package, TargetKind};
 
 use crate::process::build::{cargo_program, run_build};
-use crate::process::tether;
+use crate::process::supervisor;
 
 /// The workspace, as `cargo metadata` describes it.
 pub struct Workspace {
@@ -34,12 +34,13 @@ impl Workspace {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
 
-    /// Builds programs of the workspace with optimisations, showing cargo's own progress. Returns their paths.
+    /// Builds programs of the workspace with optimisations, showing cargo's own progress. Returns
+    /// their paths.
     ///
-    /// It names no package, as `cargo build --release --bin role` at the root does, so that one reuses what the other
-    /// has built.
+    /// It names no package, as `cargo build --release --bin role` at the root does, so that one
+    /// reuses what the other has built.
     pub fn build_programs<const N: usize>(&self, names: [&str; N]) -> Result<[PathBuf; N]> {
-        let mut command = tether::command(cargo_program())?;
+        let mut command = supervisor::command(cargo_program())?;
         command.current_dir(&self.root).args(["build", "--release", "--message-format=json-render-diagnostics"]);
         command.args(names.iter().flat_map(|name| ["--bin", name]));
         let mut built = run_build(&mut command)?;
@@ -56,9 +57,10 @@ impl Workspace {
         }
     }
 
-    /// Builds a bench target as `cargo bench -p` does, whose other builds it reuses. Returns its path.
+    /// Builds a bench target as `cargo bench -p` does, whose other builds it reuses. Returns its
+    /// path.
     pub fn build_bench(&self, package: &str, name: &str) -> Result<PathBuf> {
-        let mut command = tether::command(cargo_program())?;
+        let mut command = supervisor::command(cargo_program())?;
         command.current_dir(&self.root).args(["bench", "--no-run", "--message-format=json-render-diagnostics"]);
         command.args(["-p", package, "--bench", name]);
         let built = run_build(&mut command)?.remove(name);

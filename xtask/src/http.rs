@@ -6,18 +6,20 @@ use anyhow::{Context, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::Agent;
 
-/// Longest wait for one answer. Far more than a healthy node takes, so that running into it is a finding.
+/// Longest wait for one answer. Far more than a healthy node takes, so that running into it is a
+/// finding.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest answer that is read: nothing we ask for comes near.
 const BODY_BYTES_MAX: u64 = 1 << 20;
 
-/// One request, one connection, unless it is told otherwise: an answer never depends on what happened to an earlier connection.
+/// One request, one connection, unless it is told otherwise: an answer never depends on what
+/// happened to an earlier connection.
 #[derive(Clone)]
 pub struct Client {
     agent: Agent,
 }
 
-/// What came back, whatever the status.
+/// An answer, whatever its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,

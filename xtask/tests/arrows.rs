@@ -1,4 +1,5 @@
-//! Who may import whom in this workspace, as a table that `cargo metadata` is held against.
+//! Imports that crates of this workspace may have of each other, a table that `cargo metadata` is
+//! held against.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -30,7 +31,7 @@ const LOWER: &[&str] = &[
     "peercache-transport-http",
     "peercache-discovery",
 ];
-/// What traces are replayed through.
+/// Crates that traces are replayed through.
 const REPLAYED: &[&str] = &["peercache-lru", "peercache-groupcache"];
 const ALL: &[&str] = &[
     "peercache-lru",
@@ -57,7 +58,7 @@ const BENCHED: &[&str] = &[
 /// Crates that know nothing of HTTP or protobuf, not even through what they import.
 const WITHOUT_HTTP: &[&str] =
     &["peercache-lru", "peercache-consistenthash", "peercache-singleflight", "peercache-groupcache"];
-/// What it would take to know of them.
+/// Packages by which a crate would know of them.
 const HTTP: &[&str] = &["http", "http-body", "hyper", "hyper-util", "h2", "reqwest", "axum", "tonic", "tower", "prost"];
 
 #[test]

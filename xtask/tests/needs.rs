@@ -86,7 +86,7 @@ fn row(line: &str) -> Result<Needs, String> {
     Ok(Needs { name, direct: quoted(direct), packages })
 }
 
-/// What stands between backticks.
+/// The words between backticks.
 fn quoted(cell: &str) -> BTreeSet<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -8,35 +8,40 @@ use clap::{Args, ValueEnum};
 
 /// Fewer would be no load, more no comparison: connections are bounded.
 const CALLERS_MAX: usize = 4_096;
-/// What our node takes from a peer by default.
+/// The largest value that our node takes from a peer by default.
 const VALUE_BYTES_MAX: usize = 32 << 20;
 
 /// Narrows what is compared. Without flags: all of it, within 40 minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Which systems beside ours: golang, groupcache-go, groupcache, groupcache-ng, redis, memcached. All by default.
+    /// Which systems beside ours: golang, groupcache-go, groupcache, groupcache-ng, redis,
+    /// memcached. All by default.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub systems: Vec<System>,
-    /// How many ask at once, for single gets.
+    /// Numbers of callers at once, for single gets.
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,64,256", value_parser = callers)]
     pub callers: Vec<usize>,
     /// Sizes of values, such as 100B, 1KB, 1MB (a KB is 1,000 bytes).
-    #[arg(long, value_name = "SIZE,..", value_delimiter = ',', default_value = "100B,1KB,10KB,100KB,1MB", value_parser = value_bytes)]
+    #[arg(long, value_name = "SIZE,..", value_delimiter = ',', value_parser = value_bytes)]
+    #[arg(default_value = "100B,1KB,10KB,100KB,1MB")]
     pub values: Vec<usize>,
-    /// single: one key a get; batch: 100 keys a get, by one caller; slow: 64 callers, 1 KB, with 1 % of the keys slow to load and
-    /// with none.
+    /// single: one key a get; batch: 100 keys a get, by one caller; slow: 64 callers, 1 KB, with 1
+    /// % of the keys slow to load and with none.
     #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "single,batch,slow")]
     pub modes: Vec<Mode>,
-    /// How often everything is run. As often as 40 minutes allow, and at most 5 times, by default.
+    /// Number of times everything is run. As often as 40 minutes allow, and at most 5 times, by
+    /// default.
     #[arg(long, value_name = "N", value_parser = rounds)]
     pub rounds: Option<usize>,
-    /// How long a run is measured.
+    /// Seconds for which a run is measured.
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
     pub seconds: f64,
-    /// Leave out of medians and ratios what ran while the machine gave it fewer cores than this, such as 1.8 of its 2.
+    /// Leave out of medians and ratios what ran while the machine gave it fewer cores than this,
+    /// such as 1.8 of its 2.
     #[arg(long, value_name = "C", default_value = "0", value_parser = cores)]
     pub cores_min: f64,
-    /// All callers of redis on one connection whose client sends what has collected, rather than each on its own.
+    /// All callers of redis on one connection whose client sends what has collected, rather than
+    /// each on its own.
     #[arg(long)]
     pub redis_multiplexed: bool,
     /// Print one JSON document, and nothing else, on standard output.
@@ -44,7 +49,7 @@ pub struct Options {
     pub json: bool,
 }
 
-/// What callers do.
+/// The way in which callers ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     Single,

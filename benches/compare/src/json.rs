@@ -26,6 +26,8 @@ fn settings(options: &Options, programs: &Programs, outcome: &Outcome) -> Value 
         outcome.systems.iter().map(|system| (system.to_string(), system.description().into())).collect();
     let versions =
         programs.each().filter_map(|program| Some((program.system.to_string(), program.version.clone()?.into())));
+    let redis_client =
+        if options.redis_multiplexed { "one multiplexed connection" } else { "a connection for each caller" };
     json!({
         "systems": systems,
         "versions": versions.collect::<Map<String, Value>>(),
@@ -35,7 +37,7 @@ fn settings(options: &Options, programs: &Programs, outcome: &Outcome) -> Value 
         "seconds_per_run": options.seconds,
         "threads_per_process": THREADS,
         "connections_max": CONNECTIONS,
-        "redis_client": if options.redis_multiplexed { "one multiplexed connection" } else { "a connection for each caller" },
+        "redis_client": redis_client,
         "cpus": outcome.cpus,
         "cores_min": outcome.cores_min,
         "ratio": "the system's figure divided by ours in the same round",

@@ -1,9 +1,9 @@
 //! `cargo xtask compare`: our node beside the peers and servers that one would pick instead.
 //!
-//! Every run is a server and a client in processes of their own, made anew and on the same two cores. In a round each
-//! setting is run with each system, one right after the other, so that a machine that is busy for a while is so for all of
-//! them, and shows as spread between the rounds rather than as a winner. What a run is and who prints what is in
-//! benches/peers/README.md.
+//! Every run is a server and a client in processes of their own, started for it alone and on the
+//! same two cores. In a round each setting is run with each system, one right after the other, so
+//! that a machine that is busy for a while is so for all of them, and shows as spread between the
+//! rounds rather than as a winner. What a run is and who prints what is in benches/peers/README.md.
 
 mod args;
 mod build;
@@ -31,9 +31,9 @@ use args::{Options, System};
 use build::Programs;
 use figures::Figures;
 use plan::Cell;
-use process::tether;
+use process::supervisor;
 
-/// What no call without `--rounds` goes beyond, building included. A round that would is not begun.
+/// Longest call without `--rounds`, building included. A round that would is not begun.
 const TIME_MAX: Duration = Duration::from_secs(38 * 60);
 
 #[derive(Parser)]
@@ -48,9 +48,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a program that ends, with all it started, when our standard input does (used for builds and servers).
+    /// Run a program that ends, with all it started, when our standard input does (used for builds
+    /// and servers).
     #[command(hide = true)]
-    Tether {
+    Supervise {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         program: Vec<OsString>,
     },
@@ -85,7 +86,7 @@ struct Outcome {
 
 fn main() -> ExitCode {
     let result = match Cli::parse() {
-        Cli { command: Some(Command::Tether { program }), .. } => tether::hold(&program),
+        Cli { command: Some(Command::Supervise { program }), .. } => supervisor::supervise(&program),
         Cli { options, .. } => compare(&options),
     };
     result.unwrap_or_else(|error| {
@@ -109,9 +110,10 @@ fn compare(options: &Options) -> Result<ExitCode> {
         skipped,
     };
     take_rounds(options, &programs, started, &mut outcome);
-    match options.json {
-        true => println!("{}", json::document(options, &programs, &outcome)),
-        false => print!("{}", table::text(&outcome)),
+    if options.json {
+        println!("{}", json::document(options, &programs, &outcome));
+    } else {
+        print!("{}", table::text(&outcome));
     }
     verdict(in_ci, &outcome)
 }
@@ -158,7 +160,8 @@ fn take_turns(options: &Options, programs: &Programs, round: usize, cell: Cell, 
     }
 }
 
-/// A rival that fails is a finding; our own failure, and anything that is missing in CI, is an error.
+/// A rival that fails is a finding; our own failure, and anything that is missing in CI, is an
+/// error.
 fn verdict(in_ci: bool, outcome: &Outcome) -> Result<ExitCode> {
     let failed = outcome.skipped.iter().filter(|skipped| in_ci || skipped.system == System::Ours).count();
     if failed > 0 {

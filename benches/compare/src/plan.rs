@@ -1,21 +1,21 @@
-//! What is run in a round.
+//! Settings that are run in a round.
 
 use std::fmt;
 
 use crate::args::{Mode, Options, System};
 
-/// As many rounds as there is time for, by default.
+/// Most rounds by default: as many as there is time for.
 const ROUNDS: usize = 5;
 /// Keys of a batch.
 const BATCH: usize = 100;
-/// One in so many gets is slow, in the mode that asks about it.
+/// Gets of which one is slow, in the mode that asks about it.
 const SLOW_EVERY: u64 = 100;
-/// Of that mode, whatever the flags say: it is one question.
+/// Callers in that mode, whatever the flags say: it is one question.
 const SLOW_CALLERS: usize = 64;
 const SLOW_VALUE_BYTES: usize = 1_000;
 /// Few enough that values of 1 MB fit in memory.
 const KEYS_MIN: usize = 200;
-/// Of small values there can be more.
+/// Fewest keys of small values, of which there can be more.
 const KEYS_MIN_SMALL: usize = 1_000;
 const SMALL_MAX: usize = 10_000;
 
@@ -38,7 +38,7 @@ impl Options {
         System::ALL.into_iter().filter(wanted).collect()
     }
 
-    /// How many rounds at most.
+    /// The most rounds.
     pub fn rounds(&self) -> usize {
         self.rounds.unwrap_or(ROUNDS)
     }
@@ -63,14 +63,15 @@ pub fn cells(options: &Options) -> Vec<Cell> {
 }
 
 impl Cell {
-    /// How many different keys are asked for: the same number for each caller, and at least two batches.
+    /// The number of different keys that are asked for: the same number for each caller, and at
+    /// least two batches.
     pub fn keys(self) -> usize {
         let at_once = self.callers * self.batch;
         let least = if self.value_bytes <= SMALL_MAX { KEYS_MIN_SMALL } else { KEYS_MIN };
         least.max(2 * at_once).next_multiple_of(at_once)
     }
 
-    /// One get in so many is for a key that is slow to load; 0 is none.
+    /// The number of gets of which one is for a key that is slow to load; 0 is none.
     pub fn slow_every(self) -> u64 {
         if self.slow == Some(true) { SLOW_EVERY } else { 0 }
     }

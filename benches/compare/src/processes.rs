@@ -1,4 +1,5 @@
-//! Processes as the kernel sees them: CPU time, memory, and how much of the two cores they could have.
+//! Processes as the kernel sees them: CPU time, memory, and how much of the two cores they could
+//! have.
 
 use anyhow::{Context, Result};
 use procfs::process::{Process, Stat, Status};
@@ -8,7 +9,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// On how many cores everything runs.
 pub const CORES: usize = 2;
 
-/// Keeps this thread, and so all that it starts, to the first two cores that it may use. Returns their numbers.
+/// Keeps this thread, and so all that it starts, to the first two cores that it may use. Returns
+/// their numbers.
 pub fn pin() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(None).context("cannot read the CPU affinity")?;
     let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).take(CORES).collect();
@@ -27,7 +29,7 @@ pub struct Moment {
     /// User and system time, in seconds since each began.
     pub client_cpu: f64,
     pub server_cpu: f64,
-    /// Of the cores we run on, together, in seconds since the machine began.
+    /// Idle time of the cores we run on, together, in seconds since the machine began.
     pub idle: f64,
 }
 
@@ -71,7 +73,8 @@ fn idle(cpus: &[usize]) -> Result<f64> {
 
 /// Ticks that these cores were idle or waited for a disk.
 ///
-/// The list is one of cores that are online: a core's number is its place where none before it is off.
+/// The list is one of cores that are online: a core's number is its place where none before it is
+/// off.
 fn idle_ticks_in(stats: &KernelStats, cpus: &[usize]) -> Option<u64> {
     let idle = |&cpu: &usize| stats.cpu_time.get(cpu).map(|time| time.idle + time.iowait.unwrap_or(0));
     cpus.iter().map(idle).sum()

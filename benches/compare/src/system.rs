@@ -1,28 +1,29 @@
-//! Who is compared.
+//! Systems that are compared.
 
 use std::path::PathBuf;
 
 use crate::args::System;
 
-/// What brings a system's server, and its client.
+/// Origin of a system's server and of its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Made {
+pub enum Kind {
     /// Both are our Rust harness, with a feature of this name if one is needed.
     Rust { feature: Option<&'static str> },
     /// Both are the Go program of the same name.
     Go,
-    /// The server is a program of the machine, in the Debian package of this name; the client is our Rust harness.
+    /// The server is a program of the machine, in the Debian package of this name; the client is
+    /// our Rust harness.
     Installed { program: &'static str, feature: Option<&'static str> },
 }
 
 impl System {
-    pub fn made(self) -> Made {
+    pub fn kind(self) -> Kind {
         match self {
-            System::Ours => Made::Rust { feature: None },
-            System::Groupcache | System::GroupcacheNg => Made::Rust { feature: Some(self.name()) },
-            System::Golang | System::GroupcacheGo => Made::Go,
-            System::Redis => Made::Installed { program: "redis-server", feature: Some("redis") },
-            System::Memcached => Made::Installed { program: "memcached", feature: None },
+            System::Ours => Kind::Rust { feature: None },
+            System::Groupcache | System::GroupcacheNg => Kind::Rust { feature: Some(self.name()) },
+            System::Golang | System::GroupcacheGo => Kind::Go,
+            System::Redis => Kind::Installed { program: "redis-server", feature: Some("redis") },
+            System::Memcached => Kind::Installed { program: "memcached", feature: None },
         }
     }
 
@@ -31,12 +32,12 @@ impl System {
         match self {
             System::Ours => "two members, this tree's `Node` as built by default, budget for all keys, no hot copies",
             System::Golang => {
-                "two members, github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8, http.Transport with 512 idle \
-                 connections per host, compression off, nothing cached by the asking member"
+                "two members, github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8, http.Transport with 512 \
+                 idle connections per host, compression off, nothing cached by the asking member"
             }
             System::GroupcacheGo => {
-                "two members, github.com/groupcache/groupcache-go/v3 v3.2.0, http.Transport with 512 idle connections per \
-                 host, compression off, nothing cached by the asking member"
+                "two members, github.com/groupcache/groupcache-go/v3 v3.2.0, http.Transport with 512 idle connections \
+                 per host, compression off, nothing cached by the asking member"
             }
             System::Groupcache => "two members, crate groupcache 0.3.0 (gRPC), hot cache of no capacity",
             System::GroupcacheNg => "two members, crate groupcache-ng 0.4.0 (gRPC), hot cache of no capacity",
@@ -53,12 +54,12 @@ impl System {
     }
 }
 
-/// What runs a system: the program of its server, and of its client.
+/// The programs of a system's server and of its client.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub system: System,
     pub server: PathBuf,
     pub client: PathBuf,
-    /// Of what the machine brought: a server, or the Go toolchain.
+    /// The version of what the machine brought: a server, or the Go toolchain.
     pub version: Option<String>,
 }

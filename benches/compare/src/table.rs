@@ -109,7 +109,8 @@ fn legend(outcome: &Outcome) -> String {
     });
     let mut text = format!(
         "\nmedians of {} rounds; x: the system's figure over ours, median (least-greatest) of the rounds{cores}\n\
-         CPU s: seconds of client and server per 100,000 gets; RSS: resident memory of both; a latency is that of a whole batch\n",
+         CPU s: seconds of client and server per 100,000 gets; RSS: resident memory of both; \
+         a latency is that of a whole batch\n",
         outcome.rounds
     );
     let starved = outcome.runs.iter().filter(|run| run.figures.cores < outcome.cores_min).count();
@@ -128,7 +129,7 @@ fn legend(outcome: &Outcome) -> String {
 }
 
 impl Outcome {
-    /// What came of a system at a setting while the machine gave enough, with the number of the round.
+    /// The figures of a system at a setting while the machine gave enough, each with its round.
     pub fn figures(&self, cell: Cell, system: System) -> impl Iterator<Item = (usize, &Figures)> {
         let runs = self.runs.iter().filter(|run| run.figures.cores >= self.cores_min);
         let runs = runs.filter(move |run| run.cell == cell && run.system == system);

@@ -11,8 +11,8 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::context::Context;
 use crate::ports::Block;
-use crate::process::child::{Kept, POLL};
-use crate::process::tether;
+use crate::process::child::{ChildGuard, POLL};
+use crate::process::supervisor;
 
 /// Members of the cluster.
 const NODES: u16 = 3;
@@ -24,10 +24,10 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 /// Starts a cluster, kills its xtask, and looks for what is left: processes and ports.
 pub fn leaves_no_node(context: &Context) -> Result<()> {
     let block = Block::claim(NODES)?;
-    let mut command = Command::new(tether::own_path()?);
+    let mut command = Command::new(supervisor::own_path()?);
     command.current_dir(&context.workspace.root).stdout(Stdio::piped());
     command.args(["cluster", "--base-port", &block.plan.base().to_string()]);
-    let mut xtask = Kept::spawn(&mut command).context("cannot start xtask")?;
+    let mut xtask = ChildGuard::spawn(&mut command).context("cannot start xtask")?;
     let said = until_ready(&mut xtask)?;
     let ids = node_ids(&said);
     ensure!(ids.len() == usize::from(NODES), "the cluster named {} process ids, not {NODES}", ids.len());
@@ -47,8 +47,8 @@ pub fn leaves_no_node(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// What the cluster prints up to the line that says it is ready.
-fn until_ready(xtask: &mut Kept) -> Result<String> {
+/// Reads what the cluster prints up to the line that says it is ready.
+fn until_ready(xtask: &mut ChildGuard) -> Result<String> {
     let lines = BufReader::new(xtask.take_stdout().expect("the command's output is piped")).lines();
     let (sender, ready) = mpsc::channel();
     thread::spawn(move || {

@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: exactly what CI runs.
 //!
-//! Every step is taken, whatever became of the ones before it, so that one run tells all that is wrong.
+//! Every step is taken, whatever became of the ones before it, so that one run tells all that is
+//! wrong.
 
 mod context;
 mod killed;
@@ -15,7 +16,7 @@ use anyhow::{Result, ensure};
 use crate::cargo::Workspace;
 use context::Context;
 
-/// How many of the slowest steps are named at the end.
+/// The number of slow steps that are named at the end.
 const SLOWEST: usize = 10;
 
 /// A check that has a name.
@@ -24,7 +25,7 @@ struct Step {
     take: Box<dyn Fn(&Context) -> Outcome>,
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     Passed,
@@ -76,7 +77,7 @@ fn verdict(outcome: &Outcome) -> String {
     }
 }
 
-/// What became of all steps, in order, and the seconds each took.
+/// The outcomes of all steps, in order, and the seconds each took.
 #[derive(Default)]
 struct Report {
     lines: Vec<(String, Outcome, f64)>,
@@ -99,7 +100,8 @@ impl Report {
         times
     }
 
-    /// Times, then what failed and was skipped and why, then the slowest steps and the counts on the last line.
+    /// Times, then what failed and was skipped and why, then the slowest steps and the counts on
+    /// the last line.
     fn text(&self) -> String {
         let mut text = String::new();
         for (name, _, seconds) in &self.lines {

@@ -20,7 +20,8 @@ const EXAMPLE_LIMIT: Duration = Duration::from_secs(60);
 /// Longest tour, from cold: what we promise a newcomer.
 const TOUR_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// What must not creep in: builds of C libraries that need more than a C compiler, and a second TLS.
+/// Packages that must not creep in: builds of C libraries that need more than a C compiler, and a
+/// second TLS.
 const UNWANTED: [&str; 5] = ["aws-lc-sys", "openssl-sys", "native-tls", "cmake", "bindgen"];
 /// The leaf that must stay light, and how many packages it may be, itself included.
 const LIGHT: (&str, usize) = ("peercache-consistenthash", 4);
@@ -98,7 +99,8 @@ fn leaf_is_light(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// One crate alone, without its features and with each of them: what `--workspace` hides by unifying features.
+/// One crate alone, without its features and with each of them: what `--workspace` hides by
+/// unifying features.
 fn features(package: String) -> Step {
     step(format!("{package} alone and with each feature"), move |context| {
         let found = context.workspace.packages.iter().find(|p| p.name == package).expect("the step's crate is there");
@@ -129,10 +131,12 @@ fn rustdoc(context: &Context) -> Result<()> {
 }
 
 fn present(context: &Context, needed: Needed) -> Outcome {
-    match is_installed(needed) {
-        true => Outcome::Passed,
-        false if context.in_ci => Outcome::Failed(needed.how.to_string()),
-        false => Outcome::Skipped(needed.how.to_string()),
+    if is_installed(needed) {
+        Outcome::Passed
+    } else if context.in_ci {
+        Outcome::Failed(needed.how.to_string())
+    } else {
+        Outcome::Skipped(needed.how.to_string())
     }
 }
 
@@ -143,8 +147,8 @@ fn tests(context: &Context) -> Result<()> {
     succeed(command.env("PEERCACHE_REQUIRE", required.join(",")), BUILD_LIMIT)
 }
 
-/// Each example is run to its end. They are built first, so that the limit is one of running; and no package is named,
-/// so that all is built as it was for the tests.
+/// Each example is run to its end. They are built first, so that the limit is one of running; and
+/// no package is named, so that all is built as it was for the tests.
 fn examples(context: &Context) -> Vec<Step> {
     let build = ["build", "--workspace", "--examples", "--locked"];
     let mut steps = vec![cargo("build the examples", build, BUILD_LIMIT)];
@@ -181,7 +185,8 @@ fn instructions(context: &Context) -> Outcome {
     }
 }
 
-/// The model checks of a crate. Their own target directory: other compiler flags would rebuild everything else.
+/// The model checks of a crate. Their own target directory: other compiler flags would rebuild
+/// everything else.
 fn loom(package: &Package) -> Step {
     let name = package.name.to_string();
     step(format!("loom checks of {name}"), move |context| {
@@ -193,8 +198,8 @@ fn loom(package: &Package) -> Step {
     })
 }
 
-/// That the programs build and the figures arrive, not what they are. The two gRPC crates take minutes to build and are left
-/// out; `cargo bench` builds one of them anyway.
+/// That the programs build and the figures arrive, not what they are. The two gRPC crates take
+/// minutes to build and are left out; `cargo bench` builds one of them anyway.
 fn compare(context: &Context) -> Result<()> {
     let systems = "ours,golang,groupcache-go,redis,memcached";
     let brief = ["--rounds", "1", "--seconds", "0.2", "--callers", "64", "--values", "1KB"];
@@ -222,10 +227,10 @@ fn tree_is_as_it_was(context: &Context) -> Outcome {
     if context.in_ci && !before.is_empty() {
         return Outcome::Failed(format!("the tree was not clean to begin with:\n{before}"));
     }
-    match *before == after {
-        true => Outcome::Passed,
-        false => Outcome::Failed(format!("`git status` and `git diff` now say:\n{after}")),
+    if *before == after {
+        return Outcome::Passed;
     }
+    Outcome::Failed(format!("`git status` and `git diff` now say:\n{after}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What a whole process takes: `role --cache-bytes 64MiB`, after it has been asked for more than it can hold.
+//! Memory of a whole process: `role --cache-bytes 64MiB`, after it has been asked for more than it
+//! can hold.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use super::origin;
 use crate::cargo::Workspace;
 use crate::http::Client;
 use crate::ports::{self, Block};
-use crate::process::child::{Kept, POLL};
+use crate::process::child::{ChildGuard, POLL};
 use crate::row::Row;
 
 const BUDGET: &str = "64MiB";
@@ -23,7 +24,7 @@ const WARM_UP: u64 = 100;
 /// Enough to keep a small machine busy, few enough that their buffers do not count.
 const CALLERS: u64 = 4;
 
-/// What is allowed, in bytes.
+/// The most that it may gain, in bytes.
 const GAINED_MAX: u64 = 80_000_000;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -60,7 +61,7 @@ pub fn gained() -> Result<Gained> {
     command.args(["--admin-listen", &address(ports.admin), "--self-url", &ports.peer_url()]);
     command.args(["--peers", &ports.peer_url(), "--cache-bytes", BUDGET, "--exit-with-stdin"]);
     command.args(["--origin", &format!("{}/value?key={{key}}", ports::url(origin.port()))]);
-    let mut role = Kept::spawn(command.stdout(Stdio::null())).context("cannot start role")?;
+    let mut role = ChildGuard::spawn(command.stdout(Stdio::null())).context("cannot start role")?;
     wait_ready(&mut role, &format!("{}/readyz", ports.admin_url()))?;
     let front = ports.front_url();
     ask(&front, "warm", WARM_UP)?;
@@ -69,7 +70,7 @@ pub fn gained() -> Result<Gained> {
     Ok(Gained(resident(role.id())?.saturating_sub(before)))
 }
 
-fn wait_ready(role: &mut Kept, url: &str) -> Result<()> {
+fn wait_ready(role: &mut ChildGuard, url: &str) -> Result<()> {
     let (client, deadline) = (Client::new(), Instant::now() + READY_TIMEOUT);
     while !client.get(url).is_ok_and(|answer| answer.status == 200) {
         if let Some(status) = role.ended() {
@@ -81,7 +82,7 @@ fn wait_ready(role: &mut Kept, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks for so many different values, by some callers.
+/// Asks for this many different values, by some callers.
 fn ask(front: &str, kind: &str, values: u64) -> Result<()> {
     let next = AtomicU64::new(0);
     let caller = || -> Result<()> {

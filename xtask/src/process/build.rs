@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::Message;
 
-use super::child::{Kept, POLL};
+use super::child::{ChildGuard, POLL};
 
 /// The cargo that runs us, or the one on the path.
 pub fn cargo_program() -> OsString {
@@ -20,7 +20,7 @@ pub fn cargo_program() -> OsString {
 
 /// Runs a build to its end. Returns the programs it made, by name.
 pub fn run_build(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
-    let mut build = Kept::spawn(command.stdout(Stdio::piped())).context("cannot start cargo")?;
+    let mut build = ChildGuard::spawn(command.stdout(Stdio::piped())).context("cannot start cargo")?;
     let messages = BufReader::new(build.take_stdout().expect("the command's output is piped"));
     let mut programs = BTreeMap::new();
     for message in Message::parse_stream(messages) {

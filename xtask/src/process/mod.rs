@@ -4,4 +4,4 @@
 
 pub mod build;
 pub mod child;
-pub mod tether;
+pub mod supervisor;

@@ -1,7 +1,8 @@
 //! Files of a crate import each other one way, and each name from where it is defined.
 //!
-//! A name is followed through the `use` of the modules on its way, so that a re-export hides no circle.
-//! What is compiled for tests alone is left out, and so is `lib.rs`, which knows everything.
+//! A name is followed through the `use` of the modules on its way, so that a re-export hides no
+//! circle. What is compiled for tests alone is left out, and so is `lib.rs`, which knows
+//! everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,14 +27,15 @@ struct Module<'a> {
     path: Path,
     /// The paths that it names, and the lines where.
     imports: Vec<(Path, usize)>,
-    /// What it calls by another module's name: the last part of each `use`, and the path behind it.
+    /// Names it has from other modules: the last part of each `use`, and the path behind it.
     names: BTreeMap<String, Path>,
 }
 
 /// The modules of a crate.
 struct Modules<'a>(Vec<Module<'a>>);
 
-/// Circles of files. A module and its own submodules may know each other, as may a builder and what it builds.
+/// Circles of files. A module and its own submodules may know each other, as may a builder and what
+/// it builds.
 pub fn circles(files: &[&Source]) -> Vec<Fault> {
     let modules = Modules::read(files);
     let mut graph: DiGraphMap<usize, ()> = DiGraphMap::new();
@@ -94,7 +96,8 @@ impl<'a> Modules<'a> {
         arrows
     }
 
-    /// The file that defines what a module means by a path; `None` for what is no part of the crate.
+    /// The file that defines what a module means by a path; `None` for what is no part of the
+    /// crate.
     fn resolve(&self, module: &Module<'_>, path: &[String], depth: usize) -> Option<usize> {
         let path = self.absolute(module, path)?;
         let (file, parent) = self.deepest(&path);

@@ -1,7 +1,7 @@
 //! Tidiness: rules for text that rustfmt and clippy do not have, held over the whole tree.
 //!
-//! Each rule is a function from text to a list of faults, with tests of its own that show it finds a
-//! broken sample. The tests here run one rule each over the tree, and name every fault they find.
+//! Each rule is a function from text to a list of faults, with tests of its own that show it finds
+//! a broken sample. The tests here run one rule each over the tree, and name every fault they find.
 
 mod code_map;
 mod columns;

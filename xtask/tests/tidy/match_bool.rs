@@ -20,8 +20,9 @@ struct Found(Vec<usize>);
 impl<'ast> Visit<'ast> for Found {
     fn visit_expr_match(&mut self, node: &'ast syn::ExprMatch) {
         let patterns: Vec<String> = node.arms.iter().map(|arm| arm.pat.to_token_stream().to_string()).collect();
-        if matches!(&patterns[..], [one, other] if one == "true" || one == "false" || other == "true" || other == "false")
-        {
+        // A guard is a part of the pattern.
+        let is_bool = |pattern: &String| ["true", "false"].contains(&pattern.split(" if ").next().unwrap_or_default());
+        if patterns.iter().any(is_bool) && patterns.iter().all(|pattern| is_bool(pattern) || pattern == "_") {
             self.0.push(node.span().start().line);
         }
         visit::visit_expr_match(self, node);
@@ -42,6 +43,7 @@ mod tests {
     fn a_match_on_a_bool_is_a_fault() {
         assert_eq!(lines("match a.b() {\n    true => 1,\n    false => 2,\n}"), [2]);
         assert_eq!(lines("g(|| match a { false => 1, _ => 2 })"), [2]);
+        assert_eq!(lines("match a { false if b => 1, false => 3, true => 2 }"), [2]);
     }
 
     #[test]
@@ -50,6 +52,5 @@ mod tests {
             lines("match a { Some(true) => 1, _ => 2 }\nmatch (a, b) { (true, _) => 1, (false, _) => 2 }"),
             [0; 0]
         );
-        assert_eq!(lines("match a { false if b => 1, false => 3, true => 2 }"), [0; 0]);
     }
 }
