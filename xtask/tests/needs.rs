@@ -3,11 +3,12 @@
 //! A row is `| you want | crate | needs | packages in all |`. It needs what it imports directly and
 //! is no crate of ours; the packages are those below it, itself included, with default features.
 
+mod support;
+
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+
+use support::{metadata, packages_in, root, tree};
 
 /// A crate and what it needs, in README's table or in truth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,38 +100,15 @@ fn fault(written: &Needs, truth: &Needs) -> Option<String> {
 }
 
 fn needs_of(name: &str) -> Needs {
-    let tree =
-        |more: &[&str]| cargo(&[&["tree", "-p", name, "-e", "normal", "--prefix", "none", "--locked"], more].concat());
-    let below = tree(&["--depth", "1"]);
+    let below = tree(name, &["-e", "normal", "--depth", "1"]);
     let names = packages_in(&below).into_iter().filter_map(|package| package.split(' ').next());
     let direct = names.filter(|name| !name.starts_with("peercache")).map(str::to_owned).collect();
-    Needs { name: name.to_owned(), direct, packages: packages_in(&tree(&[])).len() }
-}
-
-/// The packages of a tree without prefixes. It marks those that it has shown before.
-fn packages_in(tree: &str) -> BTreeSet<&str> {
-    tree.lines().map(|line| line.trim_end_matches(" (*)")).filter(|line| !line.is_empty()).collect()
+    Needs { name: name.to_owned(), direct, packages: packages_in(&tree(name, &["-e", "normal"])).len() }
 }
 
 /// The names of the packages in `crates/`.
 fn libraries() -> BTreeSet<String> {
-    let manifests = fs::read_dir(root().join("crates")).unwrap().map(|dir| dir.unwrap().path().join("Cargo.toml"));
-    let name = |manifest: String| {
-        let line = manifest.lines().find(|line| line.starts_with("name = ")).unwrap().to_owned();
-        line.split('"').nth(1).unwrap().to_owned()
-    };
-    manifests.filter_map(|path| fs::read_to_string(path).ok()).map(name).collect()
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-fn cargo(arguments: &[&str]) -> String {
-    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut cargo = Command::new(program);
-    cargo.args(arguments).current_dir(root()).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = cargo.output().unwrap();
-    assert!(output.status.success(), "cargo {arguments:?}: {}", output.status);
-    String::from_utf8(output.stdout).unwrap()
+    let crates = root().join("crates");
+    let packages = metadata().packages.into_iter().filter(|package| package.manifest_path.starts_with(&crates));
+    packages.map(|package| package.name.to_string()).collect()
 }
