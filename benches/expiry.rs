@@ -1,26 +1,21 @@
-//! What a time to live costs, and what the check costs under which a value is published.
+//! The cost of a time to live, and of the check under which a value is published.
 //!
-//! - `expiry/hit`: a hit of a group as the builder gives it, of one whose values end, and of one that also allows stale answers and
-//!   renews ahead of time. 100k keys asked for by a Zipf law, none expires meanwhile.
-//! - `expiry/miss`: a get that loads, from first look to answer, of keys that are always new; the budget is full, so each also evicts.
-//! - `expiry/publish`: a flight that ends with a result alone, one that writes a cache if it is still wanted, and one that was
-//!   detached meanwhile and writes nothing.
+//! - `expiry/hit`: a hit of a group as the builder gives it, of one whose values end, and of one
+//!   that also allows stale answers and renews ahead of time. 100k keys asked for by a Zipf law,
+//!   none expires meanwhile.
+//! - `expiry/miss`: a get that loads, from first look to answer, of keys that are always new; the
+//!   budget is full, so each also evicts.
+//! - `expiry/publish`: a flight that ends with a result alone, one that writes a cache if it is
+//!   still wanted, and one that was detached meanwhile and writes nothing.
 //! - `expiry/change`: `remove` and `set` of a key that is cached, at a node that is alone.
 //!
 //! `cargo bench -p peercache-benches --bench expiry`
 
-mod support {
-    pub mod durations;
-    #[allow(dead_code, reason = "rivals have no part here")]
-    pub mod workload;
-}
+mod support;
 
 use std::{
-    future::Future,
     hint::black_box,
-    pin::pin,
     sync::Mutex,
-    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -31,8 +26,10 @@ use peercache_singleflight::{Flights, Join};
 use tokio::runtime::{Builder, Runtime};
 
 use support::{
-    durations,
-    workload::{Key, Size, ZIPF, asked, key, value},
+    durations::{self, elapsed},
+    hits::hits,
+    ours::polled,
+    workload::{Size, ZIPF, asked, key, value},
 };
 
 /// A group's settings, by name.
@@ -75,18 +72,9 @@ fn hit(criterion: &mut Criterion, size: &Size, runtime: &Runtime) {
         });
         bench.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
-                let started = Instant::now();
-                asked.iter().cycle().take(iterations as usize).for_each(|key| drop(black_box(hit_of(&group, key))));
-                started.elapsed()
+                elapsed(|| hits(asked.iter().cycle().take(iterations as usize), |key| polled(&group, key)))
             });
         });
-    }
-}
-
-fn hit_of(group: &Group<Bytes>, key: &Key) -> Bytes {
-    match pin!(group.get(key)).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value.expect("it is cached"),
-        Poll::Pending => panic!("it is cached"),
     }
 }
 

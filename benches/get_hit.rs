@@ -1,35 +1,30 @@
-//! A hit through a whole group, as the builder gives it without options, beside caches that are no groups: moka, quick_cache,
-//! foyer and 64 locked `lru`s, and a `DashMap`, which is no cache at all.
+//! A hit through a whole group, as the builder gives it without options, beside caches that are no
+//! groups: moka, quick_cache, foyer and 64 locked `lru`s, and a `DashMap`, which is no cache at
+//! all.
 //!
-//! 100k keys of 16 bytes, all present, values of 100 B (`Bytes`), 64 MiB of room for everybody, foldhash (the group's
-//! own choice) for all; the value is cloned and dropped. Keys are asked for by a Zipf law and evenly, from one thread and from
-//! two; with two, each does as much as one does alone. The group's hit is its future's first poll: `peercache` makes the
-//! future, polls it with a waker that does nothing and drops it, while `peercache, awaited` awaits it in a task.
+//! 100k keys of 16 bytes, all present, values of 100 B (`Bytes`), 64 MiB of room for everybody,
+//! foldhash (the group's own choice) for all; the value is cloned and dropped. Keys are asked for
+//! by a Zipf law and evenly, from one thread and from two; with two, each does as much as one does
+//! alone. The group's hit is its future's first poll: `peercache` makes the future, polls it with a
+//! waker that does nothing and drops it, while `peercache, awaited` awaits it in a task.
 //!
 //! `cargo bench -p peercache-benches --bench get_hit`
 
-mod support {
-    pub mod durations;
-    #[allow(dead_code, reason = "the cache alone is measured in `lru`")]
-    pub mod ours;
-    pub mod rivals;
-    #[allow(dead_code, reason = "ratios are printed in `lru`")]
-    pub mod workload;
-}
-
-use std::{hint::black_box, time::Instant};
+mod support;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput};
 
 use support::{
-    durations,
+    durations::{self, elapsed},
+    hits::{awaited_hits, filled, hits},
     ours::WholeGroup,
     rivals::{Map, Rival, beside_rivals},
-    workload::{Key, Law, Size, ZIPF, asked, key, on_threads, value},
+    workload::{Key, Law, Size, ZIPF, asked, on_threads},
 };
 
-/// What a group has by default. It charges its overhead to it, and has room for everything all the same.
+/// The budget that a group has by default. It charges its overhead to it, and has room for
+/// everything all the same.
 const MAX_BYTES: usize = 64 << 20;
 
 fn main() {
@@ -46,14 +41,14 @@ fn main() {
 type Asked = [(&'static str, Vec<Key>)];
 
 fn hit<C: Rival>(criterion: &mut Criterion, size: &Size, laws: &Asked) {
-    let cache: C = filled(size);
+    let cache = filled(C::new(MAX_BYTES, size.keys), size.keys);
     for (law, asked) in laws {
         let mut group = criterion.benchmark_group(format!("get_hit/{law}"));
         group.throughput(Throughput::Elements(1));
         for threads in [1, 2] {
             group.bench_function(format!("{}/{threads}", C::NAME), |bencher| {
                 bencher.iter_custom(|iterations| {
-                    on_threads(threads, iterations, asked, |key| drop(black_box(cache.get(key))))
+                    on_threads(threads, iterations, asked, |keys| hits(keys, |key| cache.get(key)))
                 });
             });
         }
@@ -61,32 +56,17 @@ fn hit<C: Rival>(criterion: &mut Criterion, size: &Size, laws: &Asked) {
 }
 
 fn awaited(criterion: &mut Criterion, size: &Size, laws: &Asked) {
-    let Ours(cache) = filled(size);
+    let Ours(cache) = filled(Ours::new(MAX_BYTES, size.keys), size.keys);
     for (law, asked) in laws {
         let mut group = criterion.benchmark_group(format!("get_hit/{law}"));
         group.throughput(Throughput::Elements(1));
         group.bench_function("peercache, awaited/1", |bencher| {
             bencher.iter_custom(|iterations| {
-                cache.runtime.block_on(async {
-                    let started = Instant::now();
-                    for key in asked.iter().cycle().take(iterations as usize) {
-                        drop(black_box(cache.group.get(key).await));
-                    }
-                    started.elapsed()
-                })
+                let keys = asked.iter().cycle().take(iterations as usize);
+                elapsed(|| cache.runtime.block_on(awaited_hits(&cache.group, keys)))
             });
         });
     }
-}
-
-fn filled<C: Rival>(size: &Size) -> C {
-    let cache = C::new(MAX_BYTES, size.keys);
-    for number in 0..size.keys {
-        cache.insert(key(number), value());
-    }
-    let held = (0..size.keys).filter(|number| cache.get(&key(*number)).is_some()).count();
-    assert_eq!(held, size.keys, "{} lost some", C::NAME);
-    cache
 }
 
 /// With its overhead charged to the budget.

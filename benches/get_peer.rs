@@ -1,20 +1,21 @@
-//! One fetch from a peer over a real socket on 127.0.0.1, beside the `groupcache` crate (gRPC by tonic).
+//! One fetch from a peer over a real socket on 127.0.0.1, beside the `groupcache` crate (gRPC by
+//! tonic).
 //!
-//! Two nodes in one process, on one runtime with two threads. One of them asks for keys that the other owns and has cached,
-//! with values of 1 KB, and keeps no hot copies, so that each get is one request and one answer. By 1 caller it says how
-//! long a fetch takes, by 64 at once how many go through: an iteration is one fetch by any of them.
+//! Two nodes in one process, on one runtime with two threads. One of them asks for keys that the
+//! other owns and has cached, with values of 1 KB, and keeps no hot copies, so that each get is one
+//! request and one answer. By 1 caller it says how long a fetch takes, by 64 at once how many go
+//! through: an iteration is one fetch by any of them.
 //!
-//! By default our nodes ask by a client of their own, driven by hyper; `peercache, reqwest` asks by a `reqwest::Client`, as a
-//! user's would be.
+//! By default our nodes ask by a client of their own, driven by hyper; `peercache, reqwest` asks by
+//! a `reqwest::Client`, as a user's would be.
 //!
-//! `peercache, golang` asks as golang/groupcache does. Two of our nodes recognise each other by a header and go over to the
-//! native exchange; there it is taken off the answers, as if the peer were a Go process.
+//! `peercache, golang` asks as golang/groupcache does. Two of our nodes recognise each other by a
+//! header and go over to the native exchange; there it is taken off the answers, as if the peer
+//! were a Go process.
 //!
 //! `cargo bench -p peercache-benches --bench get_peer`
 
-mod support {
-    pub mod durations;
-}
+mod support;
 
 use std::{
     future::Future,

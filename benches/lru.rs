@@ -1,24 +1,23 @@
-//! The cache and the group around it, beside their rivals: moka, quick_cache, foyer and 64 locked `lru`s.
+//! The cache and the group around it, beside their rivals: moka, quick_cache, foyer and 64 locked
+//! `lru`s.
 //!
-//! All get the same 16-byte keys, values of 100 B (`Bytes`, each in a block of its own), hasher, budget and weigher: an entry
-//! weighs 116 bytes, nobody charges an overhead, so a budget holds the same number of entries everywhere. Three questions, each asked by
-//! one thread and by two:
+//! All get the same 16-byte keys, values of 100 B (`Bytes`, each in a block of its own), hasher,
+//! budget and weigher: an entry weighs 116 bytes, nobody charges an overhead, so a budget holds the
+//! same number of entries everywhere. Three questions, each asked by one thread and by two:
 //!
-//! - `hit`: 100k keys, all present, asked for by a Zipf law; beside a `DashMap`, which is no cache and evicts nothing;
-//! - `insert_evict`: always a new key into a full cache of 10k entries. Into a group a key comes through a load, with its task;
+//! - `hit`: 100k keys, all present, asked for by a Zipf law; beside a `DashMap`, which is no cache
+//!   and evicts nothing;
+//! - `insert_evict`: always a new key into a full cache of 10k entries. Into a group a key comes
+//!   through a load, with its task;
 //! - `mixed`: the Zipf law again, room for a tenth of the keys, nine lookups to one insertion.
 //!
-//! The ratio of hits that each achieved is printed beside the time, because a cache that forgets the wrong entries can be fast: of
-//! `insert_evict`, how many of the last keys that came in are there.
+//! The ratio of hits that each achieved is printed beside the time, because a cache that forgets
+//! the wrong entries can be fast: of `insert_evict`, how many of the last keys that came in are
+//! there.
 //!
 //! `cargo bench -p peercache-benches --bench lru`
 
-mod support {
-    pub mod durations;
-    pub mod ours;
-    pub mod rivals;
-    pub mod workload;
-}
+mod support;
 
 use std::{
     hint::black_box,
@@ -29,9 +28,10 @@ use criterion::{Criterion, Throughput};
 
 use support::{
     durations,
+    hits::{filled, hits},
     ours::{Cache, WholeGroup},
     rivals::{Map, Rival, beside_rivals},
-    workload::{ENTRY_BYTES, Key, Size, ZIPF, asked, hits_on_threads, key, on_threads, value},
+    workload::{Asked, ENTRY_BYTES, Key, Size, ZIPF, asked, key, on_threads, value},
 };
 
 const THREADS: [usize; 2] = [1, 2];
@@ -52,13 +52,10 @@ fn main() {
 
 fn hit<C: Rival>(criterion: &mut Criterion, size: &Size, asked: &[Key]) {
     // Room for all twice over, so that no shard of anybody's overflows.
-    let cache = C::new(size.keys * 2 * ENTRY_BYTES, size.keys);
-    for number in 0..size.keys {
-        cache.insert(key(number), value());
-    }
-    let hits = hits_on_threads(1, asked, |key| cache.get(key).is_some());
-    print_ratio::<C>("hit", hits as f64 / asked.len() as f64);
-    bench::<C>(criterion, "hit", asked, |key| drop(black_box(cache.get(key))));
+    let cache = filled(C::new(size.keys * 2 * ENTRY_BYTES, size.keys), size.keys);
+    let found = asked.iter().filter(|key| cache.get(key).is_some()).count();
+    print_ratio::<C>("hit", found as f64 / asked.len() as f64);
+    bench::<C>(criterion, "hit", asked, |keys| hits(keys, |key| cache.get(key)));
 }
 
 fn insert_evict<C: Rival>(criterion: &mut Criterion, size: &Size, asked: &[Key]) {
@@ -69,7 +66,7 @@ fn insert_evict<C: Rival>(criterion: &mut Criterion, size: &Size, asked: &[Key])
     (0..2 * entries).for_each(|_| one());
     let last = (entries..2 * entries).filter(|number| cache.get(&key(*number)).is_some()).count();
     print_ratio::<C>("insert_evict", last as f64 / entries as f64);
-    bench::<C>(criterion, "insert_evict", asked, |_| one());
+    bench::<C>(criterion, "insert_evict", asked, |keys| keys.for_each(|_| one()));
 }
 
 fn mixed<C: Rival>(criterion: &mut Criterion, size: &Size, asked: &[Key]) {
@@ -85,16 +82,14 @@ fn mixed<C: Rival>(criterion: &mut Criterion, size: &Size, asked: &[Key]) {
         }
     };
     // Once around to warm up, then what is printed.
-    hits_on_threads(1, asked, one);
-    let hits = hits_on_threads(1, asked, one);
-    print_ratio::<C>("mixed", hits as f64 / (asked.len() as f64 * 0.9));
-    bench::<C>(criterion, "mixed", asked, |key| {
-        black_box(one(key));
-    });
+    let around = || asked.iter().filter(|key| one(key)).count();
+    around();
+    print_ratio::<C>("mixed", around() as f64 / (asked.len() as f64 * 0.9));
+    bench::<C>(criterion, "mixed", asked, |keys| keys.for_each(|key| _ = black_box(one(key))));
 }
 
 /// Each thread does as much as one alone, so with perfect scaling the times are the same.
-fn bench<C: Rival>(criterion: &mut Criterion, name: &str, asked: &[Key], work: impl Fn(&Key) + Sync) {
+fn bench<C: Rival>(criterion: &mut Criterion, name: &str, asked: &[Key], work: impl Fn(Asked<'_>) + Sync) {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(1));
     for threads in THREADS {

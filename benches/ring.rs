@@ -1,58 +1,57 @@
-//! Who owns a key: the native table, the ring of golang/groupcache and the `hashring` crate (SipHash, given as many points
-//! per name as golang). Beside the times it prints how evenly each shares out keys and how many move on a change.
+//! Ownership of keys: the native table, the ring of golang/groupcache and the `hashring` crate
+//! (SipHash, given as many points per name as golang). Beside the times it prints how evenly each
+//! shares out keys and how many move on a change.
 
-mod support {
-    pub mod durations;
-}
+mod support;
 
 use std::collections::HashMap;
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use hashring::HashRing;
 use peercache_consistenthash::{Profile, Ring, SLOTS, Table};
 
+use support::durations::{self, elapsed};
+use support::ring::{largest_share_over_mean, lookups, moved_over_ideal, names};
+use support::workload::Key;
+
 const SIZES: [usize; 3] = [3, 10, 100];
 
-/// A power of two, and 16 bytes each, so that neither finding nor reading the next key costs more than the lookup.
+/// A power of two, and 16 bytes each, so that neither finding nor reading the next key costs more
+/// than the lookup.
 const KEYS: usize = 1 << 16;
 
 const POINTS_PER_NAME: usize = 50;
 
 criterion_group! {
     name = benches;
-    config = support::durations::criterion();
+    config = durations::criterion();
     targets = lookup, build, print_balance, print_movement
 }
 criterion_main!(benches);
 
 fn lookup(c: &mut Criterion) {
-    let keys: Vec<[u8; 16]> = keys().collect();
+    let keys: Vec<Key> = sample().take(KEYS).collect();
     let mut group = c.benchmark_group("ring/lookup");
     for size in SIZES {
         let names = names(size);
         let table = Table::new(&names).expect("names differ");
         let golang = Ring::golang(&names).expect("names differ");
         let hashring = hashring(&names);
-        let mut next = (0..KEYS).cycle();
-        let mut key = || &keys[next.next().expect("a cycle has no end") % KEYS];
-        group.bench_function(BenchmarkId::new("native", size), |b| {
-            b.iter(|| table.owner_index(black_box(key())));
-        });
-        group.bench_function(BenchmarkId::new("golang", size), |b| {
-            b.iter(|| golang.owner_index(black_box(key())));
-        });
-        group.bench_function(BenchmarkId::new("hashring", size), |b| {
-            b.iter(|| hashring.get(black_box(key())).map(|point| point.name));
-        });
-        group.bench_function(BenchmarkId::new("native, 3 owners", size), |b| {
-            b.iter(|| table.owner_indices(black_box(key()), 3));
-        });
-        group.bench_function(BenchmarkId::new("golang, 3 owners", size), |b| {
-            b.iter(|| golang.owner_indices(black_box(key()), 3));
-        });
+        each(&mut group, BenchmarkId::new("native", size), &keys, |key| table.owner_index(key));
+        each(&mut group, BenchmarkId::new("golang", size), &keys, |key| golang.owner_index(key));
+        each(&mut group, BenchmarkId::new("hashring", size), &keys, |key| hashring.get(key).map(|point| point.name));
+        each(&mut group, BenchmarkId::new("native, 3 owners", size), &keys, |key| table.owner_indices(key, 3));
+        each(&mut group, BenchmarkId::new("golang, 3 owners", size), &keys, |key| golang.owner_indices(key, 3));
     }
     group.finish();
+}
+
+fn each<O>(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, keys: &[Key], owner: impl Fn(&Key) -> O) {
+    group.bench_function(id, |bencher| {
+        bencher.iter_custom(|iterations| elapsed(|| lookups(keys.iter().cycle().take(iterations as usize), &owner)));
+    });
 }
 
 fn build(c: &mut Criterion) {
@@ -78,8 +77,7 @@ fn print_balance(_: &mut Criterion) {
     for size in SIZES {
         let names = names(size);
         let [native, golang, hashring] = placements(&names).map(|owner| largest_share(&owner) * size as f64);
-        let shares = Table::new(&names).expect("names differ").shares();
-        let slots = shares.into_iter().fold(0.0, f64::max) * size as f64;
+        let slots = largest_share_over_mean(&names);
         println!("{size:>4} names: native {slots:.3} (keys {native:.3}), golang {golang:.3}, hashring {hashring:.3}");
     }
 }
@@ -90,16 +88,13 @@ fn print_movement(_: &mut Criterion) {
         let names = names(size);
         let before = placements(&names);
         let after = placements(&names[..size - 1]);
-        let moved = |kind: usize| {
-            let moved = sample().filter(|key| before[kind](key) != after[kind](key)).count();
-            moved as f64 / (sample().count() as f64 / size as f64)
-        };
+        let moved = |kind: usize| moved_over_ideal(sample(), size, [&before[kind], &after[kind]]);
         println!("{size:>4} names: native {:.3}, golang {:.3}, hashring {:.3}", moved(0), moved(1), moved(2));
     }
     println!();
 }
 
-type Owner<'a> = Box<dyn Fn(&[u8; 16]) -> &'a str + 'a>;
+type Owner<'a> = Box<dyn Fn(&Key) -> &'a str + 'a>;
 
 /// Native, golang, hashring.
 fn placements(names: &[String]) -> [Owner<'_>; 3] {
@@ -136,16 +131,8 @@ fn hashring(names: &[String]) -> HashRing<Point> {
     ring
 }
 
-fn names(count: usize) -> Vec<String> {
-    (0..count).map(|i| format!("http://10.0.0.{i}:8080")).collect()
-}
-
-fn keys() -> impl Iterator<Item = [u8; 16]> {
-    sample().take(KEYS)
-}
-
 /// A million keys like `user:00000000042`.
-fn sample() -> impl Iterator<Item = [u8; 16]> {
+fn sample() -> impl Iterator<Item = Key> {
     (0..1_000_000).map(|i| {
         let mut key = *b"user:00000000000";
         let mut rest: u32 = i;

@@ -1,12 +1,10 @@
-//! What a flight costs beside the call itself: its bookkeeping, a call in a task of its own, and
+//! The cost of a flight beside the call itself: its bookkeeping, a call in a task of its own, and
 //! many callers of one call. The rival is `async_singleflight`, which runs the call inside its
 //! first caller; `spawned` puts that caller into a task, which is the closest to what we do.
 //!
 //! Same key (16 bytes), value (an `Arc`) and hasher (std's) for all.
 
-mod support {
-    pub mod durations;
-}
+mod support;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,14 +12,13 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use peercache_singleflight::{Flights, Join, SingleFlight};
+use peercache_singleflight::{Flights, SingleFlight};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, yield_now};
 
-type Value = Arc<[u8]>;
-type Rival = async_singleflight::UnaryGroup<String, Value>;
+use support::durations;
+use support::flights::{KEY, Rival, Value, call, join_and_finish, repeat, spawned_call, value};
 
-const KEY: &str = "user:00000000007";
 const CALLERS: u64 = 64;
 
 /// Join and finish, with nothing to do in between and nobody else waiting.
@@ -31,11 +28,7 @@ fn bookkeeping(criterion: &mut Criterion) {
 
     let flights: Flights<String, Value> = Flights::new();
     group.bench_function("peercache", |bencher| {
-        bencher.iter(|| {
-            let join = flights.lock(KEY).join_with(KEY, || KEY.to_owned());
-            let Join::Lead(leader) = join else { unreachable!("nobody else flies") };
-            leader.publish(Arc::clone(&value), |value| value.len())
-        });
+        bencher.iter(|| join_and_finish(&flights, &value));
     });
 
     let (rival, runtime) = (Rival::new(), one_thread());
@@ -47,7 +40,7 @@ fn bookkeeping(criterion: &mut Criterion) {
 }
 
 /// One caller, one call that is ready at once.
-fn call(criterion: &mut Criterion) {
+fn one_caller(criterion: &mut Criterion) {
     for (threads, runtime) in [("1_thread", one_thread()), ("2_threads", two_threads())] {
         let mut group = criterion.benchmark_group(format!("singleflight/call/{threads}"));
         let value = value();
@@ -55,24 +48,13 @@ fn call(criterion: &mut Criterion) {
         let flight: Arc<SingleFlight<String, Value>> = Arc::default();
         per_iteration_in_task(&mut group, "peercache", &runtime, {
             let value = Arc::clone(&value);
-            move || {
-                let (flight, value) = (Arc::clone(&flight), Arc::clone(&value));
-                async move {
-                    flight.run(KEY.to_owned(), || async move { value }).await.expect("it returns");
-                }
-            }
+            move || call(&flight, &value)
         });
 
         let rival = Arc::new(Rival::new());
-        per_iteration_in_task(&mut group, "async_singleflight_spawned", &runtime, move || {
-            let (rival, value) = (Arc::clone(&rival), Arc::clone(&value));
-            async move {
-                let caller = async move { rival.work(KEY, async move { value }).await };
-                tokio::spawn(caller).await.expect("it returns");
-            }
-        });
+        per_iteration_in_task(&mut group, "async_singleflight_spawned", &runtime, move || spawned_call(&rival, &value));
 
-        // What is spent on the task alone.
+        // The cost of the task alone.
         per_iteration_in_task(&mut group, "bare_spawn", &runtime, || async {
             tokio::spawn(async {}).await.expect("it returns");
         });
@@ -131,7 +113,7 @@ fn per_iteration<F: Future>(group: &mut Group<'_>, name: &str, runtime: &Runtime
     });
 }
 
-/// As `per_iteration`, from inside a task, where a caller usually is.
+/// Does the same from inside a task, where a caller usually is.
 fn per_iteration_in_task<F, O>(group: &mut Group<'_>, name: &str, runtime: &Runtime, once: O)
 where
     F: Future + Send + 'static,
@@ -147,15 +129,9 @@ where
 }
 
 async fn timed<F: Future>(iterations: u64, once: &impl Fn() -> F) -> Duration {
-    let start = Instant::now();
-    for _ in 0..iterations {
-        once().await;
-    }
-    start.elapsed()
-}
-
-fn value() -> Value {
-    Arc::from([7; 100])
+    let started = Instant::now();
+    repeat(iterations, once).await;
+    started.elapsed()
 }
 
 fn one_thread() -> Runtime {
@@ -168,7 +144,7 @@ fn two_threads() -> Runtime {
 
 criterion_group! {
     name = benches;
-    config = support::durations::criterion();
-    targets = bookkeeping, call, shared
+    config = durations::criterion();
+    targets = bookkeeping, one_caller, shared
 }
 criterion_main!(benches);

@@ -1,39 +1,29 @@
-//! A hit: 100k keys of 16 bytes, all present, values of 100 B, asked for by a Zipf law and evenly, by one thread and by two; the value is
-//! cloned and dropped. Ours as the builders give it without options: a group, whose hit is its future's first poll, and the cache crate.
-//! The yardstick is a `DashMap`, which evicts nothing. All hash with foldhash, a group's own choice.
-
-use std::{
-    future::Future,
-    hint::black_box,
-    pin::pin,
-    task::{Context, Poll, Waker},
-};
-
-use bytes::Bytes;
-use dashmap::DashMap;
-use foldhash::fast::FixedState;
-use peercache_groupcache::{Clock, Group, Groups, Members, loader_fn};
-use peercache_lru::ShardedCache;
-use tokio::runtime::{Builder, Runtime};
+//! A hit: 100k keys of 16 bytes, all present, values of 100 B, asked for by a Zipf law and evenly,
+//! by one thread and by two; the value is cloned and dropped. Ours as the builders give it without
+//! options: a group, whose hit is its future's first poll, and the cache crate. The yardstick is a
+//! `DashMap`, which evicts nothing. All hash with foldhash, a group's own choice.
 
 use crate::{
     Number,
     pairs::{Effort, Rounds, Timed, timed},
-    support::workload::{Key, Law, Size, ZIPF, asked, key, value},
+    support::{
+        hits::{awaited_hits, filled, hits},
+        ours::{Cache, WholeGroup},
+        rivals::{Map, Rival},
+        workload::{Key, Law, Size, ZIPF, asked, key},
+    },
 };
 
 const MAX_BYTES: usize = 64 << 20;
 
-/// Rounds after which all are made anew: where in memory things lie is luck, and is not to decide.
+/// Rounds after which all are made again: where in memory things lie is luck, and is not to decide.
 const ROUNDS_EACH: usize = 12;
 
 /// Group, cache and map, filled alike.
 struct Filled {
-    group: Group<Bytes>,
-    cache: ShardedCache<Key, Bytes, FixedState>,
-    map: DashMap<Key, Bytes, FixedState>,
-    /// Where the group was filled.
-    runtime: Runtime,
+    group: WholeGroup,
+    cache: Cache,
+    map: Map,
 }
 
 #[derive(Clone, Copy)]
@@ -47,66 +37,33 @@ const SYSTEMS: [System; 3] = [System::Group, System::Cache, System::Map];
 
 impl Filled {
     fn new(keys: usize) -> Self {
-        let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime starts");
-        // Tokio's time, which stands still while the runtime does: a thread that ticks would be measured as well.
-        let groups = Groups::with_clock(Members::alone(), Clock::tokio());
-        let group = groups.group("hit", loader_fn(|_| async { Ok(value()) })).build().expect("the settings are good");
-        let cache = ShardedCache::builder(MAX_BYTES).hasher(FixedState::default()).build_sharded();
-        let map = DashMap::with_hasher(FixedState::default());
-        for number in 0..keys {
-            let key = key(number);
-            runtime.block_on(group.get(&key)).expect("it loads");
-            cache.insert(key, value()).expect("it fits");
-            map.insert(key, value());
-        }
-        let filled = Filled { group, cache, map, runtime };
-        for system in SYSTEMS {
-            // The first clone of a `Bytes` allocates, and is no hit like others.
-            let held = (0..keys).filter(|number| filled.get(system, &key(*number)).is_some()).count();
-            assert_eq!(held, keys, "all fit");
-        }
-        filled
-    }
-
-    fn get(&self, system: System, key: &Key) -> Option<Bytes> {
-        match system {
-            System::Group => polled(&self.group, key),
-            System::Cache => self.cache.get(key),
-            System::Map => self.map.get(key).map(|value| value.clone()),
+        Filled {
+            group: filled(WholeGroup::without_ticks(MAX_BYTES), keys),
+            cache: filled(Cache::with_bytes(MAX_BYTES), keys),
+            map: filled(Map::new(MAX_BYTES, keys), keys),
         }
     }
 
     /// Each thread asks for keys of its own. The choice of the system is made outside of the loop.
     fn timed(&self, system: System, threads: usize, operations: u64, asked: &[Key]) -> Timed {
         timed(threads, operations, |thread| {
-            let asked = &asked[thread * operations as usize..][..operations as usize];
+            let asked = asked[thread * operations as usize..][..operations as usize].iter();
             match system {
-                System::Group => asked.iter().for_each(|key| drop(black_box(self.get(System::Group, key)))),
-                System::Cache => asked.iter().for_each(|key| drop(black_box(self.get(System::Cache, key)))),
-                System::Map => asked.iter().for_each(|key| drop(black_box(self.get(System::Map, key)))),
+                System::Group => hits(asked, |key| self.group.get(key)),
+                System::Cache => hits(asked, |key| self.cache.get(key)),
+                System::Map => hits(asked, |key| self.map.get(key)),
             }
         })
     }
 
     fn awaited(&self, operations: u64, asked: &[Key]) -> Timed {
-        timed(1, operations, |_| {
-            self.runtime.block_on(async {
-                for key in &asked[..operations as usize] {
-                    drop(black_box(self.group.get(key).await));
-                }
-            });
-        })
+        let WholeGroup { group, runtime } = &self.group;
+        timed(1, operations, |_| runtime.block_on(awaited_hits(group, asked[..operations as usize].iter())))
     }
 }
 
-fn polled(group: &Group<Bytes>, key: &Key) -> Option<Bytes> {
-    match pin!(group.get(key)).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value.ok(),
-        Poll::Pending => None,
-    }
-}
-
-/// What a round measures: by one thread and by two, each time group, cache and map, and the group awaited.
+/// The measurements of a round: by one thread and by two, each time group, cache and map, and the
+/// group awaited.
 type Measured = Rounds<7>;
 const GROUP: usize = 0;
 const CACHE: usize = 1;
@@ -165,7 +122,7 @@ fn measured(effort: Effort, asked: &[Key]) -> Measured {
     })
 }
 
-/// As many questions as two threads ask.
+/// Takes as many keys as two threads ask for.
 fn window(asked: &[Key], number: usize, operations: u64) -> &[Key] {
     let length = 2 * operations as usize;
     let start = number * length % (asked.len() - length);
@@ -209,12 +166,11 @@ fn geometric_mean(name: String, cells: &[Number]) -> Number {
     }
 }
 
-/// How often a group's hit allocates.
+/// Counts how often a group's hit allocates.
 fn allocations(effort: Effort) -> Number {
-    let filled = Filled::new(effort.keys.min(1_000));
     const HITS: usize = 10_000;
-    let counted = allocation_counter::measure(|| {
-        (0..HITS).for_each(|number| drop(black_box(filled.get(System::Group, &key(number % 1_000)))));
-    });
+    let keys: Vec<Key> = (0..effort.keys.min(1_000)).map(key).collect();
+    let group = filled(WholeGroup::without_ticks(MAX_BYTES), keys.len());
+    let counted = allocation_counter::measure(|| hits(keys.iter().cycle().take(HITS), |key| group.get(key)));
     Number::new("hit-allocations", counted.count_total as f64 / HITS as f64)
 }

@@ -1,5 +1,6 @@
-//! The numbers that are to be reached and need no other program: hits, the ring, flights. `cargo xtask bench --check` builds and runs
-//! this, and knows the goals; here, every number is a JSON object with a `name`, `ours`, and where there are such `rival` and `ratio`.
+//! The numbers that are to be reached and need no other program: hits, the ring, flights. `cargo
+//! xtask bench --check` builds and runs this, and knows the goals; here, every number is a JSON
+//! object with a `name`, `ours`, and where there are such `rival` and `ratio`.
 
 mod flights;
 mod hits;
@@ -7,11 +8,8 @@ mod number;
 mod pairs;
 mod ring;
 
-#[path = "../support"]
-#[allow(dead_code, reason = "the benches have more questions")]
-mod support {
-    pub mod workload;
-}
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::process::ExitCode;
 
@@ -21,7 +19,7 @@ use number::Number;
 
 #[derive(Parser)]
 struct Cli {
-    /// What is measured. Defaults to all.
+    /// The parts to measure. Defaults to all.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     only: Vec<Part>,
     /// Given by `cargo bench`.

@@ -1,4 +1,4 @@
-//! What is printed.
+//! Numbers, as they are printed.
 
 use serde_json::json;
 
@@ -8,7 +8,8 @@ pub struct Number {
     pub ours: f64,
     pub rival: Option<f64>,
     pub ratio: Option<f64>,
-    /// In how many rounds the machine gave all that was asked of it, where it is times that were measured.
+    /// In how many rounds the machine gave all that was asked of it, where it is times that were
+    /// measured.
     pub undisturbed: Option<usize>,
 }
 

@@ -1,37 +1,46 @@
-//! The flags of `cargo xtask hit-ratio`. xtask has this file as well: it refuses a wrong flag before it builds anything.
+//! The flags of `cargo xtask hit-ratio`. xtask has this file as well: it refuses a wrong flag
+//! before it builds anything.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// How often caches of some sizes have what is asked for, on a recorded trace or on made-up workloads.
+/// Replay a recorded trace or made-up workloads, and say how often caches of some sizes have what
+/// is asked for.
 #[derive(Args, Debug)]
 pub struct HitRatio {
-    /// The requests: little-endian records, raw or packed (`.zst`). Without it, workloads are made up.
+    /// The requests: little-endian records, raw or packed (`.zst`). Without it, workloads are made
+    /// up.
     ///
-    /// Unit records have 8 bytes (a u64 key), sized ones 12 (a u64 key, and a u32 size of key and value together). A file does not say
-    /// which it has: --bytes reads sized records, --entries unit ones if the file's length allows it, and --records overrules.
+    /// Unit records have 8 bytes (a u64 key), sized ones 12 (a u64 key, and a u32 size of key and
+    /// value together). A file does not say which it has: --bytes reads sized records, --entries
+    /// unit ones if the file's length allows it, and --records overrules.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Room for so many entries, whatever their size. Defaults to 1, 5, 10 and 20 % of the keys.
+    /// Room for this many entries, whatever their size. Defaults to 1, 5, 10 and 20 % of the keys.
     #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "bytes", value_parser = amount)]
     pub entries: Vec<u64>,
-    /// Room for so many bytes of key and value.
+    /// Room for this many bytes of key and value.
     #[arg(long, value_name = "N,N", value_delimiter = ',', requires = "trace", value_parser = amount)]
     pub bytes: Vec<u64>,
-    /// Which caches are tried. Defaults to lru, default and belady; with --nodes to golang and default.
+    /// Which caches are tried. Defaults to lru, default and belady; with --nodes to golang and
+    /// default.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub policy: Vec<PolicyName>,
-    /// So many nodes that share the keys: requests arrive at a random one, each has the whole capacity.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100), allow_negative_numbers = true)]
+    /// Number of nodes that share the keys: requests arrive at a random one, each has the whole
+    /// capacity.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(allow_negative_numbers = true)]
     pub nodes: Option<u16>,
-    /// With --nodes: how many requests a second arrive at all nodes together, which says how long copies live.
-    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "nodes", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    /// With --nodes: how many requests a second arrive at all nodes together, which says how long
+    /// copies live.
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "nodes")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
-    /// What is random follows from this number.
+    /// Seed of all that is random.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// What the records of the trace are.
+    /// Kind of the trace's records.
     #[arg(long, value_name = "KIND", requires = "trace")]
     pub records: Option<RecordsName>,
     /// Which workloads are made up. Defaults to all.
@@ -48,7 +57,7 @@ pub struct HitRatio {
 /// A cache to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PolicyName {
-    /// What `Group::builder` gives.
+    /// The cache that `Group::builder` gives.
     Default,
     /// Exact LRU; with --nodes, without copies of others' keys.
     Lru,
@@ -82,7 +91,7 @@ pub enum WorkloadName {
     Shifting,
 }
 
-/// What a record of a trace is.
+/// A kind of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RecordsName {
     /// 8 bytes: a key.
@@ -106,7 +115,7 @@ fn svg(text: &str) -> Result<PathBuf, String> {
 }
 
 impl HitRatio {
-    /// What the flags' own types cannot say: a sentence about what is wrong with them together.
+    /// Checks what the flags' own types cannot: a sentence about what is wrong with them together.
     pub fn check(&self) -> Result<(), String> {
         const AT_NODES: [PolicyName; 4] = [PolicyName::Default, PolicyName::Lru, PolicyName::Golang, PolicyName::All];
         if let Some(trace) = self.trace.as_ref().filter(|trace| !trace.is_file()) {

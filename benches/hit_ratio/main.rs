@@ -1,6 +1,8 @@
-//! How often caches have what is asked for. `cargo xtask hit-ratio` builds and runs this; see there, or `--help`.
+//! Hit ratios: how often caches have what is asked for. `cargo xtask hit-ratio` builds and runs
+//! this; see there, or `--help`.
 //!
-//! The policies are those of `peercache-replay`, and the rivals' own crates. What `default` is, see `peercache_replay::Alone`.
+//! The policies are those of `peercache-replay`, and the rivals' own crates. What `default` is, see
+//! `peercache_replay::Alone`.
 
 mod args;
 mod plot;
@@ -96,9 +98,8 @@ fn traces(args: &HitRatio, test: bool) -> Result<Vec<Trace>> {
         WorkloadName::Shifting => Workload::Shifting,
     });
     let chosen: Vec<Workload> = if args.workload.is_empty() { Workload::ALL.to_vec() } else { chosen.collect() };
-    let make = |workload: Workload| match test {
-        true => workload.trace_of(2_000, args.seed),
-        false => workload.trace(args.seed),
+    let make = |workload: Workload| {
+        if test { workload.trace_of(2_000, args.seed) } else { workload.trace(args.seed) }
     };
     Ok(chosen.into_iter().map(make).collect())
 }

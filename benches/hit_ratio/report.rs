@@ -1,4 +1,4 @@
-//! What is printed: JSON for programs, tables for people.
+//! Output: JSON for programs, tables for people.
 
 use std::io::{Write, stdout};
 
@@ -14,7 +14,7 @@ use crate::args::{HitRatio, PolicyName};
 pub struct Run {
     pub trace: String,
     pub policy: PolicyName,
-    /// Of each node.
+    /// The capacity of each node.
     pub capacity: Capacity,
     pub tally: PerThreadCounters,
 }

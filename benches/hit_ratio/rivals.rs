@@ -18,7 +18,8 @@ impl EvictionPolicy for Moka {
         if !hit {
             self.0.insert(request.key, weight(request));
         }
-        // It takes notes and evicts later, at its leisure; a replay leaves it none, so that it is at its best.
+        // It takes notes and evicts later, at its leisure; a replay leaves it none, so that it is
+        // at its best.
         self.0.run_pending_tasks();
         hit
     }

@@ -1,20 +1,23 @@
-//! The flags of `cargo xtask memory`. xtask has this file as well: it refuses a wrong flag before it builds anything.
+//! The flags of `cargo xtask memory`. xtask has this file as well: it refuses a wrong flag before
+//! it builds anything.
 
 use clap::{Args, ValueEnum};
 
-/// How much resident memory caches take for the budget that they are given, each in a process of its own.
+/// Measure how much resident memory caches take for their budget, each in a process of its own.
 #[derive(Args, Clone, Debug)]
 pub struct Memory {
     /// Which caches are measured. Defaults to all.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub system: Vec<SystemName>,
-    /// What they hold. Defaults to all kinds.
+    /// Kinds of values they hold. Defaults to all kinds.
     #[arg(long, value_name = "KIND,..", value_delimiter = ',')]
     pub value: Vec<ValueName>,
     /// The budgets in MiB.
-    #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [176, 224, 256, 320, 368], value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [176, 224, 256, 320, 368])]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=65_536))]
     pub budget_mib: Vec<u64>,
-    /// One JSON object per system, kind and budget, each on a line, and nothing else on standard output.
+    /// One JSON object per system, kind and budget, each on a line, and nothing else on standard
+    /// output.
     #[arg(long)]
     pub json: bool,
 }
@@ -34,7 +37,7 @@ pub enum SystemName {
     Lru,
 }
 
-/// What the values are.
+/// A kind of value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ValueName {
     /// 100 bytes.

@@ -1,6 +1,6 @@
 //! One cache, filled and measured.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use crate::{
     values::{Made, Person},
 };
 
-/// How often the budget is filled.
+/// The number of times that the budget is filled.
 const ROUNDS: usize = 2;
 
 pub fn measured(system: SystemName, value: ValueName, budget_mib: u64) -> Result<Gained> {
@@ -65,7 +65,8 @@ fn filled<V: Made, S: System<V>>(budget: usize, size: usize) -> Result<(u64, u64
     Ok((gained, held, entry_bytes as u64))
 }
 
-/// Has the program's own pages read in, which are no memory of a cache's: a few entries, come and gone.
+/// Has the program's own pages read in, which are no memory of a cache's: a few entries, come and
+/// gone.
 fn warm_up<V: Made, S: System<V>>(size: usize) {
     const ENTRIES: usize = 64;
     let mut system = S::new(ENTRIES * mean_weight::<V>(size), ENTRIES, size);
@@ -82,10 +83,15 @@ fn mean_weight<V: Made>(size: usize) -> usize {
     (0..SAMPLE).map(weight).sum::<usize>() / SAMPLE
 }
 
-/// VmRSS of this process, in bytes.
+/// Reads the resident memory of this process, in bytes.
+#[cfg(target_os = "linux")]
 fn resident() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").context("resident memory is read from /proc")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc says no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    let kib = status.context("resident memory is read from /proc")?.vmrss.context("/proc says no VmRSS")?;
     Ok(kib << 10)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resident() -> Result<u64> {
+    anyhow::bail!("resident memory is read from /proc, which this system does not have")
 }

@@ -1,4 +1,4 @@
-//! What is printed: JSON for programs, tables for people.
+//! Output: JSON for programs, tables for people.
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
@@ -9,7 +9,7 @@ use crate::{
     name,
 };
 
-/// What one system took for one budget.
+/// The memory that one system took for one budget.
 #[derive(Clone, Debug)]
 pub struct Gained {
     pub system: SystemName,
@@ -18,13 +18,13 @@ pub struct Gained {
     pub budget: u64,
     pub gained: u64,
     pub entries: u64,
-    /// What keys and values of the entries weigh.
+    /// The weight of the entries' keys and values.
     pub payload: u64,
 }
 
-/// Ours is to gain at most so much of its budget, in the mean over the budgets.
+/// The most that ours may gain of its budget, in the mean over the budgets.
 const RATIO_MAX: f64 = 1.05;
-/// And to take so many bytes for an entry beside key and value.
+/// The most bytes that it may take for an entry beside key and value.
 const OVERHEAD_MAX: f64 = 120.0;
 
 impl Gained {
@@ -98,7 +98,7 @@ fn table(systems: &[&[Gained]]) -> Table {
     table
 }
 
-/// Of the ratios and of the overheads.
+/// The means of the ratios and of the overheads.
 fn means(system: &[Gained]) -> (f64, f64) {
     let count = system.len() as f64;
     (system.iter().map(Gained::ratio).sum::<f64>() / count, system.iter().map(Gained::overhead).sum::<f64>() / count)

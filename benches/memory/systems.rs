@@ -29,7 +29,7 @@ pub trait System<V>: Sized {
     fn read(&self, key: &Key) -> bool;
     /// Lets it do what it has put off.
     fn settle(&self) {}
-    /// How many entries it holds.
+    /// The number of entries it holds.
     fn len(&self) -> usize;
 }
 

@@ -1,4 +1,4 @@
-//! What the caches hold.
+//! Values that the caches hold.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Made for Bytes {
     }
 }
 
-/// What a service decodes once and reads often.
+/// A value that a service decodes once and reads often.
 #[derive(Clone)]
 pub struct Person {
     name: String,
@@ -40,7 +40,7 @@ impl Made for Arc<Person> {
         })
     }
 
-    /// What it owns, as its user knows it: the allocator's part is not seen.
+    /// Counts what it owns, as its user knows it: the allocator's part is not seen.
     fn weighed(&self) -> usize {
         let counts = 2 * size_of::<usize>();
         counts + size_of::<Person>() + self.name.capacity() + self.role.capacity()

@@ -1,9 +1,11 @@
-use std::time::Duration;
+//! Times: for how long criterion measures, and how long something takes.
+
+use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 
-/// Criterion with short measurements, so that all benches together take some minutes. The command line can say otherwise:
-/// `--measurement-time 10`.
+/// Criterion with short measurements, so that all benches together take some minutes. The command
+/// line can say otherwise: `--measurement-time 10`.
 pub fn criterion() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(300))
@@ -12,4 +14,11 @@ pub fn criterion() -> Criterion {
         .nresamples(10_000)
         .without_plots()
         .configure_from_args()
+}
+
+/// The time that something takes.
+pub fn elapsed(work: impl FnOnce()) -> Duration {
+    let started = Instant::now();
+    work();
+    started.elapsed()
 }

@@ -19,15 +19,23 @@ use super::{
 /// The cache that a group's is made of, without a group.
 pub struct Cache(ShardedCache<Key, Bytes, Hasher>);
 
+impl Cache {
+    /// A cache as its builder gives it for a budget.
+    pub fn with_bytes(max_bytes: usize) -> Self {
+        Cache(ShardedCache::builder(max_bytes).hasher(hasher()).build_sharded())
+    }
+}
+
 impl Rival for Cache {
     const NAME: &'static str = "peercache-lru";
 
-    /// As with the rivals, the overhead is not charged.
+    /// A cache that, like the rivals, does not charge its overhead.
     fn new(max_bytes: usize, _: usize) -> Self {
         let builder = ShardedCache::builder(max_bytes).weigher(weigh).entry_overhead(0);
         Cache(builder.hasher(hasher()).build_sharded())
     }
 
+    #[inline]
     fn get(&self, key: &Key) -> Option<Bytes> {
         self.0.get(key)
     }
@@ -37,7 +45,8 @@ impl Rival for Cache {
     }
 }
 
-/// A group at a node that is alone. A hit is the first poll of a get's future; a key comes in by being asked for, through a load.
+/// A group at a node that is alone. A hit is the first poll of a get's future; a key comes in by
+/// being asked for, through a load.
 pub struct WholeGroup {
     pub group: Group<Bytes>,
     /// Where the group loads.
@@ -47,7 +56,7 @@ pub struct WholeGroup {
 impl Rival for WholeGroup {
     const NAME: &'static str = "peercache";
 
-    /// The overhead cannot be left out, so what it is for so many entries is added.
+    /// The overhead cannot be left out, so what it is for all entries is added.
     fn new(max_bytes: usize, _: usize) -> Self {
         let charged = {
             let probe = WholeGroup::with_bytes(1 << 20);
@@ -57,12 +66,9 @@ impl Rival for WholeGroup {
         WholeGroup::with_bytes(max_bytes / ENTRY_BYTES * charged)
     }
 
+    #[inline]
     fn get(&self, key: &Key) -> Option<Bytes> {
-        // Without a runtime a get that finds nothing ends there.
-        match pin!(self.group.get(key)).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => value.ok(),
-            Poll::Pending => None,
-        }
+        polled(&self.group, key)
     }
 
     /// A group is filled by its loader, with the same value.
@@ -72,11 +78,30 @@ impl Rival for WholeGroup {
 }
 
 impl WholeGroup {
-    /// As the builder gives it for such a budget.
+    /// A group as the builder gives it for a budget.
     pub fn with_bytes(max_bytes: usize) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime starts");
-        let groups = Groups::with_clock(Members::alone(), Clock::system());
+        WholeGroup::new(max_bytes, Clock::system(), Builder::new_multi_thread().worker_threads(1))
+    }
+
+    /// A group with tokio's time, which stands still while the runtime does: a thread that ticks
+    /// would be measured as well.
+    pub fn without_ticks(max_bytes: usize) -> Self {
+        WholeGroup::new(max_bytes, Clock::tokio(), &mut Builder::new_current_thread())
+    }
+
+    fn new(max_bytes: usize, clock: Clock, runtime: &mut Builder) -> Self {
+        let runtime = runtime.enable_time().build().expect("a runtime starts");
+        let groups = Groups::with_clock(Members::alone(), clock);
         let group = groups.group("bench", loader_fn(|_| async { Ok(value()) })).max_bytes(max_bytes).build();
         WholeGroup { group: group.expect("the settings are good"), runtime }
+    }
+}
+
+/// The first poll of a get: without a runtime one that finds nothing ends there.
+#[inline]
+pub fn polled(group: &Group<Bytes>, key: &Key) -> Option<Bytes> {
+    match pin!(group.get(key)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value.ok(),
+        Poll::Pending => None,
     }
 }

@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::workload::{ENTRY_BYTES, Hasher, Key, hasher, weigh};
 
-/// What all of them can do.
+/// A cache, with what all of them can do.
 pub trait Rival: Sync {
     const NAME: &'static str;
-    /// A cache that holds so many bytes, in which so many entries are expected.
+    /// A cache that holds `max_bytes`, in which this many entries are expected.
     fn new(max_bytes: usize, entries: usize) -> Self;
     fn get(&self, key: &Key) -> Option<Bytes>;
     fn insert(&self, key: Key, value: Bytes);
@@ -57,6 +57,7 @@ impl Rival for LockedLru {
         LockedLru { hasher: hasher(), shards: (0..64).map(shard).collect() }
     }
 
+    #[inline]
     fn get(&self, key: &Key) -> Option<Bytes> {
         self.shard(key).get(key).cloned()
     }
@@ -78,6 +79,7 @@ impl Rival for Moka {
         Moka(builder.weigher(|key, value| weigh(key, value) as u32).build_with_hasher(hasher()))
     }
 
+    #[inline]
     fn get(&self, key: &Key) -> Option<Bytes> {
         self.0.get(key)
     }
@@ -106,6 +108,7 @@ impl Rival for Quick {
         Quick(quick_cache::sync::Cache::with(entries, max_bytes as u64, QuickWeigher, hasher(), life))
     }
 
+    #[inline]
     fn get(&self, key: &Key) -> Option<Bytes> {
         self.0.get(key)
     }
@@ -125,6 +128,7 @@ impl Rival for Foyer {
         Foyer(builder.with_weighter(weigh).with_hash_builder(hasher()).build())
     }
 
+    #[inline]
     fn get(&self, key: &Key) -> Option<Bytes> {
         self.0.get(key).map(|entry| entry.value().clone())
     }
@@ -144,6 +148,7 @@ impl Rival for Map {
         Map(dashmap::DashMap::with_hasher(hasher()))
     }
 
+    #[inline]
     fn get(&self, key: &Key) -> Option<Bytes> {
         self.0.get(key).map(|value| value.clone())
     }

@@ -1,24 +1,14 @@
-//! What we ask of cargo: what the workspace holds, and programs to run.
+//! Cargo: what the workspace holds, and programs to run.
 
-use std::collections::BTreeMap;
-use std::env;
-use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{MetadataCommand, Package, TargetKind};
 
-use crate::child::Kept;
-use crate::tether;
+use crate::process::build::{cargo_program, run_build};
+use crate::process::supervisor;
 
-/// The cargo that runs us, or the one on the path.
-pub fn program() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-/// What `cargo metadata` says of this workspace.
+/// The workspace, as `cargo metadata` describes it.
 pub struct Workspace {
     pub root: PathBuf,
     /// Where cargo builds. It honours `CARGO_TARGET_DIR` and the configuration.
@@ -26,40 +16,16 @@ pub struct Workspace {
     pub packages: Vec<Package>,
 }
 
-/// A member of the workspace.
-pub struct Package {
-    pub name: String,
-    pub dir: PathBuf,
-    pub features: Vec<String>,
-    pub targets: Vec<Target>,
-}
-
-/// Something that a package builds.
-pub struct Target {
-    pub name: String,
-    /// `lib`, `bin`, `example`, `test`, `bench` ...
-    pub kind: String,
-}
-
 impl Workspace {
-    /// The workspace of the working directory.
+    /// Reads the workspace of the working directory.
     pub fn read() -> Result<Self> {
-        let output = Command::new(program())
-            .args(["metadata", "--no-deps", "--format-version", "1"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot run cargo")?;
-        ensure!(output.status.success(), "`cargo metadata` failed; is this directory inside the workspace?");
-        let metadata = serde_json::from_slice(&output.stdout).context("`cargo metadata` printed no JSON")?;
-        Self::from_json(&metadata)
-    }
-
-    fn from_json(metadata: &Value) -> Result<Self> {
+        let mut command = MetadataCommand::new();
+        let metadata = command.cargo_path(cargo_program()).no_deps().exec();
+        let metadata = metadata.context("`cargo metadata` failed; is this directory inside the workspace?")?;
         Ok(Self {
-            root: text(metadata, "workspace_root")?.into(),
-            target: text(metadata, "target_directory")?.into(),
-            packages: list(metadata, "packages")?.iter().map(Package::from_json).collect::<Result<_>>()?,
+            root: metadata.workspace_root.into(),
+            target: metadata.target_directory.into(),
+            packages: metadata.packages,
         })
     }
 
@@ -68,12 +34,13 @@ impl Workspace {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
 
-    /// Builds programs of the workspace with optimisations, showing cargo's own progress. Returns their paths.
+    /// Builds programs of the workspace with optimisations, showing cargo's own progress. Returns
+    /// their paths.
     ///
-    /// It names no package, as `cargo build --release --bin role` at the root does, so that one reuses what the other
-    /// has built.
+    /// It names no package, as `cargo build --release --bin role` at the root does, so that one
+    /// reuses what the other has built.
     pub fn build_programs<const N: usize>(&self, names: [&str; N]) -> Result<[PathBuf; N]> {
-        let mut command = tether::command(program())?;
+        let mut command = supervisor::command(cargo_program())?;
         command.current_dir(&self.root).args(["build", "--release", "--message-format=json-render-diagnostics"]);
         command.args(names.iter().flat_map(|name| ["--bin", name]));
         let mut built = run_build(&mut command)?;
@@ -90,9 +57,10 @@ impl Workspace {
         }
     }
 
-    /// Builds a bench target as `cargo bench -p` does, whose other builds it reuses. Returns its path.
+    /// Builds a bench target as `cargo bench -p` does, whose other builds it reuses. Returns its
+    /// path.
     pub fn build_bench(&self, package: &str, name: &str) -> Result<PathBuf> {
-        let mut command = tether::command(program())?;
+        let mut command = supervisor::command(cargo_program())?;
         command.current_dir(&self.root).args(["bench", "--no-run", "--message-format=json-render-diagnostics"]);
         command.args(["-p", package, "--bench", name]);
         let built = run_build(&mut command)?.remove(name);
@@ -100,62 +68,7 @@ impl Workspace {
     }
 }
 
-/// Runs a build to its end. Returns the programs it made, by name.
-pub fn run_build(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
-    let mut build = Kept::spawn(command.stdout(Stdio::piped())).context("cannot start cargo")?;
-    let messages = BufReader::new(build.take_stdout().expect("the command's output is piped"));
-    let mut programs = BTreeMap::new();
-    for line in messages.lines() {
-        let line = line.context("cannot read what cargo says")?;
-        // Lines that are no JSON are a build script's own; they are not for us.
-        let Ok(message) = serde_json::from_str::<Value>(&line) else {
-            continue;
-        };
-        if let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str()) {
-            programs.insert(name.to_string(), path.into());
-        }
-    }
-    // Cargo has closed its output: it is about to end, and cannot hang for long.
-    let status = loop {
-        if let Some(status) = build.ended() {
-            break status;
-        }
-        std::thread::sleep(crate::child::POLL);
-    };
-    ensure!(status.success(), "the build failed ({status}); what cargo said is above");
-    Ok(programs)
-}
-
-impl Package {
-    fn from_json(package: &Value) -> Result<Self> {
-        let manifest = Path::new(text(package, "manifest_path")?);
-        let features = package["features"].as_object().context("a package of `cargo metadata` has no features")?;
-        Ok(Self {
-            name: text(package, "name")?.to_string(),
-            dir: manifest.parent().context("a manifest is in a directory")?.to_path_buf(),
-            features: features.keys().cloned().collect(),
-            targets: list(package, "targets")?.iter().map(Target::from_json).collect::<Result<_>>()?,
-        })
-    }
-
-    /// The names of the targets of one kind.
-    pub fn targets_of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
-        self.targets.iter().filter(move |target| target.kind == kind).map(|target| target.name.as_str())
-    }
-}
-
-impl Target {
-    fn from_json(target: &Value) -> Result<Self> {
-        let kinds = list(target, "kind")?;
-        let kind = kinds.first().and_then(Value::as_str).context("a target of `cargo metadata` has no kind")?;
-        Ok(Self { name: text(target, "name")?.to_string(), kind: kind.to_string() })
-    }
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str> {
-    value[field].as_str().with_context(|| format!("`cargo metadata` has no {field}"))
-}
-
-fn list<'a>(value: &'a Value, field: &str) -> Result<&'a Vec<Value>> {
-    value[field].as_array().with_context(|| format!("`cargo metadata` has no {field}"))
+/// The names of the targets of one kind.
+pub fn targets_of(package: &Package, kind: TargetKind) -> impl Iterator<Item = &str> {
+    package.targets.iter().filter(move |target| target.is_kind(kind.clone())).map(|target| target.name.as_str())
 }

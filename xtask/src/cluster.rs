@@ -13,11 +13,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cargo::Workspace;
-use crate::child::POLL;
 use crate::http::percent_encode;
 use crate::node::{self, Node, Spec};
 use crate::ports::Plan;
-use crate::tether;
+use crate::process::child::POLL;
+use crate::process::supervisor;
 
 /// Exit code of a command that Ctrl-C ended before it was done, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -33,9 +33,9 @@ pub fn run(plan: Plan) -> Result<ExitCode> {
     // The demo's origin is built along, so that a tour after this one starts at once.
     let [role, role_seed, _] = workspace.build_programs(["role", "role-seed", "role-origin"])?;
     let stop = stop_flag()?;
-    let rooms = Rooms::claim(&workspace, plan)?;
-    let database = rooms.fill_database(&role_seed, &workspace)?;
-    let mut nodes = start(plan, &role, &database, &rooms)?;
+    let run_dir = RunDir::claim(&workspace, plan)?;
+    let database = run_dir.fill_database(&role_seed, &workspace)?;
+    let mut nodes = start(plan, &role, &database, &run_dir)?;
     let announce = |node: &Node| eprintln!("node {} is ready", node.number);
     if !node::wait_ready(&mut nodes, announce, || stop.load(Ordering::Relaxed))? {
         return Ok(ExitCode::from(INTERRUPTED));
@@ -46,7 +46,8 @@ pub fn run(plan: Plan) -> Result<ExitCode> {
     Ok(if lost { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// A flag that the first Ctrl-C, SIGTERM or SIGHUP raises. The second ends us at once, and with us the nodes.
+/// A flag that the first Ctrl-C, SIGTERM or SIGHUP raises. The second ends us at once, and with us
+/// the nodes.
 fn stop_flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -58,14 +59,15 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
 }
 
 /// The directory of a running cluster: its database and its logs.
-struct Rooms {
+struct RunDir {
     dir: PathBuf,
-    /// Held while the cluster runs: nobody makes the database anew under it.
+    /// Held while the cluster runs: nobody makes another database under it.
     _lock: File,
 }
 
-impl Rooms {
-    /// `target/cluster`; or a directory below it, when a cluster of this workspace on other ports is using that one.
+impl RunDir {
+    /// `target/cluster`; or a directory below it, when a cluster of this workspace on other ports
+    /// is using that one.
     fn claim(workspace: &Workspace, plan: Plan) -> Result<Self> {
         let shared = workspace.target.join("cluster");
         let own = shared.join(format!("port-{}", plan.base()));
@@ -81,9 +83,9 @@ impl Rooms {
     fn fill_database(&self, role_seed: &Path, workspace: &Workspace) -> Result<PathBuf> {
         let database = self.dir.join("roles.db");
         eprintln!("filling {}", workspace.shown(&database));
-        let mut seed = tether::command(role_seed)?;
+        let mut seed = supervisor::command(role_seed)?;
         seed.arg("--out").arg(&database).stdout(std::io::stderr());
-        let status = tether::run(&mut seed, SEED_TIMEOUT).context("role-seed")?;
+        let status = supervisor::run(&mut seed, SEED_TIMEOUT).context("role-seed")?;
         ensure!(status.success(), "role-seed could not fill {} ({status})", database.display());
         Ok(database)
     }
@@ -107,7 +109,7 @@ fn lock(dir: &Path) -> Result<Option<File>> {
     }
 }
 
-fn start(plan: Plan, role: &Path, database: &Path, rooms: &Rooms) -> Result<Vec<Node>> {
+fn start(plan: Plan, role: &Path, database: &Path, run_dir: &RunDir) -> Result<Vec<Node>> {
     let peers: Vec<String> = plan.each().map(|ports| ports.peer_url()).collect();
     let start = |(ports, number)| {
         let spec = Spec {
@@ -116,7 +118,7 @@ fn start(plan: Plan, role: &Path, database: &Path, rooms: &Rooms) -> Result<Vec<
             ports,
             peers: peers.clone(),
             origin: format!("sqlite:{}", database.display()),
-            log: rooms.log(number)?,
+            log: run_dir.log(number)?,
             inherit_settings: true,
         };
         spec.start()
@@ -125,7 +127,7 @@ fn start(plan: Plan, role: &Path, database: &Path, rooms: &Rooms) -> Result<Vec<
     plan.each().zip(1..).map(start).collect()
 }
 
-/// What people see when all nodes are ready: who is where, and what to try.
+/// The text that people see when all nodes are ready: who is where, and what to try.
 fn welcome(nodes: &[Node], workspace: &Workspace) -> String {
     let mut lines = vec![String::new()];
     for node in nodes {
@@ -157,7 +159,8 @@ fn suggestions(nodes: &[Node]) -> Vec<(String, &'static str)> {
     ]
 }
 
-/// Waits for a signal, telling of nodes that end meanwhile. Ends early when none is left. Returns whether any ended.
+/// Waits for a signal, telling of nodes that end meanwhile. Ends early when none is left. Returns
+/// whether any ended.
 fn wait_for_stop(nodes: &mut [Node], stop: &AtomicBool) -> bool {
     let all = nodes.len();
     let mut running: Vec<&mut Node> = nodes.iter_mut().collect();
@@ -165,7 +168,7 @@ fn wait_for_stop(nodes: &mut [Node], stop: &AtomicBool) -> bool {
         running.retain_mut(|node| {
             let ended = node.ended();
             if let Some(status) = ended {
-                eprintln!("{}", node.obituary(status).trim_end());
+                eprintln!("{}", node.describe_end(status).trim_end());
             }
             ended.is_none()
         });

@@ -1,7 +1,7 @@
 //! `cargo xtask hit-ratio`: how often caches have what is asked for.
 //!
-//! The flags are looked at here, so that a wrong one is refused at once; the work is done by a program of `benches`, which is given them
-//! as they were written.
+//! The flags are looked at here, so that a wrong one is refused at once; the work is done by a
+//! program of `benches`, which is given them as they were written.
 
 #[path = "../../benches/hit_ratio/args.rs"]
 mod args;

@@ -3,20 +3,23 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::Agent;
 
-/// Longest wait for one answer. Far more than a healthy node takes, so that running into it is a finding.
+/// Longest wait for one answer. Far more than a healthy node takes, so that running into it is a
+/// finding.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest answer that is read: nothing we ask for comes near.
 const BODY_BYTES_MAX: u64 = 1 << 20;
 
-/// One request, one connection, unless it is told otherwise: an answer never depends on what happened to an earlier connection.
+/// One request, one connection, unless it is told otherwise: an answer never depends on what
+/// happened to an earlier connection.
 #[derive(Clone)]
 pub struct Client {
     agent: Agent,
 }
 
-/// What came back, whatever the status.
+/// An answer, whatever its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -73,14 +76,12 @@ fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
     Ok(Answer { status: response.status().as_u16(), cache, body })
 }
 
-/// All but `A-Za-z0-9-._~` as `%XX`: safe anywhere in a URL.
+/// Bytes that are escaped: all but `A-Za-z0-9-._~`, which are safe anywhere in a URL.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Escapes a text as `%XX`, byte by byte.
 pub fn percent_encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encoded = text.bytes().map(|byte| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    });
-    encoded.collect()
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! `cargo xtask`: the commands of this workspace.
 //!
-//! Nothing here imports a crate of ours: the nodes are real processes, asked over HTTP as anybody would.
+//! Nothing here imports a crate of ours: the nodes are real processes, asked over HTTP as anybody
+//! would.
 
 mod bench;
 mod cargo;
-mod child;
 mod ci;
 mod cluster;
 mod compare;
@@ -15,14 +15,16 @@ mod measure;
 mod memory;
 mod node;
 mod ports;
+mod process;
 mod row;
-mod tether;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+
+use process::supervisor;
 
 /// The commands of this workspace.
 #[derive(Parser)]
@@ -36,7 +38,7 @@ struct Cli {
 enum Command {
     /// Build the example service and run several nodes of it on this machine, until Ctrl-C.
     Cluster {
-        /// How many nodes, from 1 to 90.
+        /// Number of nodes, from 1 to 90.
         #[arg(long, value_name = "N", default_value_t = 3, value_parser = node_count, allow_negative_numbers = true)]
         nodes: u16,
         /// Node I answers people on port P+I, peers on P+90+I and operators on P+190+I.
@@ -49,8 +51,9 @@ enum Command {
         #[arg(long, requires = "demo")]
         sabotage: bool,
     },
-    /// Run our node and the rivals one would pick instead, in turn on the same two cores, and print ratios.
-    Compare(compare::Options),
+    /// Run our node and the rivals one would pick instead, in turn on the same two cores, and print
+    /// ratios.
+    Compare(compare::Args),
     /// Run every check that CI runs.
     Ci {
         /// Run only the steps whose name contains this text.
@@ -63,9 +66,10 @@ enum Command {
     HitRatio(hit_ratio::Args),
     Memory(memory::Args),
     Bench(bench::Args),
-    /// Run a program that ends, with all it started, when our standard input does (used by the other commands).
+    /// Run a program that ends, with all it started, when our standard input does (used by the
+    /// other commands).
     #[command(hide = true)]
-    Tether {
+    Supervise {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         program: Vec<OsString>,
     },
@@ -83,7 +87,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cluster { demo: true, sabotage, .. } => demo::run(sabotage),
         Command::Cluster { nodes, base_port, .. } => cluster::run(plan_or_exit(base_port, nodes)),
-        Command::Compare(options) => compare::run(&options),
+        Command::Compare(_) => compare::run(measure::flags_after_command()),
         Command::Ci { only, list } => ci::run(only.as_deref(), list),
         Command::HitRatio(args) => match args.check() {
             Ok(()) => hit_ratio::run(measure::flags_after_command()),
@@ -91,7 +95,7 @@ fn main() -> ExitCode {
         },
         Command::Bench(args) => bench::run(&args),
         Command::Memory(args) => memory::run(&args),
-        Command::Tether { program } => tether::hold(&program),
+        Command::Supervise { program } => supervisor::supervise(&program),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

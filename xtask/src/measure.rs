@@ -1,4 +1,4 @@
-//! The measuring programs: bench targets of `benches`, which know the crates that we do not.
+//! The measuring programs: bench targets of `benches` and the program `benches/compare`.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cargo::Workspace;
-use crate::child::{Kept, POLL};
-use crate::tether;
+use crate::process::child::{ChildGuard, POLL};
+use crate::process::supervisor;
 
 const PACKAGE: &str = "peercache-benches";
 
@@ -27,9 +27,15 @@ impl Program {
         Ok(Self { name, path })
     }
 
+    /// Builds a program that is a package of its own.
+    pub fn build_binary(name: &'static str) -> Result<Self> {
+        let [path] = Workspace::read()?.build_programs([name])?;
+        Ok(Self { name, path })
+    }
+
     /// Runs it with our standard output and error, and ends as it does.
     pub fn run(&self, flags: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<ExitCode> {
-        let mut process = self.start(tether::command(&self.path)?.args(flags))?;
+        let mut process = self.start(supervisor::command(&self.path)?.args(flags))?;
         let status = loop {
             match process.ended() {
                 Some(status) => break status,
@@ -39,9 +45,10 @@ impl Program {
         Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
     }
 
-    /// Runs it and reads the JSON objects that it prints, one on each line. Its standard error is ours.
+    /// Runs it and reads the JSON objects that it prints, one on each line. Its standard error is
+    /// ours.
     pub fn objects(&self, flags: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Vec<Value>> {
-        let mut command = tether::command(&self.path)?;
+        let mut command = supervisor::command(&self.path)?;
         let mut process = self.start(command.args(flags).stdout(Stdio::piped()))?;
         let mut text = String::new();
         let mut stdout = process.take_stdout().expect("the command's output is piped");
@@ -58,12 +65,12 @@ impl Program {
         text.lines().map(parse).collect()
     }
 
-    fn start(&self, command: &mut Command) -> Result<Kept> {
-        Kept::spawn(command).with_context(|| format!("cannot start {}", self.name))
+    fn start(&self, command: &mut Command) -> Result<ChildGuard> {
+        ChildGuard::spawn(command).with_context(|| format!("cannot start {}", self.name))
     }
 }
 
-/// What was written after the name of a command: `cargo xtask NAME` is all that comes before.
+/// The arguments after the name of a command: `cargo xtask NAME` is all that comes before.
 pub fn flags_after_command() -> impl Iterator<Item = OsString> {
     std::env::args_os().skip(2)
 }

@@ -9,19 +9,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::child::{Kept, POLL};
 use crate::http::Client;
 use crate::ports::Ports;
+use crate::process::child::{ChildGuard, POLL};
 
 /// Longest wait for a started node to say that it is ready.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest wait for a node to stop when asked: it drains for at most 30 s, and some more for a busy machine.
+/// Longest wait for a node to stop when asked: it drains for at most 30 s, and some more for a busy
+/// machine.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(35);
-/// How much of a log is shown when its node has ended unasked.
+/// The part of a log that is shown when its node has ended unasked.
 const LOG_TAIL_BYTES: u64 = 4096;
 const LOG_TAIL_LINES: usize = 20;
 
-/// How to start a node, and to start it again.
+/// All it takes to start a node, and to start it again.
 #[derive(Clone)]
 pub struct Spec {
     /// Counted from 1.
@@ -33,14 +34,15 @@ pub struct Spec {
     pub origin: String,
     /// Its standard output and error, appended.
     pub log: PathBuf,
-    /// Whether `ROLE_*` variables of our environment reach it. They never override what is set here.
+    /// Whether `ROLE_*` variables of our environment reach it. They never override what is set
+    /// here.
     pub inherit_settings: bool,
 }
 
 impl Spec {
     /// Starts the node. It is not ready yet.
     pub fn start(&self) -> Result<Node> {
-        let process = Kept::spawn(&mut self.command()?);
+        let process = ChildGuard::spawn(&mut self.command()?);
         let process = process.with_context(|| format!("cannot start node {}", self.number))?;
         Ok(Node { number: self.number, ports: self.ports, log: self.log.clone(), process, was_killed: false })
     }
@@ -76,7 +78,7 @@ pub struct Node {
     pub number: u16,
     pub ports: Ports,
     pub log: PathBuf,
-    process: Kept,
+    process: ChildGuard,
     was_killed: bool,
 }
 
@@ -86,7 +88,7 @@ impl Node {
         self.process.id()
     }
 
-    /// How the process ended, if it has.
+    /// The status with which the process ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }
@@ -103,7 +105,7 @@ impl Node {
     }
 
     /// A sentence with the last lines of the log, for a node that ended though nobody asked it to.
-    pub fn obituary(&self, status: ExitStatus) -> String {
+    pub fn describe_end(&self, status: ExitStatus) -> String {
         let Self { number, log, .. } = self;
         let last_lines = log_tail(log).unwrap_or_else(|error| format!("(its log cannot be read: {error})"));
         format!("node {number} ended ({status}); the end of its log {}:\n{last_lines}", log.display())
@@ -115,8 +117,9 @@ impl Node {
     }
 }
 
-/// Waits until every node is ready, calling `announce` as each one is. A node that ends before that is an error with
-/// the end of its log. `give_up` is asked between looks; when it says so, the wait ends with `false`.
+/// Waits until every node is ready, calling `announce` as each one is. A node that ends before that
+/// is an error with the end of its log. `give_up` is asked between looks; when it says so, the wait
+/// ends with `false`.
 pub fn wait_ready<'a>(
     nodes: impl IntoIterator<Item = &'a mut Node>,
     mut announce: impl FnMut(&Node),
@@ -127,7 +130,7 @@ pub fn wait_ready<'a>(
     while !give_up() {
         for node in &mut waiting {
             if let Some(status) = node.ended() {
-                bail!("{}", node.obituary(status));
+                bail!("{}", node.describe_end(status));
             }
         }
         waiting.retain(|node| {
@@ -154,8 +157,8 @@ pub fn wait_ready<'a>(
     Ok(false)
 }
 
-/// Asks all nodes to stop, side by side, and kills those that do not in time. Returns how each ended, with `None` for
-/// one that had to be killed.
+/// Asks all nodes to stop, side by side, and kills those that do not in time. Returns how each
+/// ended, with `None` for one that had to be killed.
 pub fn stop<'a>(nodes: impl IntoIterator<Item = &'a mut Node>) -> Vec<(u16, Option<ExitStatus>)> {
     let mut nodes: Vec<&mut Node> = nodes.into_iter().collect();
     nodes.iter_mut().for_each(|node| node.process.terminate());

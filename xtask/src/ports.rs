@@ -56,18 +56,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The ports of `nodes` nodes above `base`; otherwise a sentence that says what to write instead.
+    /// The ports of `nodes` nodes above `base`; otherwise a sentence that says what to write
+    /// instead.
     pub fn new(base: u16, nodes: u16) -> Result<Self, String> {
         let base_max = u16::MAX - ADMIN_OFFSET - nodes;
-        match base <= base_max {
-            true => Ok(Self { base, nodes }),
-            false => Err(format!(
-                "--base-port {base} leaves no room for the ports of {nodes} nodes below 65536: write {base_max} or less"
-            )),
+        if base <= base_max {
+            return Ok(Self { base, nodes });
         }
+        Err(format!(
+            "--base-port {base} leaves no room for the ports of {nodes} nodes below 65536: write {base_max} or less"
+        ))
     }
 
-    /// How many nodes there are.
+    /// The number of nodes.
     pub fn nodes(&self) -> u16 {
         self.nodes
     }
@@ -151,14 +152,15 @@ fn bind(port: u16) -> std::io::Result<TcpListener> {
 
 /// Ports from one block's start to the next: room for the largest plan.
 const BLOCK_PORTS: u16 = 300;
-/// Below the ports that systems hand out to outgoing connections (from 32768 on Linux): a node that is killed and
-/// started again finds its ports as it left them.
+/// Below the ports that systems hand out to outgoing connections (from 32768 on Linux): a node that
+/// is killed and started again finds its ports as it left them.
 const BLOCKS: std::ops::Range<u16> = 10_000 / BLOCK_PORTS..32_000 / BLOCK_PORTS;
 
 /// Ports that no other block of this machine uses while this one lives.
 pub struct Block {
     pub plan: Plan,
-    /// The base port is bound for as long as the block is ours, so that two tours never take the same block.
+    /// The base port is bound for as long as the block is ours, so that two tours never take the
+    /// same block.
     _claim: TcpListener,
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-/// A number, what it is compared with, and what it should be. Printed as `name ours rival ratio goal met|MISSED`.
+/// A number, what it is compared with, and what it should be. Printed as `name ours rival ratio
+/// goal met|MISSED`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub name: String,
@@ -15,7 +16,7 @@ pub struct Row {
     goal: Goal,
     /// Why it was not measured.
     skipped: Option<String>,
-    /// What a reader should know of how it was.
+    /// A remark on how it was measured.
     note: Option<String>,
 }
 
@@ -26,7 +27,7 @@ enum Goal {
     AtLeast(f64),
 }
 
-/// What a row comes to.
+/// The outcome of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Met,
@@ -60,7 +61,7 @@ impl Row {
         self
     }
 
-    /// What is held against the goal; without it ours is.
+    /// Sets the number that is held against the goal; without it ours is.
     pub fn ratio(mut self, ratio: f64) -> Self {
         self.ratio = Some(ratio);
         self

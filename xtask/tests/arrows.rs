@@ -1,10 +1,11 @@
-//! Who may import whom in this workspace, as a table that `cargo metadata` is held against.
+//! Imports that crates of this workspace may have of each other, a table that `cargo metadata` is
+//! held against.
 
-use std::collections::BTreeSet;
-use std::env;
-use std::process::{Command, Stdio};
+mod support;
 
-use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+use support::{metadata, packages_in, tree};
 
 /// A crate of ours, and the crates of ours that it may import: for building, testing, anything.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -18,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("peercache-examples", ALL),
     ("peercache-replay", REPLAYED),
     ("peercache-benches", BENCHED),
+    ("peercache-compare", &[]),
     ("xtask", &[]),
 ];
 const LEAVES: &[&str] = &["peercache-lru", "peercache-consistenthash", "peercache-singleflight"];
@@ -29,7 +31,7 @@ const LOWER: &[&str] = &[
     "peercache-transport-http",
     "peercache-discovery",
 ];
-/// What traces are replayed through.
+/// Crates that traces are replayed through.
 const REPLAYED: &[&str] = &["peercache-lru", "peercache-groupcache"];
 const ALL: &[&str] = &[
     "peercache-lru",
@@ -56,34 +58,31 @@ const BENCHED: &[&str] = &[
 /// Crates that know nothing of HTTP or protobuf, not even through what they import.
 const WITHOUT_HTTP: &[&str] =
     &["peercache-lru", "peercache-consistenthash", "peercache-singleflight", "peercache-groupcache"];
-/// What it would take to know of them.
+/// Packages by which a crate would know of them.
 const HTTP: &[&str] = &["http", "http-body", "hyper", "hyper-util", "h2", "reqwest", "axum", "tonic", "tower", "prost"];
 
 #[test]
 fn no_crate_imports_what_it_should_not() {
-    assert_eq!(wrong_arrows(&metadata()), Vec::<String>::new());
+    assert_eq!(wrong_arrows(&imports()), Vec::<String>::new());
 }
 
 #[test]
 fn leaves_and_engine_know_nothing_of_http() {
-    let metadata = metadata();
-    let members = names(&metadata);
-    for name in WITHOUT_HTTP.iter().filter(|name| members.contains(**name)) {
-        let arguments = ["tree", "-p", name, "--all-features", "-e", "normal,build", "--prefix", "none", "--locked"];
-        assert_eq!(http_in(&cargo(&arguments)), BTreeSet::new(), "below {name}");
+    let imports = imports();
+    for name in WITHOUT_HTTP.iter().filter(|name| imports.contains_key(**name)) {
+        assert_eq!(http_in(&tree(name, &["--all-features", "-e", "normal,build"])), BTreeSet::new(), "below {name}");
     }
 }
 
 #[test]
 fn an_import_upwards_is_found() {
-    let metadata = json!({ "packages": [package("peercache-groupcache", &["peercache-lru", "peercache"])] });
-    assert_eq!(wrong_arrows(&metadata), ["peercache-groupcache imports peercache"]);
+    let imports = package("peercache-groupcache", &["peercache-lru", "peercache"]);
+    assert_eq!(wrong_arrows(&imports), ["peercache-groupcache imports peercache"]);
 }
 
 #[test]
 fn a_crate_that_the_table_does_not_know_is_found() {
-    let metadata = json!({ "packages": [package("peercache-new", &[])] });
-    assert_eq!(wrong_arrows(&metadata), ["peercache-new is not in the table"]);
+    assert_eq!(wrong_arrows(&package("peercache-new", &[])), ["peercache-new is not in the table"]);
 }
 
 #[test]
@@ -92,46 +91,38 @@ fn http_below_a_crate_is_found() {
     assert_eq!(http_in(tree), BTreeSet::from(["http", "hyper"]));
 }
 
-fn wrong_arrows(metadata: &Value) -> Vec<String> {
-    let ours = names(metadata).into_iter().chain(ARROWS.iter().map(|(name, _)| *name)).collect::<BTreeSet<_>>();
-    let packages = metadata["packages"].as_array().unwrap();
-    packages.iter().flat_map(|package| wrong_arrows_of(package, &ours)).collect()
+/// The names of packages, and of all that each imports.
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+fn imports() -> Imports {
+    let packages = metadata().packages.into_iter();
+    packages
+        .map(|package| (package.name.to_string(), package.dependencies.into_iter().map(|d| d.name).collect()))
+        .collect()
 }
 
-fn wrong_arrows_of(package: &Value, ours: &BTreeSet<&str>) -> Vec<String> {
-    let name = package["name"].as_str().unwrap();
+fn package(name: &str, imports: &[&str]) -> Imports {
+    Imports::from([(name.to_owned(), imports.iter().map(|name| name.to_string()).collect())])
+}
+
+fn wrong_arrows(imports: &Imports) -> Vec<String> {
+    let known = ARROWS.iter().map(|(name, _)| *name);
+    let ours: BTreeSet<&str> = imports.keys().map(String::as_str).chain(known).collect();
+    imports.iter().flat_map(|(name, imports)| wrong_arrows_of(name, imports, &ours)).collect()
+}
+
+fn wrong_arrows_of(name: &str, imports: &BTreeSet<String>, ours: &BTreeSet<&str>) -> Vec<String> {
     let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| *known == name) else {
         return vec![format!("{name} is not in the table")];
     };
-    let imports = package["dependencies"].as_array().unwrap().iter().map(|import| import["name"].as_str().unwrap());
     // A crate may name itself, to have its own features on in its tests.
-    let wrong = imports.filter(|import| ours.contains(import) && !allowed.contains(import) && *import != name);
+    let is_wrong = |import: &str| ours.contains(import) && !allowed.contains(&import) && import != name;
+    let wrong = imports.iter().filter(|import| is_wrong(import));
     wrong.map(|import| format!("{name} imports {import}")).collect()
 }
 
 /// The packages of a tree without prefixes that are about HTTP.
 fn http_in(tree: &str) -> BTreeSet<&str> {
-    tree.lines().filter_map(|line| line.split(' ').next()).filter(|name| HTTP.contains(name)).collect()
-}
-
-fn names(metadata: &Value) -> BTreeSet<&str> {
-    metadata["packages"].as_array().unwrap().iter().map(|package| package["name"].as_str().unwrap()).collect()
-}
-
-fn metadata() -> Value {
-    serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1", "--locked"])).unwrap()
-}
-
-fn package(name: &str, imports: &[&str]) -> Value {
-    let imports: Vec<Value> = imports.iter().map(|import| json!({ "name": import })).collect();
-    json!({ "name": name, "dependencies": imports })
-}
-
-fn cargo(arguments: &[&str]) -> String {
-    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut cargo = Command::new(program);
-    cargo.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = cargo.output().unwrap();
-    assert!(output.status.success(), "cargo {arguments:?}: {}", output.status);
-    String::from_utf8(output.stdout).unwrap()
+    let names = packages_in(tree).into_iter().filter_map(|package| package.split(' ').next());
+    names.filter(|name| HTTP.contains(name)).collect()
 }

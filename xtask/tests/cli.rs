@@ -1,4 +1,5 @@
-//! What people see of `cargo xtask` when they get it wrong, and that a tethered program does not outlive xtask.
+//! Messages of `cargo xtask` to people who get it wrong, and the end of supervised programs with
+//! xtask.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -14,7 +15,7 @@ fn xtask(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_xtask")).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// What it says on standard error when it ends with exit code 2, as for every wrong flag.
+/// Its standard error when it ends with exit code 2, as for every wrong flag.
 fn refusal(arguments: &[&str]) -> String {
     let output = xtask(arguments);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -82,6 +83,16 @@ fn a_plot_that_is_no_svg_is_a_wrong_flag() {
 }
 
 #[test]
+fn a_wrong_flag_of_compare_is_refused_before_anything_is_built() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["compare", "--systems", "ours,etcd"]).env("CARGO", "/nonexistent").stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert!(sentence.contains("write names out of: ours, golang, groupcache-go"), "{sentence}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn a_port_in_use_is_told_before_anything_is_built() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -96,35 +107,35 @@ fn a_port_in_use_is_told_before_anything_is_built() {
 }
 
 #[test]
-fn a_tethered_program_ends_when_xtask_does() {
-    let mut tether = tether(&["sh", "-c", "echo started; sleep 1000; echo survived"]);
-    let mut stdout = BufReader::new(tether.stdout.take().unwrap());
+fn a_supervised_program_ends_when_xtask_does() {
+    let mut supervisor = supervise(&["sh", "-c", "echo started; sleep 1000; echo survived"]);
+    let mut stdout = BufReader::new(supervisor.stdout.take().unwrap());
     stdout.read_line(&mut String::new()).unwrap();
     // What the kernel does when the holder of the other end dies, of whatever.
-    drop(tether.stdin.take());
+    drop(supervisor.stdin.take());
     // The shell and its `sleep` hold the pipe as well: its end is the end of all.
     assert_eq!(until_closed(stdout), "");
-    tether.wait().unwrap();
+    supervisor.wait().unwrap();
 }
 
 #[test]
-fn a_tether_passes_on_the_exit_code() {
-    let mut tether = tether(&["sh", "-c", "exit 7"]);
+fn a_supervisor_passes_on_the_exit_code() {
+    let mut supervisor = supervise(&["sh", "-c", "exit 7"]);
     // `wait` would close it first, and so end the program.
-    let _stdin = tether.stdin.take();
-    assert_eq!(tether.wait().unwrap().code(), Some(7));
+    let _stdin = supervisor.stdin.take();
+    assert_eq!(supervisor.wait().unwrap().code(), Some(7));
 }
 
 #[test]
-fn a_tether_passes_on_the_arguments() {
-    let mut tether = tether(&["printf", "%s|", "--version", "a b"]);
-    assert_eq!(until_closed(tether.stdout.take().unwrap()), "--version|a b|");
-    tether.wait().unwrap();
+fn a_supervisor_passes_on_the_arguments() {
+    let mut supervisor = supervise(&["printf", "%s|", "--version", "a b"]);
+    assert_eq!(until_closed(supervisor.stdout.take().unwrap()), "--version|a b|");
+    supervisor.wait().unwrap();
 }
 
-fn tether(program: &[&str]) -> Child {
+fn supervise(program: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(["tether", "--"]).args(program).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(["supervise", "--"]).args(program).stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().unwrap()
 }
 

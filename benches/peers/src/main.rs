@@ -1,8 +1,10 @@
-//! Our node and its rivals, each as a server and a client in a process of its own, for `cargo xtask compare`.
+//! Our node and its rivals, each as a server and a client in a process of its own, for `cargo xtask
+//! compare`.
 //!
-//! A server prints a line when it can be asked. A client fills the server with values, asks for them for a while, prints a
-//! line, pauses so that somebody can look at the CPU time of both, asks for the measured time, and prints what came of it.
-//! Both end when their standard input does. README.md has the lines.
+//! A server prints a line when it can be asked. A client fills the server with values, asks for
+//! them for a while, prints a line, pauses so that somebody can look at the CPU time of both, asks
+//! for the measured time, and prints what came of it. Both end when their standard input does.
+//! README.md has the lines.
 
 mod measure;
 mod setting;
@@ -51,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whoever started us has gone, or wants us to go. A thread of its own, for a read of tokio's would hold up the end of the
-/// runtime.
+/// Ends this program when the one that started it has gone, or wants it to go. A thread of its own,
+/// for a read of tokio's would hold up the end of the runtime.
 fn end_with_stdin() {
     let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     process::exit(0);

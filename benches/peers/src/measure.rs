@@ -21,9 +21,10 @@ use crate::{
 
 /// Asked before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
-/// What the measuring process has to look at us before the callers start.
+/// The time that the measuring process has to look at us before the callers start.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Few histograms for all callers, so that those of 256 do not weigh in the memory that is measured.
+/// Few histograms for all callers, so that those of 256 do not weigh in the memory that is
+/// measured.
 const HISTOGRAMS: usize = 8;
 /// Far beyond what anybody waits here, in nanoseconds.
 const LATENCY_MAX: u64 = 60_000_000_000;
@@ -44,7 +45,8 @@ pub async fn client(system: impl System, setting: Setting) -> Result<()> {
     Ok(())
 }
 
-/// As many as the callers could ask for if they asked for nothing else: a key is slow once, and cached then.
+/// Lists as many slow keys as the callers could ask for if they asked for nothing else: a key is
+/// slow once, and cached then.
 fn far_slow_keys(system: &impl System, setting: &Setting) -> Vec<String> {
     let seconds = setting.seconds + WARM_UP.as_secs_f64() + SLOW_LOAD.as_secs_f64();
     let most = setting.callers * (seconds / SLOW_LOAD.as_secs_f64()).ceil() as usize;
@@ -60,7 +62,7 @@ struct Shared<S> {
     next_slow: AtomicU64,
 }
 
-/// What the callers of one stretch of time share.
+/// State that the callers of one stretch of time share.
 struct Round<S> {
     shared: Arc<Shared<S>>,
     gets: AtomicU64,
@@ -136,14 +138,15 @@ impl<S: System> Round<S> {
         Ok(())
     }
 
-    /// Every caller goes round keys of its own, or one that is not given the processor for long would ask for what another
-    /// asks for just then, and the two would share a fetch.
+    /// Every caller goes round keys of its own, or one that is not given the processor for long
+    /// would ask for what another asks for just then, and the two would share a fetch.
     fn key(&self, caller: usize, turn: usize, position: usize) -> &str {
         let Shared { setting, keys, .. } = &*self.shared;
         &keys[((caller + turn * setting.callers) * setting.batch + position) % keys.len()]
     }
 
-    /// `gets` and `crossed` count keys; the latencies are of single gets or of whole batches, without those of slow keys.
+    /// `gets` and `crossed` count keys; the latencies are of single gets or of whole batches,
+    /// without those of slow keys.
     fn report(&self, took: Duration, crossed: u64) -> Value {
         let mut all = Histogram::<u64>::new_with_max(LATENCY_MAX, 3).expect("the bounds are good");
         for histogram in &self.histograms {

@@ -1,11 +1,11 @@
-//! What a run is made with.
+//! Settings of a run.
 
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
 
-/// How long the loader takes for a key that begins with [`SLOW_PREFIX`].
+/// Duration of a load of a key that begins with [`SLOW_PREFIX`].
 pub const SLOW_LOAD: Duration = Duration::from_millis(50);
 
 pub const SLOW_PREFIX: &str = "slow:";
@@ -23,7 +23,7 @@ pub struct Setting {
     pub client: SocketAddr,
     #[arg(long)]
     pub value_bytes: usize,
-    /// How many different keys are asked for: a multiple of what is asked for at once.
+    /// Number of different keys: a multiple of what is asked for at once.
     #[arg(long)]
     pub keys: usize,
     /// Threads that run tasks.
@@ -32,16 +32,16 @@ pub struct Setting {
     /// Most connections, where they are ours to bound.
     #[arg(long)]
     pub connections: usize,
-    /// How many ask at once.
+    /// Number of callers at once.
     #[arg(long)]
     pub callers: usize,
-    /// How many keys a caller asks for in one go.
+    /// Number of keys that a caller asks for in one go.
     #[arg(long)]
     pub batch: usize,
-    /// How long to measure.
+    /// Seconds to measure.
     #[arg(long)]
     pub seconds: f64,
-    /// One in so many gets is for a new key that is slow to load; 0 is none.
+    /// Gets of which one is for a new key that is slow to load; 0 is none.
     #[arg(long)]
     pub slow_every: usize,
     /// All callers of redis on one connection, whose client sends what has collected in one go.
@@ -55,19 +55,16 @@ impl Setting {
         2 * self.keys * self.value_bytes + (64 << 20)
     }
 
-    /// As many connections as there are callers, up to the bound; redis can have one for all.
+    /// Counts a connection for each caller, up to the bound; redis can have one for all.
     pub fn connections_wanted(&self) -> usize {
-        match self.multiplexed {
-            true => 1,
-            false => self.callers.min(self.connections),
-        }
+        if self.multiplexed { 1 } else { self.callers.min(self.connections) }
     }
 
     pub fn value(&self) -> Bytes {
         (0..self.value_bytes).map(|position| (position % 251) as u8 + 1).collect()
     }
 
-    /// What the owner's loader makes for a key, after its time.
+    /// Makes the value of a key, as the owner's loader does, after its time.
     pub async fn load(&self, key: &[u8]) -> Bytes {
         if key.starts_with(SLOW_PREFIX.as_bytes()) {
             tokio::time::sleep(SLOW_LOAD).await;

@@ -1,3 +1,5 @@
+//! A real group at one node, as a policy.
+
 use std::{
     pin::pin,
     sync::{
@@ -13,10 +15,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{Capacity, EvictionPolicy, Request, Trace, Unit};
 
-/// A real group at a node that is alone, as its builder gives it without options: what `default` means.
+/// A real group at a node that is alone, as its builder gives it without options: what `default`
+/// means.
 ///
-/// A group charges its overhead to its budget, and a trace's capacity counts entries, or bytes of key and value. So that the two are the
-/// same, the group is asked what it charges and gets a budget that holds exactly as much.
+/// A group charges its overhead to its budget, and a trace's capacity counts entries, or bytes of
+/// key and value. So that the two are the same, the group is asked what it charges and gets a
+/// budget that holds exactly as much.
 pub struct Alone {
     runtime: Runtime,
     group: Group<Blank>,
@@ -30,7 +34,8 @@ pub(crate) struct Blank {
     bytes: u32,
 }
 
-/// The size of what is asked for just now: requests are made one after another, so whatever is loaded is that.
+/// The size of what is asked for just now: requests are made one after another, so whatever is
+/// loaded is that.
 #[derive(Clone, Default)]
 pub(crate) struct CurrentSize(Arc<AtomicU32>);
 
@@ -94,17 +99,18 @@ impl Value for Blank {
     }
 }
 
-/// What a group charges for an entry, and so what budget a capacity is.
+/// The charge of a group for an entry, which says what budget a capacity is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Charge {
-    /// So many bytes for each entry, the size of its value being [`SMALL_BYTES`].
+    /// A charge for each entry, in bytes, the size of its value being [`SMALL_BYTES`].
     Entry { bytes: usize },
-    /// So many for each byte of key and value, and no overhead. That cannot be taken off a charge, but it can be made part of one: all is
-    /// counted in a unit so small that the smallest entry is charged more than its overhead.
+    /// A charge for each byte of key and value, and no overhead. That cannot be taken off a charge,
+    /// but it can be made part of one: all is counted in a unit so small that the smallest entry is
+    /// charged more than its overhead.
     Bytes { scale: usize, overhead: usize },
 }
 
-/// What a typical small entry's value has.
+/// The bytes of a typical small entry's value.
 const SMALL_BYTES: usize = 100;
 
 impl Charge {
@@ -132,8 +138,9 @@ impl Charge {
         }
     }
 
-    /// The budget in bytes, and into how many shards it is cut: by default, or as many as for a budget in bytes of key and value. A capacity
-    /// far beyond what the trace has is cut to some times as much, since both hold all.
+    /// The budget in bytes, and into how many shards it is cut: by default, or as many as for a
+    /// budget in bytes of key and value. A capacity far beyond what the trace has is cut to some
+    /// times as much, since both hold all.
     pub(crate) fn budget(self, trace: &Trace, capacity: Capacity) -> (usize, usize) {
         const BEYOND: u64 = 16;
         let amount = capacity.amount.min(BEYOND * trace.weight(capacity.unit)) as usize;
@@ -143,7 +150,7 @@ impl Charge {
         }
     }
 
-    /// What the group charges for the entry of a request.
+    /// The group's charge for the entry of a request.
     pub(crate) fn of(self, request: Request) -> usize {
         match self {
             Charge::Entry { bytes } => bytes,
@@ -152,7 +159,7 @@ impl Charge {
     }
 }
 
-/// What a group charges for a key of 8 bytes and a value that weighs so much.
+/// The charge of a group for a key of 8 bytes and a value of this weight.
 fn charged(runtime: &Runtime, weight: usize) -> usize {
     let groups = Groups::with_clock(Members::alone(), Clock::tokio());
     let group = groups.group("probe", CurrentSize::default()).weigher(move |_, _| weight).build();
@@ -163,8 +170,9 @@ fn charged(runtime: &Runtime, weight: usize) -> usize {
     held.bytes as usize
 }
 
-/// The least power of two by which the smallest entry outgrows the overhead. The largest that fits the capacity may not outgrow 32 bits by it,
-/// where groups cache no more; in a trace that has entries of less than 200 bytes and of more than 16 MiB, the smallest are charged the overhead.
+/// The least power of two by which the smallest entry outgrows the overhead. The largest that fits
+/// the capacity may not outgrow 32 bits by it, where groups cache no more; in a trace that has
+/// entries of less than 200 bytes and of more than 16 MiB, the smallest are charged the overhead.
 fn scale(trace: &Trace, capacity: Capacity, overhead: u64) -> usize {
     let weights = || (0..trace.len()).map(|position| trace.request(position, Unit::Bytes).weight);
     let least = weights().min().unwrap_or(1);
@@ -173,7 +181,7 @@ fn scale(trace: &Trace, capacity: Capacity, overhead: u64) -> usize {
     wanted.min((u64::from(u32::MAX) / most).max(1)) as usize
 }
 
-/// What the builder would choose: see `GroupBuilder::shards`.
+/// The number of shards that the builder would choose: see `GroupBuilder::shards`.
 fn default_shards(max_bytes: usize) -> usize {
     peercache_lru::sharding::shard_count(max_bytes, 512).min(64)
 }

@@ -1,16 +1,20 @@
+//! Belady's optimum, the yardstick.
+
 use std::collections::BinaryHeap;
 
 use crate::{Capacity, EvictionPolicy, Request, Trace, Unit};
 
-/// Belady's optimum: what is asked for again latest goes first, or is not taken in at all (Belady: A study of replacement algorithms for
-/// a virtual-storage computer, 1966).
+/// Belady's optimum: what is asked for again latest goes first, or is not taken in at all (Belady:
+/// A study of replacement algorithms for a virtual-storage computer, 1966).
 ///
-/// With entries that are all alike no policy hits more often. With sizes that is not so: the true optimum is NP-hard, and this
-/// is the usual yardstick in its place; a policy that prefers small entries can hit more often, and none has been seen to hit more bytes.
+/// With entries that are all alike no policy hits more often. With sizes that is not so: the true
+/// optimum is NP-hard, and this is the usual yardstick in its place; a policy that prefers small
+/// entries can hit more often, and none has been seen to hit more bytes.
 pub struct Belady {
     /// By the position of a request: where its key is asked for next. [`NEVER`] if it is not.
     next: Vec<u32>,
-    /// What is held, by where it is asked for next; and entries of the past, which are known by no longer being right.
+    /// The keys that are held, by where they are asked for next; and entries of the past, which are
+    /// known by no longer being right.
     by_next: BinaryHeap<(u32, u32)>,
     /// By key: where it is asked for next, if it is held.
     held: Vec<Option<u32>>,

@@ -1,15 +1,17 @@
+//! Capacities, in entries or in bytes.
+
 use std::fmt;
 
-/// How much a cache may hold.
+/// The amount that a cache may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// What is counted.
+    /// The unit that is counted.
     pub unit: Unit,
-    /// How many of them.
+    /// The number of them.
     pub amount: u64,
 }
 
-/// What a capacity counts.
+/// A unit of capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Entries, whatever their size.
@@ -19,12 +21,12 @@ pub enum Unit {
 }
 
 impl Capacity {
-    /// Room for so many entries.
+    /// Room for this many entries.
     pub fn entries(amount: u64) -> Self {
         Capacity { unit: Unit::Entries, amount }
     }
 
-    /// Room for so many bytes of key and value.
+    /// Room for this many bytes of key and value.
     pub fn bytes(amount: u64) -> Self {
         Capacity { unit: Unit::Bytes, amount }
     }

@@ -1,3 +1,5 @@
+//! Several real groups that are peers of each other.
+
 use std::{
     collections::HashMap,
     pin::pin,
@@ -19,10 +21,11 @@ use crate::{
     alone::{Blank, Charge, CurrentSize, keys, runtime},
 };
 
-/// Real groups at several nodes in one process, each as its builder gives it without options; what one asks another is a function call.
+/// Real groups at several nodes in one process, each as its builder gives it without options; what
+/// one asks another is a function call.
 ///
-/// Time passes with the requests: as many a second as it is told. It matters to copies, which have a longest life, and to whatever
-/// measures how popular a key is.
+/// Time passes with the requests: as many a second as it is told. It matters to copies, which have
+/// a longest life, and to whatever measures how popular a key is.
 pub struct Cluster {
     runtime: Runtime,
     groups: Vec<Group<Blank>>,
@@ -32,7 +35,7 @@ pub struct Cluster {
     pace: Pace,
 }
 
-/// How far the time has to go on after each request.
+/// The time that has to pass after each request.
 struct Pace {
     each: Duration,
     owed: Duration,
@@ -44,7 +47,8 @@ const TICK: Duration = Duration::from_millis(10);
 const GROUP: &str = "replay";
 
 impl Cluster {
-    /// Empty groups of this capacity each, at `nodes` nodes that get `requests_per_second` together.
+    /// Empty groups of this capacity each, at `nodes` nodes that get `requests_per_second`
+    /// together.
     pub fn new(trace: &Trace, capacity: Capacity, nodes: usize, requests_per_second: u32) -> Self {
         let runtime = runtime();
         let charge = Charge::of_group(&runtime, trace, capacity);
@@ -63,7 +67,7 @@ impl Cluster {
     }
 }
 
-/// The node that owns each key, as the groups of a cluster of so many nodes have it.
+/// The node that owns each key, as the groups of a cluster of this size have it.
 pub fn owners(trace: &Trace, nodes: usize) -> Vec<u16> {
     let ring = NativePlacement.ring(&names(nodes));
     keys(trace).iter().map(|key| u16::try_from(ring.owner(key)).expect("clusters are small")).collect()
@@ -113,7 +117,7 @@ impl Loader for Origin {
     }
 }
 
-/// Who is who, and what happened between them and at the origin.
+/// The nodes by name, and what happened between them and at the origin.
 #[derive(Clone, Default)]
 struct Net(Arc<NetShared>);
 
@@ -203,7 +207,8 @@ mod tests {
 
     #[test]
     fn copies_end_when_the_time_has_passed() {
-        // One key, at the node that does not own it: by golang's rule its copy stays for ever, in a group it does not.
+        // One key, at the node that does not own it: by golang's rule its copy stays for ever, in a
+        // group it does not.
         let trace = Trace::new("t", [7; 2_000]);
         let owners = owners(&trace, 2);
         let other = 1 - usize::from(owners[0]);
@@ -217,7 +222,7 @@ mod tests {
         assert!(slow > golang + 100, "{slow} and {golang}");
     }
 
-    /// As many times slower.
+    /// Time goes on this many times slower.
     struct Paced(Cluster, u32);
 
     impl SharedPolicy for Paced {

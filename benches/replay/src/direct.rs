@@ -1,3 +1,5 @@
+//! The cache of a group without the group.
+
 use peercache_lru::ShardedCache;
 
 use crate::{
@@ -5,7 +7,8 @@ use crate::{
     alone::{Charge, runtime},
 };
 
-/// What holds a group's entries, without the group: the cache of `peercache-lru` with the group's budget, shards and charges.
+/// The cache that holds a group's entries, without the group: that of `peercache-lru` with the
+/// group's budget, shards and charges.
 pub struct Direct {
     cache: ShardedCache<u32, ()>,
     charge: Charge,

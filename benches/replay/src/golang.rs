@@ -1,8 +1,12 @@
+//! The rule of golang/groupcache at several nodes.
+
 use crate::{Capacity, EvictionPolicy, Lru, Request, Rng, Shared, SharedPolicy, Trace};
 
-/// golang/groupcache's rule at several nodes: each has a main cache for the keys that it owns and a hot one for copies of others', both
-/// exact LRU. What is fetched is copied one time in ten, at random. While the two hold too much, hot gives way if it holds more
-/// than an eighth of what main holds, else main does. A value larger than both is taken in, and sends all others and itself away.
+/// golang/groupcache's rule at several nodes: each has a main cache for the keys that it owns and a
+/// hot one for copies of others', both exact LRU. What is fetched is copied one time in ten, at
+/// random. While the two hold too much, hot gives way if it holds more than an eighth of what main
+/// holds, else main does. A value larger than both is taken in, and sends all others and itself
+/// away.
 pub struct Golang {
     nodes: Vec<Node>,
     /// By key.
@@ -17,11 +21,12 @@ struct Node {
     capacity: Capacity,
 }
 
-/// What golang/groupcache mirrors.
+/// The share of fetched keys that golang/groupcache mirrors.
 const ONE_IN: u64 = 10;
 
 impl Golang {
-    /// Empty nodes of this capacity each. `owners` names the node of each key; the dice follow from the seed.
+    /// Empty nodes of this capacity each. `owners` names the node of each key; the dice follow from
+    /// the seed.
     pub fn new(trace: &Trace, capacity: Capacity, nodes: usize, owners: Vec<u16>, seed: u64) -> Self {
         let node = |_| Node { main: Lru::new(trace, capacity), hot: Lru::new(trace, capacity), capacity };
         Golang { nodes: (0..nodes).map(node).collect(), owners, rng: Rng::new(seed), one_in: Some(ONE_IN) }
@@ -120,7 +125,8 @@ mod tests {
 
     #[test]
     fn one_fetch_in_ten_is_copied() {
-        // Every key once, at the node that owns none of them, with room for all: what hot holds is what was admitted.
+        // Every key once, at the node that owns none of them, with room for all: what hot holds is
+        // what was admitted.
         let trace = Trace::new("t", 0..10_000);
         let mut golang = of_node_0(&trace, 100_000);
         for position in 0..10_000 {

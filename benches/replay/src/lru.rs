@@ -1,3 +1,5 @@
+//! Exact LRU.
+
 use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
 
 /// The exact least-recently-used order. What is larger than the capacity is not taken in.

@@ -1,4 +1,7 @@
-/// Keys in an order: the list that LRU, FIFO and their relatives are made of. Keys are small numbers, each in the list at most once.
+//! A list of keys, for policies that keep them in an order.
+
+/// Keys in an order: the list that LRU, FIFO and their relatives are made of. Keys are small
+/// numbers, each in the list at most once.
 ///
 /// An index stands for a key; the one after the last key is the list's two ends.
 pub(crate) struct Order {

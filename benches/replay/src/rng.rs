@@ -1,4 +1,7 @@
-/// SplitMix64 (Steele, Lea and Flood: Fast splittable pseudorandom number generators, 2014): small, seeded, the same everywhere.
+//! Random numbers that are the same everywhere.
+
+/// SplitMix64 (Steele, Lea and Flood: Fast splittable pseudorandom number generators, 2014): small,
+/// seeded, the same everywhere.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 

@@ -1,7 +1,10 @@
+//! S3-FIFO.
+
 use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
 
-/// S3-FIFO as its paper has it (Yang, Zhang, Qiu, Yue, Vinayak: FIFO queues are all you need for cache eviction, SOSP 2023): a small queue
-/// of a tenth, a main queue, and a ghost queue of keys that left the small one, which weighs as much as main.
+/// S3-FIFO as its paper has it (Yang, Zhang, Qiu, Yue, Vinayak: FIFO queues are all you need for
+/// cache eviction, SOSP 2023): a small queue of a tenth, a main queue, and a ghost queue of keys
+/// that left the small one, which weighs as much as main.
 pub struct S3Fifo {
     small: Queue,
     main: Queue,
@@ -43,7 +46,7 @@ impl S3Fifo {
         }
     }
 
-    /// What was hit more than once moves on to main, the first that was not goes.
+    /// Moves what was hit more than once on to main, and evicts the first that was not.
     fn evict_small(&mut self) {
         while let Some(key) = self.small.pop(&self.weights) {
             if self.frequencies[key as usize] > 1 {
@@ -135,7 +138,8 @@ mod tests {
 
     #[test]
     fn what_comes_back_from_the_ghosts_goes_to_main() {
-        // 0 leaves the small queue unasked, comes back by way of the ghosts, and then outlives a scan longer than the cache.
+        // 0 leaves the small queue unasked, comes back by way of the ghosts, and then outlives a
+        // scan longer than the cache.
         let trace = Trace::new("t", [0].into_iter().chain(1..11).chain([0]).chain(20..40).chain([0]));
         let mut policy = S3Fifo::new(&trace, Capacity::entries(10));
         assert_eq!(replay(&trace, Unit::Entries, &mut policy, &mut |_| {}).hits, 1);

@@ -1,7 +1,10 @@
+//! SIEVE.
+
 use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
 
-/// SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: SIEVE is simpler than LRU, NSDI 2024): one queue, a bit that a hit sets, and a hand that
-/// walks from old to new, clears bits, and takes out the first key without one.
+/// SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: SIEVE is simpler than LRU, NSDI 2024): one queue, a
+/// bit that a hit sets, and a hand that walks from old to new, clears bits, and takes out the first
+/// key without one.
 pub struct Sieve {
     order: Order,
     weights: Vec<u64>,
@@ -65,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_hand_goes_on_from_where_it_stopped() {
-        // Worked out by hand. Room for 3: 1 is visited; 4 passes 1 and takes 2; 5 goes on and takes 3; so 1 and 4 are there.
+        // Worked out by hand. Room for 3: 1 is visited; 4 passes 1 and takes 2; 5 goes on and takes
+        // 3; so 1 and 4 are there.
         let trace = Trace::new("t", [1, 2, 3, 1, 4, 5, 1, 4, 2, 3]);
         let mut policy = Sieve::new(&trace, Capacity::entries(3));
         assert_eq!(replay(&trace, Unit::Entries, &mut policy, &mut |_| {}).hits, 3);

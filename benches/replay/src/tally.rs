@@ -1,21 +1,24 @@
+//! Replays, and the counts they come to.
+
 use crate::{Capacity, Request, Rng, Trace, Unit};
 
 /// A cache, as far as its hit ratio goes.
 pub trait EvictionPolicy {
-    /// Asks for a key, and takes it in if it is not there and the policy wants it. Says whether it was there.
+    /// Asks for a key, and takes it in if it is not there and the policy wants it. Says whether it
+    /// was there.
     fn request(&mut self, request: Request) -> bool;
 }
 
-/// What came of a trace.
+/// The counts of a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PerThreadCounters {
     /// Requests made.
     pub requests: u64,
     /// Requests that found their key. Of several nodes: in the cache of the node that was asked.
     pub hits: u64,
-    /// What was asked for: bytes of key and value, or entries where those are counted.
+    /// The sum of what was asked for: bytes of key and value, or entries where those are counted.
     pub bytes: u64,
-    /// What of it was found.
+    /// The part of it that was found.
     pub bytes_hit: u64,
     /// Keys asked of another node.
     pub peer_fetches: u64,
@@ -48,10 +51,11 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// How often a replay tells how far it is.
+/// Requests after which a replay tells how far it is.
 const TOLD_EACH: usize = 4_096;
 
-/// Puts every request of the trace to the policy. `advance` hears now and then of so many more that are done.
+/// Puts every request of the trace to the policy. `advance` hears now and then how many
+/// more are done.
 pub fn replay(
     trace: &Trace,
     unit: Unit,
@@ -70,14 +74,14 @@ pub trait SharedPolicy {
     fn request(&mut self, node: usize, request: Request) -> Shared;
 }
 
-/// What a request to one of several nodes came to.
+/// The outcome of a request to one of several nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shared {
     /// Whether the node that was asked had it.
     pub hit: bool,
-    /// How many keys it asked another node for.
+    /// The number of keys it asked another node for.
     pub peer_fetches: u64,
-    /// How many loads that caused, anywhere.
+    /// The number of loads that caused, anywhere.
     pub origin_loads: u64,
 }
 

@@ -1,3 +1,5 @@
+//! Traces: requests in the order in which they were made.
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -11,11 +13,12 @@ use crate::Unit;
 
 /// Requests in the order in which they were made.
 pub struct Trace {
-    /// What it is called: the file's name without its endings, or the workload's.
+    /// The name: the file's name without its endings, or the workload's.
     pub name: String,
     /// Keys are numbered in the order of their first appearance.
     requests: Vec<u32>,
-    /// The size that each request has, in bytes of key and value; empty where the trace does not say.
+    /// The size that each request has, in bytes of key and value; empty where the trace does not
+    /// say.
     sizes: Vec<u32>,
     /// The trace's own keys, by their numbers.
     keys: Vec<u64>,
@@ -28,11 +31,11 @@ pub struct Request {
     pub position: usize,
     /// The number of its key.
     pub key: u32,
-    /// What its entry takes of a capacity; at least 1.
+    /// The part of a capacity that its entry takes; at least 1.
     pub weight: u64,
 }
 
-/// What a file's records are.
+/// A kind of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Records {
     /// 8 bytes: the key.
@@ -72,11 +75,11 @@ pub enum TraceError {
     Length {
         /// The file.
         file: String,
-        /// How many bytes it has, unpacked.
+        /// The bytes it has, unpacked.
         bytes: usize,
-        /// How many a record has.
+        /// The bytes of a record.
         record: usize,
-        /// What it may be instead.
+        /// The other way to read it.
         hint: &'static str,
     },
     /// It has more requests than we read.
@@ -103,8 +106,9 @@ impl Records {
 impl Trace {
     /// Reads a file, packed if its name ends with `.zst`.
     ///
-    /// A file does not say what its records are. Where that is not given, a capacity in bytes wants sizes and so sized records; one in
-    /// entries takes unit records if the length allows it, and else sized ones, whose sizes then do not count.
+    /// A file does not say what its records are. Where that is not given, a capacity in bytes wants
+    /// sizes and so sized records; one in entries takes unit records if the length allows it, and
+    /// else sized ones, whose sizes then do not count.
     ///
     /// # Errors
     /// See [`TraceError`].
@@ -169,7 +173,7 @@ impl Trace {
         trace
     }
 
-    /// How many requests there are.
+    /// The number of requests.
     pub fn len(&self) -> usize {
         self.requests.len()
     }
@@ -184,7 +188,7 @@ impl Trace {
         !self.sizes.is_empty()
     }
 
-    /// How many different keys there are.
+    /// The number of different keys.
     pub fn keys(&self) -> usize {
         self.keys.len()
     }
@@ -203,7 +207,8 @@ impl Trace {
         Request { position, key: self.requests[position], weight: size }
     }
 
-    /// What all keys weigh together, each as it was when it was last asked for: a cache of this capacity holds everything.
+    /// The weight of all keys together, each as it was when it was last asked for: a cache of this
+    /// capacity holds everything.
     pub fn weight(&self, unit: Unit) -> u64 {
         let mut weights = vec![0; self.keys.len()];
         for position in 0..self.len() {
@@ -213,7 +218,8 @@ impl Trace {
         weights.into_iter().sum()
     }
 
-    /// Whether the length of a file of unit records would have fit sized ones as well, so that it was read by a rule and not by its looks.
+    /// Whether the length of a file of unit records would have fit sized ones as well, so that it
+    /// was read by a rule and not by its looks.
     pub fn could_be_sized(&self) -> bool {
         !self.is_sized() && (self.len() * Records::Unit.bytes()).is_multiple_of(Records::Sized.bytes())
     }
@@ -246,7 +252,8 @@ fn unpacked(path: &Path, file: &str) -> Result<Vec<u8>, TraceError> {
     }
     let mut reader = BufReader::new(opened);
     let mut bytes = Vec::new();
-    // One more than is allowed, so that too much is noticed, and no small file unpacks to more than that.
+    // One more than is allowed, so that too much is noticed, and no small file unpacks to more than
+    // that.
     let bytes_max = REQUESTS_MAX as u64 * Records::Sized.bytes() as u64 + 1;
     if path.extension().is_none_or(|ending| ending != "zst") {
         reader.take(bytes_max).read_to_end(&mut bytes).map_err(io)?;

@@ -1,3 +1,5 @@
+//! Traces that are made up.
+
 use std::fmt;
 
 use crate::{Rng, Trace};
@@ -19,17 +21,19 @@ pub enum Workload {
 const KEYS: u64 = 20_000;
 const REQUESTS: u64 = 400_000;
 const EXPONENT: f64 = 0.9;
-/// A scan of so many keys begins every so many requests: a fifth of all.
+/// Keys of a scan.
 const SCAN: u64 = 4_000;
+/// Requests after which the next scan begins, so that a fifth of all are of scans.
 const SCAN_EACH: u64 = 20_000;
-/// After so many requests the next key becomes the most popular, so that by the end half of the keys have been.
+/// Requests after which the next key becomes the most popular, so that by the end half of the
+/// keys have been.
 const SHIFT_EACH: u64 = REQUESTS / (KEYS / 2);
 
 impl Workload {
     /// All there are.
     pub const ALL: [Workload; 4] = [Workload::Zipf, Workload::Scan, Workload::Loop, Workload::Shifting];
 
-    /// What it is called.
+    /// The name.
     pub fn name(self) -> &'static str {
         match self {
             Workload::Zipf => "zipf",
@@ -44,7 +48,7 @@ impl Workload {
         self.trace_of(REQUESTS, seed)
     }
 
-    /// The first so many of them.
+    /// The first of them, as many as are wanted.
     pub fn trace_of(self, requests: u64, seed: u64) -> Trace {
         let mut rng = Rng::new(seed);
         let zipf = Zipf::new(KEYS, EXPONENT);

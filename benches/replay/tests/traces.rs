@@ -1,4 +1,5 @@
-//! What the references make of real traces, which are not part of this repository: tests that are skipped without them, and say so.
+//! Hit ratios of the references on real traces, which are not part of this repository: tests that
+//! are skipped without them, and say so.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ fn percent(trace: &Trace, policy: &mut dyn EvictionPolicy) -> String {
     format!("{:.1}", 100.0 * replay(trace, Unit::Entries, policy, &mut |_| {}).hit_ratio())
 }
 
-/// What others measured with programs of their own: exact LRU, S3-FIFO, Belady.
+/// Figures that others measured with programs of their own: exact LRU, S3-FIFO, Belady.
 #[test]
 fn references_hit_as_often_as_others_found() {
     let Some(trace) = trace("web12.bin.zst") else { return };
@@ -31,8 +32,9 @@ fn references_hit_as_often_as_others_found() {
     assert_eq!(percents, ["66.9", "70.9", "79.1"]);
 }
 
-/// What holds a group's entries, without the group around it. Both hash with random seeds, and what has left is remembered by its hash:
-/// so the same but for a two-hundredth, less than the policies are apart.
+/// The cache that holds a group's entries, without the group around it. Both hash with random
+/// seeds, and what has left is remembered by its hash: so the same but for a two-hundredth, less
+/// than the policies are apart.
 #[test]
 fn a_group_hits_as_often_as_its_cache_alone() {
     let Some(trace) = trace("web12.bin.zst") else { return };

@@ -9,7 +9,8 @@ use crate::cargo::Workspace;
 use crate::measure::{Program, number};
 use crate::row::Row;
 
-/// At one node: a trace, a number of entries, and by how many points ours must be above exact LRU at least.
+/// At one node: a trace, a number of entries, and by how many points ours must be above exact LRU
+/// at least.
 const ALONE: [(&str, u64, f64); 4] =
     [("web12", 1_200, 4.0), ("web12", 80, -1.5), ("orm-busy", 3_817, 1.2), ("orm-busy", 80, -1.5)];
 
@@ -86,7 +87,7 @@ fn file(dir: &Path, trace: &str) -> Result<PathBuf, String> {
     if file.is_file() { Ok(file) } else { Err(format!("there is no {}", file.display())) }
 }
 
-/// What a replay said of each policy.
+/// The words of a replay about each policy.
 struct Runs(Vec<Value>);
 
 impl Runs {

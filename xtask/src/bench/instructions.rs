@@ -1,4 +1,5 @@
-//! What a hit takes, counted by valgrind: the same on a busy machine, so that here a regression shows.
+//! Instructions of a hit, counted by valgrind: the same on a busy machine, so that here a
+//! regression shows.
 
 use std::process::Command;
 
@@ -7,14 +8,15 @@ use anyhow::{Context, Result, ensure};
 use crate::measure::Program;
 use crate::row::Row;
 
-/// The most instructions of a hit, by kind: what was counted when it was last made faster, and some percent for compilers to differ by.
-/// Whoever makes hits faster lowers it, whoever raises it says why.
+/// The most instructions of a hit, by kind: what was counted when it was last made faster, and some
+/// percent for compilers to differ by. A change that makes hits faster lowers it, one that raises
+/// it says why.
 const BOUNDS: [(&str, f64); 3] = [("group", 335.0), ("awaited", 330.0), ("cache", 215.0)];
 
 /// The yardstick, which is not ours to bound.
 const YARDSTICK: &str = "dashmap";
 
-/// Of two runs that differ by so many hits the difference is what these take.
+/// Hits of two runs, whose difference in instructions is what the hits between take.
 const HITS: [u64; 2] = [10_000, 30_000];
 
 /// Why nothing can be counted here, and how to have it counted.

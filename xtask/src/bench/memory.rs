@@ -1,11 +1,12 @@
-//! HasPolicyState memory, ours alone: what others take does not change with our code, and is measured by `cargo xtask memory`.
+//! HasPolicyState memory, ours alone: what others take does not change with our code, and is measured by
+//! `cargo xtask memory`.
 
 use anyhow::Result;
 
 use crate::measure::{Program, number};
 use crate::row::Row;
 
-/// As `cargo xtask memory --value` has them.
+/// Kinds of values, by the names of `cargo xtask memory --value`.
 const KINDS: [&str; 4] = ["100", "1k", "10k", "typed"];
 
 const RATIO_MAX: f64 = 1.05;

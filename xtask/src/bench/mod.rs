@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the numbers that are to be reached, and whether they are.
 //!
-//! A number is a [`Row`]. Rows come from parts, each of which measures one thing and knows its goals: another part is another line of
-//! [`PARTS`].
+//! A number is a [`Row`]. Rows come from parts, each of which measures one thing and knows its
+//! goals: another part is another line of [`PARTS`].
 
 mod hit_ratio;
 pub mod instructions;
@@ -23,13 +23,15 @@ pub struct Args {
     /// One line per number: name, ours, rival, ratio, goal, met or MISSED.
     #[arg(long)]
     check: bool,
-    /// What a hit takes, in instructions: needs valgrind, and is the same on a busy machine.
+    /// Count the instructions of a hit: needs valgrind, and is the same on a busy machine.
     #[arg(long)]
     instructions: bool,
     /// With --check: only these parts.
-    #[arg(long, value_name = "PART,..", value_delimiter = ',', requires = "check", value_parser = PossibleValuesParser::new(PARTS.map(|part| part.name)))]
+    #[arg(long, value_name = "PART,..", value_delimiter = ',', requires = "check")]
+    #[arg(value_parser = PossibleValuesParser::new(PARTS.map(|part| part.name)))]
     only: Vec<String>,
-    /// Where web12.bin.zst, orm-busy.bin.zst and semicomplete.bin.zst are. Defaults to ../shared/traces, seen from the workspace.
+    /// Where web12.bin.zst, orm-busy.bin.zst and semicomplete.bin.zst are. Defaults to
+    /// ../shared/traces, seen from the workspace.
     #[arg(long, value_name = "DIR")]
     traces: Option<PathBuf>,
     /// One JSON object per number, each on a line, and nothing else on standard output.
@@ -46,7 +48,8 @@ struct Part {
     rows: fn(&Args) -> Result<Vec<Row>>,
 }
 
-/// In the order in which they are measured: what is quick first. What peers cost belongs here as well, and is measured by `compare`.
+/// In the order in which they are measured: what is quick first. What peers cost belongs here as
+/// well, and is measured by `compare`.
 const PARTS: [Part; 7] = [
     Part { name: "instructions", rows: |_| instructions::rows() },
     Part { name: "ring", rows: |_| timed::rows("ring") },
@@ -57,7 +60,8 @@ const PARTS: [Part; 7] = [
     Part { name: "role", rows: |_| crate::memory::role_row().map(|row| vec![row]) },
 ];
 
-/// Measures part after part. A part that cannot be measured is a line that says why, and the others go on.
+/// Measures part after part. A part that cannot be measured is a line that says why, and the others
+/// go on.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut missed = 0;
     for part in PARTS.iter().filter(|part| is_wanted(args, part)) {
@@ -65,9 +69,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let rows = (part.rows)(args).unwrap_or_else(|error| vec![Row::failed(part.name, format!("{error:#}"))]);
         for row in rows {
             missed += usize::from(row.verdict() == Verdict::Missed);
-            match args.json {
-                true => println!("{}", row.json()),
-                false => println!("{row}"),
+            if args.json {
+                println!("{}", row.json());
+            } else {
+                println!("{row}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the program `check` measures, and the goals.
+//! Measurements of the program `check`, and their goals.
 
 use anyhow::Result;
 

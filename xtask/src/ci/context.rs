@@ -1,4 +1,4 @@
-//! What the steps know of the machine and the workspace, and how they run commands.
+//! The machine and the workspace, as steps know them, and ways to run commands.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::cargo::{self, Workspace};
-use crate::child::Kept;
-use crate::tether;
+use crate::cargo::Workspace;
+use crate::process::build::cargo_program;
+use crate::process::child::ChildGuard;
+use crate::process::supervisor;
 
 /// Longest wait for the last of an ended command's output.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,11 +24,12 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A program that some tests need and that not every machine has.
 #[derive(Clone, Copy)]
 pub struct Needed {
-    /// Its name in `PEERCACHE_REQUIRE`, which turns the skipping of tests without it into a failure.
+    /// Its name in `PEERCACHE_REQUIRE`, which turns the skipping of tests without it into a
+    /// failure.
     pub name: &'static str,
     /// The programs that must be there.
     pub programs: &'static [&'static str],
-    /// How to have the tests run.
+    /// The way to have the tests run.
     pub how: &'static str,
 }
 
@@ -35,14 +37,16 @@ pub struct Needed {
 pub const POSTGRES: Needed = Needed {
     name: "postgres",
     programs: &["initdb", "postgres"],
-    how: "no `initdb` and `postgres` on the path or in /usr/lib/postgresql/*/bin; install PostgreSQL (Debian: `apt-get install postgresql`) and they run",
+    how: "no `initdb` and `postgres` on the path or in /usr/lib/postgresql/*/bin; \
+          install PostgreSQL (Debian: `apt-get install postgresql`) and they run",
 };
 
 /// For the tests with golang/groupcache processes.
 pub const GO: Needed = Needed {
     name: "go",
     programs: &["go"],
-    how: "no `go` on the path; install Go (Debian: `apt-get install golang`) and they run; the first time they download one module",
+    how: "no `go` on the path; install Go (Debian: `apt-get install golang`) and they run; \
+          the first time they download one module",
 };
 
 /// For the instructions of a hit.
@@ -71,14 +75,14 @@ impl Context {
         self.in_ci || is_installed(needed)
     }
 
-    /// Cargo, on a tether, at the root of the workspace.
+    /// Cargo, supervised, at the root of the workspace.
     pub fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Result<Command> {
-        self.command(cargo::program(), arguments)
+        self.command(cargo_program(), arguments)
     }
 
     /// Ourselves, as `cargo xtask` runs us.
     pub fn xtask<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Result<Command> {
-        self.command(tether::own_path()?, arguments)
+        self.command(supervisor::own_path()?, arguments)
     }
 
     /// The tracked and untracked changes of the working tree; `None` outside a git repository.
@@ -95,7 +99,7 @@ impl Context {
         I: IntoIterator,
         I::Item: AsRef<OsStr>,
     {
-        let mut command = tether::command(program)?;
+        let mut command = supervisor::command(program)?;
         command.args(arguments).current_dir(&self.workspace.root);
         Ok(command)
     }
@@ -112,7 +116,7 @@ pub fn is_installed(needed: Needed) -> bool {
 
 /// Runs a command to its end; anything but success is an error.
 pub fn succeed(command: &mut Command, limit: Duration) -> Result<()> {
-    let status = tether::run(command, limit)?;
+    let status = supervisor::run(command, limit)?;
     ensure!(status.success(), "{status}");
     Ok(())
 }
@@ -135,7 +139,7 @@ pub fn capture_shown(command: &mut Command, limit: Duration) -> Result<Captured>
 
 fn watch(command: &mut Command, limit: Duration, see: fn(&str)) -> Result<Captured> {
     let deadline = Instant::now() + limit;
-    let mut process = Kept::spawn(command.stdout(Stdio::piped())).context("cannot start a copy of xtask")?;
+    let mut process = ChildGuard::spawn(command.stdout(Stdio::piped())).context("cannot start a copy of xtask")?;
     let stdout = BufReader::new(process.take_stdout().expect("the command's output is piped"));
     let (sender, text) = mpsc::channel();
     thread::spawn(move || {

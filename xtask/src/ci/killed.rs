@@ -1,6 +1,5 @@
 //! The check that nothing is left of a cluster whose xtask was killed with -9.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -8,11 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, test_kill_process};
 
 use super::context::Context;
-use crate::child::{Kept, POLL};
 use crate::ports::Block;
-use crate::tether;
+use crate::process::child::{ChildGuard, POLL};
+use crate::process::supervisor;
 
 /// Members of the cluster.
 const NODES: u16 = 3;
@@ -24,10 +24,10 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 /// Starts a cluster, kills its xtask, and looks for what is left: processes and ports.
 pub fn leaves_no_node(context: &Context) -> Result<()> {
     let block = Block::claim(NODES)?;
-    let mut command = Command::new(tether::own_path()?);
+    let mut command = Command::new(supervisor::own_path()?);
     command.current_dir(&context.workspace.root).stdout(Stdio::piped());
     command.args(["cluster", "--base-port", &block.plan.base().to_string()]);
-    let mut xtask = Kept::spawn(&mut command).context("cannot start xtask")?;
+    let mut xtask = ChildGuard::spawn(&mut command).context("cannot start xtask")?;
     let said = until_ready(&mut xtask)?;
     let ids = node_ids(&said);
     ensure!(ids.len() == usize::from(NODES), "the cluster named {} process ids, not {NODES}", ids.len());
@@ -47,8 +47,8 @@ pub fn leaves_no_node(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// What the cluster prints up to the line that says it is ready.
-fn until_ready(xtask: &mut Kept) -> Result<String> {
+/// Reads what the cluster prints up to the line that says it is ready.
+fn until_ready(xtask: &mut ChildGuard) -> Result<String> {
     let lines = BufReader::new(xtask.take_stdout().expect("the command's output is piped")).lines();
     let (sender, ready) = mpsc::channel();
     thread::spawn(move || {
@@ -73,12 +73,19 @@ fn node_ids(said: &str) -> Vec<u32> {
 
 /// Whether a process is there and is not a dead one that nobody has waited for yet.
 fn is_running(id: u32) -> bool {
-    if let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) {
-        // The state follows the name, which is in parentheses and may itself hold some.
-        return !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
-    }
-    let id = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw);
-    id.is_some_and(|id| rustix::process::test_kill_process(id).is_ok())
+    let Some(id) = i32::try_from(id).ok().and_then(Pid::from_raw) else { return false };
+    test_kill_process(id).is_ok() && !is_zombie(id)
+}
+
+#[cfg(target_os = "linux")]
+fn is_zombie(id: Pid) -> bool {
+    let stat = procfs::process::Process::new(id.as_raw_pid()).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| stat.state == 'Z')
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_zombie(_: Pid) -> bool {
+    false
 }
 
 #[cfg(test)]

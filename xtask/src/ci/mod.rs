@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: exactly what CI runs.
 //!
-//! Every step is taken, whatever became of the ones before it, so that one run tells all that is wrong.
+//! Every step is taken, whatever became of the ones before it, so that one run tells all that is
+//! wrong.
 
 mod context;
 mod killed;
@@ -15,13 +16,16 @@ use anyhow::{Result, ensure};
 use crate::cargo::Workspace;
 use context::Context;
 
+/// The number of slow steps that are named at the end.
+const SLOWEST: usize = 10;
+
 /// A check that has a name.
 struct Step {
     name: String,
     take: Box<dyn Fn(&Context) -> Outcome>,
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     Passed,
@@ -73,7 +77,7 @@ fn verdict(outcome: &Outcome) -> String {
     }
 }
 
-/// What became of all steps, in order, and the seconds each took.
+/// The outcomes of all steps, in order, and the seconds each took.
 #[derive(Default)]
 struct Report {
     lines: Vec<(String, Outcome, f64)>,
@@ -88,7 +92,16 @@ impl Report {
         self.lines.iter().filter(|(_, outcome, _)| which(outcome)).count()
     }
 
-    /// Times, then what failed and was skipped and why, then the counts on the last line.
+    /// The steps that took longest, the slowest first.
+    fn slowest(&self) -> Vec<(&str, f64)> {
+        let mut times: Vec<(&str, f64)> = self.lines.iter().map(|(name, _, seconds)| (&**name, *seconds)).collect();
+        times.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        times.truncate(SLOWEST);
+        times
+    }
+
+    /// Times, then what failed and was skipped and why, then the slowest steps and the counts on
+    /// the last line.
     fn text(&self) -> String {
         let mut text = String::new();
         for (name, _, seconds) in &self.lines {
@@ -101,6 +114,10 @@ impl Report {
                 Outcome::Skipped(why) => writeln!(text, "skipped: {name}: {why}"),
                 Outcome::Passed => Ok(()),
             };
+        }
+        let _ = writeln!(text, "slowest:");
+        for (name, seconds) in self.slowest() {
+            let _ = writeln!(text, "{seconds:8.1} s  {name}");
         }
         let passed = self.count(|outcome| *outcome == Outcome::Passed);
         let failed = self.count(|outcome| matches!(outcome, Outcome::Failed(_)));
@@ -128,6 +145,15 @@ mod tests {
     #[test]
     fn the_last_line_counts_the_steps() {
         assert_eq!(report().text().lines().last(), Some("1 passed, 1 failed, 1 skipped"));
+    }
+
+    #[test]
+    fn the_ten_slowest_are_named_before_it() {
+        let step = |number: u32| (format!("step {number}"), Outcome::Passed, f64::from(number));
+        let text = Report { lines: (1..=12).map(step).collect() }.text();
+        let last: Vec<&str> = text.lines().rev().take(12).collect();
+        assert_eq!((last[11], last[10].trim(), last[1].trim()), ("slowest:", "12.0 s  step 12", "3.0 s  step 3"));
+        assert_eq!(last[0], "12 passed, 0 failed, 0 skipped");
     }
 
     #[test]

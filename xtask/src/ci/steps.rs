@@ -5,10 +5,11 @@ use std::env;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use cargo_metadata::{Package, TargetKind};
 
 use super::context::{Context, GO, Needed, POSTGRES, VALGRIND, capture, capture_shown, is_installed, succeed};
 use super::{Outcome, Step, killed};
-use crate::cargo::Package;
+use crate::cargo::targets_of;
 
 /// Longest step that compiles much, on two slow cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -19,7 +20,8 @@ const EXAMPLE_LIMIT: Duration = Duration::from_secs(60);
 /// Longest tour, from cold: what we promise a newcomer.
 const TOUR_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// What must not creep in: builds of C libraries that need more than a C compiler, and a second TLS.
+/// Packages that must not creep in: builds of C libraries that need more than a C compiler, and a
+/// second TLS.
 const UNWANTED: [&str; 5] = ["aws-lc-sys", "openssl-sys", "native-tls", "cmake", "bindgen"];
 /// The leaf that must stay light, and how many packages it may be, itself included.
 const LIGHT: (&str, usize) = ("peercache-consistenthash", 4);
@@ -43,7 +45,7 @@ pub fn all(context: &Context) -> Vec<Step> {
     steps.push(step("Go for the tests", |context| present(context, GO)));
     steps.push(step("tests and doc tests", tests));
     steps.extend(examples(context));
-    steps.extend(packages_with(context, "test", "loom").map(loom));
+    steps.extend(packages_with_test(context, "loom").map(loom));
     steps.extend(benches(context));
     steps.push(step("instructions of a hit", instructions));
     steps.push(step("tour", |context| succeed(&mut context.xtask(["cluster", "--demo"])?, TOUR_LIMIT)));
@@ -67,11 +69,11 @@ fn cargo<const N: usize>(name: impl Into<String>, arguments: [&str; N], limit: D
 /// The crates that people use: those in `crates/`.
 fn library_names(context: &Context) -> impl Iterator<Item = String> {
     let crates = context.workspace.root.join("crates");
-    context.workspace.packages.iter().filter(move |p| p.dir.starts_with(&crates)).map(|p| p.name.clone())
+    context.workspace.packages.iter().filter(move |p| p.manifest_path.starts_with(&crates)).map(|p| p.name.to_string())
 }
 
-fn packages_with<'a>(context: &'a Context, kind: &'a str, target: &'a str) -> impl Iterator<Item = &'a Package> {
-    context.workspace.packages.iter().filter(move |p| p.targets_of(kind).any(|name| name == target))
+fn packages_with_test<'a>(context: &'a Context, test: &'a str) -> impl Iterator<Item = &'a Package> {
+    context.workspace.packages.iter().filter(move |p| targets_of(p, TargetKind::Test).any(|name| name == test))
 }
 
 fn no_unwanted_build(context: &Context) -> Result<()> {
@@ -97,11 +99,12 @@ fn leaf_is_light(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// One crate alone, without its features and with each of them: what `--workspace` hides by unifying features.
+/// One crate alone, without its features and with each of them: what `--workspace` hides by
+/// unifying features.
 fn features(package: String) -> Step {
     step(format!("{package} alone and with each feature"), move |context| {
         let found = context.workspace.packages.iter().find(|p| p.name == package).expect("the step's crate is there");
-        for flags in feature_flags(&found.features) {
+        for flags in feature_flags(found.features.keys()) {
             println!("cargo check -p {package} {}", flags.join(" "));
             let check = ["check", "-p", &package, "--locked", "--quiet"].map(String::from);
             let mut command = context.cargo(check.iter().chain(&flags))?;
@@ -111,12 +114,12 @@ fn features(package: String) -> Step {
     })
 }
 
-fn feature_flags(features: &[String]) -> Vec<Vec<String>> {
+fn feature_flags<'a>(features: impl ExactSizeIterator<Item = &'a String>) -> Vec<Vec<String>> {
     let flags = |flags: &[&str]| flags.iter().map(|flag| flag.to_string()).collect();
-    if features.is_empty() {
+    if features.len() == 0 {
         return vec![flags(&[])];
     }
-    let each = features.iter().filter(|feature| *feature != "default");
+    let each = features.filter(|feature| *feature != "default");
     let each = each.map(|feature| flags(&["--no-default-features", "--features", feature]));
     let ends = [flags(&["--no-default-features"]), flags(&[]), flags(&["--all-features"])];
     ends.into_iter().chain(each).collect()
@@ -128,10 +131,12 @@ fn rustdoc(context: &Context) -> Result<()> {
 }
 
 fn present(context: &Context, needed: Needed) -> Outcome {
-    match is_installed(needed) {
-        true => Outcome::Passed,
-        false if context.in_ci => Outcome::Failed(needed.how.to_string()),
-        false => Outcome::Skipped(needed.how.to_string()),
+    if is_installed(needed) {
+        Outcome::Passed
+    } else if context.in_ci {
+        Outcome::Failed(needed.how.to_string())
+    } else {
+        Outcome::Skipped(needed.how.to_string())
     }
 }
 
@@ -142,13 +147,13 @@ fn tests(context: &Context) -> Result<()> {
     succeed(command.env("PEERCACHE_REQUIRE", required.join(",")), BUILD_LIMIT)
 }
 
-/// Each example is run to its end. They are built first, so that the limit is one of running; and no package is named,
-/// so that all is built as it was for the tests.
+/// Each example is run to its end. They are built first, so that the limit is one of running; and
+/// no package is named, so that all is built as it was for the tests.
 fn examples(context: &Context) -> Vec<Step> {
     let build = ["build", "--workspace", "--examples", "--locked"];
     let mut steps = vec![cargo("build the examples", build, BUILD_LIMIT)];
     let packages = context.workspace.packages.iter();
-    let names = packages.flat_map(|package| package.targets_of("example"));
+    let names = packages.flat_map(|package| targets_of(package, TargetKind::Example));
     steps.extend(names.map(|name| {
         let run = ["run", "--locked", "--quiet", "--example", name];
         cargo(format!("example {name}"), run, EXAMPLE_LIMIT)
@@ -160,7 +165,7 @@ fn examples(context: &Context) -> Vec<Step> {
 fn benches(context: &Context) -> Vec<Step> {
     let mut steps = vec![];
     for package in &context.workspace.packages {
-        let names = package.targets_of("bench");
+        let names = targets_of(package, TargetKind::Bench);
         steps.extend(names.map(|name| {
             let arguments = ["bench", "-p", &package.name, "--locked", "--bench", name, "--", "--test"];
             cargo(format!("bench {name}"), arguments, BUILD_LIMIT)
@@ -180,9 +185,10 @@ fn instructions(context: &Context) -> Outcome {
     }
 }
 
-/// The model checks of a crate. Their own target directory: other compiler flags would rebuild everything else.
+/// The model checks of a crate. Their own target directory: other compiler flags would rebuild
+/// everything else.
 fn loom(package: &Package) -> Step {
-    let name = package.name.clone();
+    let name = package.name.to_string();
     step(format!("loom checks of {name}"), move |context| {
         let mut flags = env::var("RUSTFLAGS").unwrap_or_default();
         flags.push_str(" --cfg peercache_loom");
@@ -192,8 +198,8 @@ fn loom(package: &Package) -> Step {
     })
 }
 
-/// That the programs build and the figures arrive, not what they are. The two gRPC crates take minutes to build and are left
-/// out; `cargo bench` builds one of them anyway.
+/// That the programs build and the figures arrive, not what they are. The two gRPC crates take
+/// minutes to build and are left out; `cargo bench` builds one of them anyway.
 fn compare(context: &Context) -> Result<()> {
     let systems = "ours,golang,groupcache-go,redis,memcached";
     let brief = ["--rounds", "1", "--seconds", "0.2", "--callers", "64", "--values", "1KB"];
@@ -221,10 +227,10 @@ fn tree_is_as_it_was(context: &Context) -> Outcome {
     if context.in_ci && !before.is_empty() {
         return Outcome::Failed(format!("the tree was not clean to begin with:\n{before}"));
     }
-    match *before == after {
-        true => Outcome::Passed,
-        false => Outcome::Failed(format!("`git status` and `git diff` now say:\n{after}")),
+    if *before == after {
+        return Outcome::Passed;
     }
+    Outcome::Failed(format!("`git status` and `git diff` now say:\n{after}"))
 }
 
 #[cfg(test)]
@@ -240,14 +246,14 @@ mod tests {
     #[test]
     fn each_feature_is_checked_alone() {
         let features = ["default", "client", "server"].map(String::from);
-        let flags: Vec<String> = feature_flags(&features).iter().map(|flags| flags.join(" ")).collect();
+        let flags: Vec<String> = feature_flags(features.iter()).iter().map(|flags| flags.join(" ")).collect();
         let alone = |feature: &str| format!("--no-default-features --features {feature}");
         assert_eq!(flags, ["--no-default-features", "", "--all-features", &alone("client"), &alone("server")]);
     }
 
     #[test]
     fn a_crate_without_features_is_checked_once() {
-        assert_eq!(feature_flags(&[]), [Vec::<String>::new()]);
+        assert_eq!(feature_flags([].iter()), [Vec::<String>::new()]);
     }
 
     #[test]

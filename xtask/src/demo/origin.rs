@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::child::Kept;
 use crate::http::{Client, percent_encode};
+use crate::process::child::ChildGuard;
 
 /// Longest wait for the origin to say where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running `role-origin`.
 pub struct Origin {
-    _process: Kept,
+    _process: ChildGuard,
     url: String,
     client: Client,
 }
@@ -28,7 +28,7 @@ impl Origin {
     pub fn start(program: &Path) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(["--listen", "127.0.0.1:0", "--exit-with-stdin"]).stdout(Stdio::piped());
-        let mut process = Kept::spawn(&mut command).context("cannot start role-origin")?;
+        let mut process = ChildGuard::spawn(&mut command).context("cannot start role-origin")?;
         let stdout = process.take_stdout().expect("the command's output is piped");
         let (sender, first_line) = mpsc::channel();
         thread::spawn(move || {
@@ -43,7 +43,7 @@ impl Origin {
         Ok(Self { _process: process, url: url.to_string(), client: Client::new() })
     }
 
-    /// What `role --origin` takes.
+    /// The address, as `role --origin` takes it.
     pub fn template(&self) -> String {
         format!("{}/role?key={{key}}", self.url)
     }
@@ -65,7 +65,7 @@ impl Origin {
         self.number(&format!("{}/count", self.url))
     }
 
-    /// How long each answer takes from now on.
+    /// Sets how long each answer takes from now on.
     pub fn delay(&self, delay: Duration) -> Result<()> {
         let answer = self.client.put(&format!("{}/delay?ms={}", self.url, delay.as_millis()), "")?;
         ensure!(answer.status < 300, "the origin answered {} to a new delay", answer.status);

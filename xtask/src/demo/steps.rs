@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::tour::{self, Tour};
-use crate::child::POLL;
 use crate::http::{Answer, Client};
 use crate::node;
+use crate::process::child::POLL;
 
 /// One step: what it is about, what should be seen, and how to look.
 pub struct Step {
@@ -19,7 +19,7 @@ pub struct Step {
     pub take: fn(&mut Tour) -> Result<Seen>,
 }
 
-/// What a step saw, and whether that is what was expected.
+/// The result of a step: what it saw, and whether that is what was expected.
 pub struct Seen {
     pub held: bool,
     pub text: String,
@@ -65,13 +65,14 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         what: "an update is seen on every node",
-        expected: "PUT through a node that does not own the name: 200, and 3 nodes say the new role; DELETE through a third: 200, \
-                   and 3 nodes say the origin's again, after 1 request there",
+        expected: "PUT through a node that does not own the name: 200, and 3 nodes say the new role; \
+                   DELETE through a third: 200, and 3 nodes say the origin's again, after 1 request there",
         take: update,
     },
     Step {
         what: "the member list goes to two nodes at run time",
-        expected: "204 204 from the two and 400 from the one left out, which then owns none of 60 keys; 120 right answers",
+        expected: "204 204 from the two and 400 from the one left out, which then owns none of 60 keys; \
+                   120 right answers",
         take: two_members,
     },
     Step {
@@ -86,7 +87,8 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         what: "node 2 is back on its ports and in use",
-        expected: "20 of its keys read through the others: 40 right answers, 20 from its `main`, 1 request each at the origin",
+        expected: "20 of its keys read through the others: 40 right answers, 20 from its `main`, \
+                   1 request each at the origin",
         take: back_in_use,
     },
     Step { what: "SIGTERM stops all nodes", expected: "exit codes 0 0 0", take: stop },
@@ -102,9 +104,11 @@ const CROWD: usize = 300;
 const CROWD_ORIGIN_DELAY: Duration = Duration::from_millis(500);
 /// A thread of the crowd only waits for an answer.
 const CROWD_STACK_BYTES: usize = 256 << 10;
-/// Keys whose owner is compared. A node with a third of them owns none with a probability of (2/3)^120.
+/// Keys whose owner is compared. A node with a third of them owns none with a probability of
+/// (2/3)^120.
 const AGREED_KEYS: usize = 120;
-/// Reads of each node before an update. A node copies one in ten of what it fetches, so that there are copies to forget.
+/// Reads of each node before an update. A node copies one in ten of what it fetches, so that there
+/// are copies to forget.
 const COPYING_READS: usize = 20;
 /// Keys that are read after a change of members.
 const READ_KEYS: usize = 60;
@@ -229,8 +233,8 @@ fn update(tour: &mut Tour) -> Result<Seen> {
     Ok(Seen::new(
         held,
         format!(
-            "PUT through node {}: {put}, {say_new} say the new role; DELETE through node {}: {delete}, {say_old} say the \
-             origin's, {requests} at the origin (owner: node {})",
+            "PUT through node {}: {put}, {say_new} say the new role; DELETE through node {}: {delete}, {say_old} say \
+             the origin's, {requests} at the origin (owner: node {})",
             second + 1,
             third + 1,
             owner + 1
@@ -330,8 +334,8 @@ fn back_in_use(tour: &mut Tour) -> Result<Seen> {
     Ok(Seen::new(held, format!("{seen}, in use {} ms after it was ready", waited.as_millis())))
 }
 
-/// Waits until a key of the returned node, read through another, is loaded at the returned one. `None` if it never is.
-/// The others may keep away from it for a moment: they have seen it fail.
+/// Waits until a key of the returned node, read through another, is loaded at the returned one.
+/// `None` if it never is. The others may keep away from it for a moment: they have seen it fail.
 fn until_in_use(tour: &mut Tour) -> Result<Option<Duration>> {
     let start = Instant::now();
     while start.elapsed() < RETURN_TIMEOUT {

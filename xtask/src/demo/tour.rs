@@ -1,4 +1,5 @@
-//! What a step of the tour has at hand: the nodes, the origin, and keys that nobody has asked for yet.
+//! Things that a step of the tour has at hand: the nodes, the origin, and keys that nobody has
+//! asked for yet.
 
 use anyhow::{Context, Result, ensure};
 
@@ -7,8 +8,8 @@ use crate::http::{Answer, Client, percent_encode};
 use crate::node::{self, Node, Spec};
 use crate::ports::Ports;
 
-/// Most keys that are looked through for one that a certain node owns. With a third of the keys each, a node that owns
-/// none of so many is left out by the ring.
+/// Most keys that are looked through for one that a certain node owns. With a third of the keys
+/// each, a node that owns none of these is left out by the ring.
 const KEYS_LOOKED_THROUGH_MAX: usize = 200;
 
 /// A cluster in the middle of its tour. Nodes are named by their index, from 0.
@@ -79,7 +80,8 @@ impl Tour {
         format!("{}/role?name={}", self.ports(node).front_url(), percent_encode(key))
     }
 
-    /// What every node should answer, by the word of the origin. Asking counts as a request there.
+    /// The answer that every node should give, by the word of the origin. Asking counts as a
+    /// request there.
     pub fn expected(&self, key: &str) -> Result<String> {
         Ok(sentence(key, &self.origin.role(key)?))
     }
@@ -120,7 +122,7 @@ impl Tour {
     /// The last words of nodes that have ended by themselves.
     pub fn obituaries(&mut self) -> Vec<String> {
         let unasked = self.nodes.iter_mut().filter(|node| !node.was_killed());
-        unasked.filter_map(|node| node.ended().filter(|end| !end.success()).map(|end| node.obituary(end))).collect()
+        unasked.filter_map(|node| node.ended().filter(|end| !end.success()).map(|end| node.describe_end(end))).collect()
     }
 
     fn peers_url(&self, node: usize) -> String {
@@ -132,7 +134,7 @@ impl Tour {
     }
 }
 
-/// What a node answers about somebody of this role.
+/// The answer of a node about somebody of this role.
 pub fn sentence(name: &str, role: &str) -> String {
     format!("老人家,你儿子{name},现在是{role}了!\n")
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask memory`: how much resident memory caches take for their budget, and what a whole process takes.
+//! `cargo xtask memory`: how much resident memory caches take for their budget, and what a whole
+//! process takes.
 
 mod origin;
 mod role;
@@ -13,12 +14,13 @@ use anyhow::Result;
 use crate::measure::{Program, flags_after_command};
 use crate::row::Row;
 
-/// How much resident memory caches take for the budget that they are given, each in a process of its own.
+/// Measure how much resident memory caches take for their budget, each in a process of its own.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
     caches: args::Memory,
-    /// Measure a whole process instead: `role --cache-bytes 64MiB`, asked for 80,000 different values of 1 kB.
+    /// Measure a whole process instead: `role --cache-bytes 64MiB`, asked for 80,000 different
+    /// values of 1 kB.
     #[arg(long, conflicts_with_all = ["system", "value", "budget_mib"])]
     role: bool,
 }
@@ -27,16 +29,17 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.role {
         let gained = role::gained()?;
-        match args.caches.json {
-            true => println!("{}", gained.json()),
-            false => println!("{}", gained.row()),
+        if args.caches.json {
+            println!("{}", gained.json());
+        } else {
+            println!("{}", gained.row());
         }
         return Ok(ExitCode::SUCCESS);
     }
     Program::build("memory")?.run(flags_after_command())
 }
 
-/// What a whole process gains, as a line of `bench --check`.
+/// Measures what a whole process gains, for a line of `bench --check`.
 pub fn role_row() -> Result<Row> {
     role::gained().map(|gained| gained.row())
 }

@@ -37,7 +37,8 @@ fn serve(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The target of the next request, whose head is read to its end; a GET has no body. `None` if the connection has ended.
+/// The target of the next request, whose head is read to its end; a GET has no body. `None` if the
+/// connection has ended.
 fn request(reader: &mut impl BufRead) -> std::io::Result<Option<String>> {
     let mut first = String::new();
     reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut first)?;

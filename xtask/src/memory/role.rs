@@ -1,6 +1,6 @@
-//! What a whole process takes: `role --cache-bytes 64MiB`, after it has been asked for more than it can hold.
+//! Memory of a whole process: `role --cache-bytes 64MiB`, after it has been asked for more than it
+//! can hold.
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::origin;
 use crate::cargo::Workspace;
-use crate::child::{Kept, POLL};
 use crate::http::Client;
 use crate::ports::{self, Block};
+use crate::process::child::{ChildGuard, POLL};
 use crate::row::Row;
 
 const BUDGET: &str = "64MiB";
@@ -24,7 +24,7 @@ const WARM_UP: u64 = 100;
 /// Enough to keep a small machine busy, few enough that their buffers do not count.
 const CALLERS: u64 = 4;
 
-/// What is allowed, in bytes.
+/// The most that it may gain, in bytes.
 const GAINED_MAX: u64 = 80_000_000;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ pub fn gained() -> Result<Gained> {
     command.args(["--admin-listen", &address(ports.admin), "--self-url", &ports.peer_url()]);
     command.args(["--peers", &ports.peer_url(), "--cache-bytes", BUDGET, "--exit-with-stdin"]);
     command.args(["--origin", &format!("{}/value?key={{key}}", ports::url(origin.port()))]);
-    let mut role = Kept::spawn(command.stdout(Stdio::null())).context("cannot start role")?;
+    let mut role = ChildGuard::spawn(command.stdout(Stdio::null())).context("cannot start role")?;
     wait_ready(&mut role, &format!("{}/readyz", ports.admin_url()))?;
     let front = ports.front_url();
     ask(&front, "warm", WARM_UP)?;
@@ -70,7 +70,7 @@ pub fn gained() -> Result<Gained> {
     Ok(Gained(resident(role.id())?.saturating_sub(before)))
 }
 
-fn wait_ready(role: &mut Kept, url: &str) -> Result<()> {
+fn wait_ready(role: &mut ChildGuard, url: &str) -> Result<()> {
     let (client, deadline) = (Client::new(), Instant::now() + READY_TIMEOUT);
     while !client.get(url).is_ok_and(|answer| answer.status == 200) {
         if let Some(status) = role.ended() {
@@ -82,7 +82,7 @@ fn wait_ready(role: &mut Kept, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks for so many different values, by some callers.
+/// Asks for this many different values, by some callers.
 fn ask(front: &str, kind: &str, values: u64) -> Result<()> {
     let next = AtomicU64::new(0);
     let caller = || -> Result<()> {
@@ -103,10 +103,15 @@ fn ask(front: &str, kind: &str, values: u64) -> Result<()> {
     })
 }
 
-/// VmRSS, in bytes.
+/// Reads the resident memory of a process, in bytes.
+#[cfg(target_os = "linux")]
 fn resident(process: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).context("cannot read what role takes")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc says no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")?;
+    let status = procfs::process::Process::new(process.try_into()?).and_then(|process| process.status());
+    let kib = status.context("cannot read what role takes")?.vmrss.context("/proc says no VmRSS")?;
     Ok(kib << 10)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resident(_: u32) -> Result<u64> {
+    bail!("resident memory is read from /proc, which this system does not have")
 }

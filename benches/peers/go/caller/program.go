@@ -173,7 +173,7 @@ func say(line any) {
 	fmt.Println(string(text))
 }
 
-// endWithStdin ends this program when whoever started it has gone, or wants it to go.
+// endWithStdin ends this program when the one that started it has gone, or wants it to go.
 func endWithStdin() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)

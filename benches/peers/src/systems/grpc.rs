@@ -1,5 +1,5 @@
-//! The two public crates that do the same over gRPC. They have the same faces, but for a token; the hot cache has room for
-//! nothing, so that each get is a fetch.
+//! The two public crates that do the same over gRPC. They have the same faces, but for a token; the
+//! hot cache has room for nothing, so that each get is a fetch.
 
 use std::sync::{
     Arc,

@@ -75,7 +75,7 @@ impl System for Memcached {
 
 struct Connection {
     stream: TcpStream,
-    /// What has arrived and was not looked at yet.
+    /// Bytes that have arrived and were not looked at yet.
     received: BytesMut,
 }
 
@@ -114,7 +114,8 @@ impl Connection {
         }
     }
 
-    /// A block of data and the end of its line. It is put together in one piece, as a caller would want to have it.
+    /// A block of data and the end of its line. It is put together in one piece, as a caller would
+    /// want to have it.
     async fn value(&mut self, length: usize) -> Result<usize> {
         self.received.reserve((length + 2).saturating_sub(self.received.len()));
         while self.received.len() < length + 2 {

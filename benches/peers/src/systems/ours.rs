@@ -1,5 +1,5 @@
-//! Our node as its builders give it, but for a budget that holds all and for hot copies, which would answer in place of
-//! the owner.
+//! Our node as its builders give it, but for a budget that holds all and for hot copies, which
+//! would answer in place of the owner.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! redis by the `redis` crate: a connection for each caller, one request at a time on each; or one connection for all.
+//! redis by the `redis` crate: a connection for each caller, one request at a time on each; or one
+//! connection for all.
 
 use anyhow::{Context, Result};
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, aio::MultiplexedConnection};

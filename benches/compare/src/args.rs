@@ -1,43 +1,47 @@
-//! The flags.
+//! The flags of `cargo xtask compare`. xtask has this file as well: it refuses a wrong flag before
+//! it builds anything.
 
-use clap::Args;
+use std::fmt;
+use std::str::FromStr;
 
-use super::plan::Mode;
-use super::system::System;
+use clap::{Args, ValueEnum};
 
-/// As many rounds as there is time for, by default.
-const ROUNDS: usize = 5;
 /// Fewer would be no load, more no comparison: connections are bounded.
 const CALLERS_MAX: usize = 4_096;
-/// What our node takes from a peer by default.
+/// The largest value that our node takes from a peer by default.
 const VALUE_BYTES_MAX: usize = 32 << 20;
 
 /// Narrows what is compared. Without flags: all of it, within 40 minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Which systems beside ours: golang, groupcache-go, groupcache, groupcache-ng, redis, memcached. All by default.
+    /// Which systems beside ours: golang, groupcache-go, groupcache, groupcache-ng, redis,
+    /// memcached. All by default.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub systems: Vec<System>,
-    /// How many ask at once, for single gets.
+    /// Numbers of callers at once, for single gets.
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,64,256", value_parser = callers)]
     pub callers: Vec<usize>,
     /// Sizes of values, such as 100B, 1KB, 1MB (a KB is 1,000 bytes).
-    #[arg(long, value_name = "SIZE,..", value_delimiter = ',', default_value = "100B,1KB,10KB,100KB,1MB", value_parser = value_bytes)]
+    #[arg(long, value_name = "SIZE,..", value_delimiter = ',', value_parser = value_bytes)]
+    #[arg(default_value = "100B,1KB,10KB,100KB,1MB")]
     pub values: Vec<usize>,
-    /// single: one key a get; batch: 100 keys a get, by one caller; slow: 64 callers, 1 KB, with 1 % of the keys slow to load and
-    /// with none.
+    /// single: one key a get; batch: 100 keys a get, by one caller; slow: 64 callers, 1 KB, with 1
+    /// % of the keys slow to load and with none.
     #[arg(long, value_name = "MODE,..", value_delimiter = ',', default_value = "single,batch,slow")]
     pub modes: Vec<Mode>,
-    /// How often everything is run. As often as 40 minutes allow, and at most 5 times, by default.
+    /// Number of times everything is run. As often as 40 minutes allow, and at most 5 times, by
+    /// default.
     #[arg(long, value_name = "N", value_parser = rounds)]
     pub rounds: Option<usize>,
-    /// How long a run is measured.
+    /// Seconds for which a run is measured.
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
     pub seconds: f64,
-    /// Leave out of medians and ratios what ran while the machine gave it fewer cores than this, such as 1.8 of its 2.
+    /// Leave out of medians and ratios what ran while the machine gave it fewer cores than this,
+    /// such as 1.8 of its 2.
     #[arg(long, value_name = "C", default_value = "0", value_parser = cores)]
     pub cores_min: f64,
-    /// All callers of redis on one connection whose client sends what has collected, rather than each on its own.
+    /// All callers of redis on one connection whose client sends what has collected, rather than
+    /// each on its own.
     #[arg(long)]
     pub redis_multiplexed: bool,
     /// Print one JSON document, and nothing else, on standard output.
@@ -45,17 +49,65 @@ pub struct Options {
     pub json: bool,
 }
 
-impl Options {
-    /// The systems to run, ours first: ratios are to ours.
-    pub fn systems(&self) -> Vec<System> {
-        let wanted =
-            |system: &System| *system == System::Ours || self.systems.is_empty() || self.systems.contains(system);
-        System::ALL.into_iter().filter(wanted).collect()
-    }
+/// The way in which callers ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Single,
+    Batch,
+    Slow,
+}
 
-    /// How many rounds at most.
-    pub fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(ROUNDS)
+/// A system, under the name that it has everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    Ours,
+    Golang,
+    GroupcacheGo,
+    Groupcache,
+    GroupcacheNg,
+    Redis,
+    Memcached,
+}
+
+impl System {
+    /// In the order of the table, ours first.
+    pub const ALL: [System; 7] = [
+        System::Ours,
+        System::Golang,
+        System::GroupcacheGo,
+        System::Groupcache,
+        System::GroupcacheNg,
+        System::Redis,
+        System::Memcached,
+    ];
+
+    /// Its name in flags, tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            System::Ours => "ours",
+            System::Golang => "golang",
+            System::GroupcacheGo => "groupcache-go",
+            System::Groupcache => "groupcache",
+            System::GroupcacheNg => "groupcache-ng",
+            System::Redis => "redis",
+            System::Memcached => "memcached",
+        }
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for System {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = || System::ALL.map(System::name).join(", ");
+        let found = System::ALL.into_iter().find(|system| system.name() == text);
+        found.ok_or_else(|| format!("write names out of: {}", names()))
     }
 }
 
@@ -95,19 +147,7 @@ fn value_bytes(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        options: Options,
-    }
-
-    fn options(flags: &str) -> Options {
-        Cli::parse_from(["compare"].into_iter().chain(flags.split_whitespace())).options
-    }
 
     #[test]
     fn sizes_are_decimal() {
@@ -123,17 +163,23 @@ mod tests {
     }
 
     #[test]
-    fn by_default_all_systems_are_compared() {
-        assert_eq!(options("").systems(), System::ALL);
-    }
-
-    #[test]
-    fn ours_is_always_there_for_ratios_are_to_ours() {
-        assert_eq!(options("--systems redis,golang").systems(), [System::Ours, System::Golang, System::Redis]);
-    }
-
-    #[test]
     fn seconds_are_bounded() {
         assert!(seconds("0").is_err() && seconds("nan").is_err() && seconds("0.3") == Ok(0.3));
+    }
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let names = ["ours", "golang", "groupcache-go", "groupcache", "groupcache-ng", "redis", "memcached"];
+        assert_eq!(System::ALL.map(System::name), names);
+    }
+
+    #[test]
+    fn a_name_is_read_back() {
+        assert!(System::ALL.iter().all(|system| system.name().parse() == Ok(*system)));
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_right_ones() {
+        assert!("valkey".parse::<System>().unwrap_err().contains("redis, memcached"));
     }
 }

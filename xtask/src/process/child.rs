@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// How often a wait looks whether it is over.
+/// The time between two looks whether a wait is over.
 pub const POLL: Duration = Duration::from_millis(20);
 
 /// A child that watches its standard input and ends when that does.
 ///
-/// We hold the other end and never write to it. The kernel closes it when we die, of whatever, so that even a `kill -9`
-/// of xtask leaves nothing behind. The child leads a process group of its own: Ctrl-C at a terminal goes to the whole
-/// foreground group, and it is for us to say when and how a child ends.
-pub struct Kept {
+/// We hold the other end and never write to it. The kernel closes it when we die, of whatever, so
+/// that even a `kill -9` of xtask leaves nothing behind. The child leads a process group of its
+/// own: Ctrl-C at a terminal goes to the whole foreground group, and it is for us to say when and
+/// how a child ends.
+pub struct ChildGuard {
     child: Child,
     _stdin: Option<ChildStdin>,
     status: Option<ExitStatus>,
 }
 
-impl Kept {
+impl ChildGuard {
     /// Starts the command with a pipe as its standard input.
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).process_group(0).spawn()?;
@@ -40,7 +41,7 @@ impl Kept {
         self.child.stdout.take()
     }
 
-    /// How the child ended, if it has.
+    /// The status with which the child ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().expect("a child of ours that was not waited for can be");
@@ -75,7 +76,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         self.kill();
     }
@@ -97,8 +98,8 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(300);
 
     /// `cat` ends when its standard input does, as our nodes do.
-    fn kept_cat() -> Kept {
-        Kept::spawn(Command::new("cat").stdout(Stdio::piped())).unwrap()
+    fn kept_cat() -> ChildGuard {
+        ChildGuard::spawn(Command::new("cat").stdout(Stdio::piped())).unwrap()
     }
 
     #[test]
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_dropped_child_is_gone_though_it_does_not_look_at_its_input() {
-        let mut sleep = Kept::spawn(Command::new("sleep").arg("1000").stdout(Stdio::piped())).unwrap();
+        let mut sleep = ChildGuard::spawn(Command::new("sleep").arg("1000").stdout(Stdio::piped())).unwrap();
         let stdout = sleep.take_stdout().unwrap();
         drop(sleep);
         assert_eq!(until_closed(stdout), "");
@@ -133,7 +134,7 @@ mod tests {
         if env::var_os("XTASK_TEST_SUPERVISE").is_none() {
             return;
         }
-        let cat = Kept::spawn(&mut Command::new("cat")).unwrap();
+        let cat = ChildGuard::spawn(&mut Command::new("cat")).unwrap();
         println!("keeping {}", cat.id());
         // Until we are killed; or until the test is, for nobody else would end us then.
         io::copy(&mut io::stdin().lock(), &mut io::sink()).unwrap();
@@ -142,9 +143,9 @@ mod tests {
     #[test]
     fn a_supervisor_killed_with_9_leaves_no_child() {
         let mut supervisor = Command::new(env::current_exe().unwrap());
-        supervisor.args(["--exact", "child::tests::supervisor_of_the_next_test", "--nocapture"]);
+        supervisor.args(["--exact", "process::child::tests::supervisor_of_the_next_test", "--nocapture"]);
         supervisor.env("XTASK_TEST_SUPERVISE", "1").stdout(Stdio::piped());
-        let mut supervisor = Kept::spawn(&mut supervisor).unwrap();
+        let mut supervisor = ChildGuard::spawn(&mut supervisor).unwrap();
         let mut stdout = BufReader::new(supervisor.take_stdout().unwrap());
         let mut line = String::new();
         while !line.contains("keeping") {

@@ -6,18 +6,20 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::{Metadata, MetadataCommand};
 
-use super::Skipped;
-use super::system::{Made, Program, System};
-use crate::cargo::{self, Workspace};
-use crate::tether;
+use crate::Skipped;
+use crate::args::System;
+use crate::process::build::{cargo_program, run_build};
+use crate::process::supervisor;
+use crate::system::{Kind, Program};
 
 /// Longest build of a Go program, with the download of its modules.
 const GO_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// The name of the Rust harness.
 const HARNESS: &str = "peercache-peers";
 
-/// What there is to run.
+/// The programs there are to run.
 pub struct Programs(Vec<Program>);
 
 impl Programs {
@@ -34,8 +36,16 @@ impl Programs {
     }
 }
 
-/// Builds all that these systems need. What cannot be had is skipped and said; in CI it is an error.
-pub fn all(workspace: &Workspace, systems: &[System], in_ci: bool) -> Result<(Programs, Vec<Skipped>)> {
+/// Where things are in the workspace of the working directory.
+pub fn workspace() -> Result<Metadata> {
+    let mut command = MetadataCommand::new();
+    command.cargo_path(cargo_program()).no_deps();
+    command.exec().context("`cargo metadata` failed; is this directory inside the workspace?")
+}
+
+/// Builds all that these systems need. What cannot be had is skipped and said; in CI it is an
+/// error.
+pub fn all(workspace: &Metadata, systems: &[System], in_ci: bool) -> Result<(Programs, Vec<Skipped>)> {
     ensure!(Path::new("/proc/self/stat").exists(), "compare reads /proc, which this system does not have");
     let mut skipped = vec![];
     let mut had = vec![];
@@ -55,73 +65,74 @@ pub fn all(workspace: &Workspace, systems: &[System], in_ci: bool) -> Result<(Pr
     let program = |(system, found): (System, Option<PathBuf>)| {
         let version = version(system, found.as_deref());
         let server = found.unwrap_or_else(|| harness.clone());
-        let client = if system.made() == Made::Go { server.clone() } else { harness.clone() };
+        let client = if system.kind() == Kind::Go { server.clone() } else { harness.clone() };
         Program { system, server, client, version }
     };
     Ok((Programs(had.into_iter().map(program).collect()), skipped))
 }
 
-/// The program of a system's server, unless that is the Rust harness, which is built for all of them at once.
-fn had_for(workspace: &Workspace, system: System) -> Result<Option<PathBuf>> {
-    match system.made() {
-        Made::Rust { .. } => Ok(None),
-        Made::Go => go(workspace, system.name()).map(Some),
-        Made::Installed { program, .. } => match find_program(program) {
+/// The program of a system's server, unless that is the Rust harness, which is built for all of
+/// them at once.
+fn had_for(workspace: &Metadata, system: System) -> Result<Option<PathBuf>> {
+    match system.kind() {
+        Kind::Rust { .. } => Ok(None),
+        Kind::Go => go(workspace, system.name()).map(Some),
+        Kind::Installed { program, .. } => match find_program(program) {
             Some(path) => Ok(Some(path)),
             None => bail!("there is no `{program}` on the path; install it (Debian: `apt-get install {program}`)"),
         },
     }
 }
 
-fn go(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+fn go(workspace: &Metadata, name: &str) -> Result<PathBuf> {
     let go =
         find_program("go").context("there is no `go` on the path; install Go (Debian: `apt-get install golang`)")?;
     eprintln!("building {name} with go");
-    let out = workspace.target.join("peers/go").join(name);
-    let mut command = tether::command(go)?;
+    let out = workspace.target_directory.join("peers/go").join(name);
+    let mut command = supervisor::command(go)?;
     command.arg("build").arg("-o").arg(&out).arg(".");
-    command.current_dir(workspace.root.join("benches/peers/go").join(name)).stdout(Stdio::null());
+    command.current_dir(workspace.workspace_root.join("benches/peers/go").join(name)).stdout(Stdio::null());
     // Nothing of this machine's own may change what is built.
     command.env("GOFLAGS", "-mod=readonly").env("GOTOOLCHAIN", "local").env("GOWORK", "off");
-    let status = tether::run(&mut command, GO_LIMIT)?;
+    let status = supervisor::run(&mut command, GO_LIMIT)?;
     ensure!(
         status.success(),
         "`go build` failed ({status}), for what it said above; it downloads modules the first time"
     );
-    Ok(out)
+    Ok(out.into())
 }
 
-fn harness(workspace: &Workspace, systems: &[System], in_ci: bool) -> Result<PathBuf> {
+fn harness(workspace: &Metadata, systems: &[System], in_ci: bool) -> Result<PathBuf> {
     eprintln!("building the Rust harness, the first time for some minutes");
-    let mut command = tether::command(cargo::program())?;
+    let mut command = supervisor::command(cargo_program())?;
     command.args(["build", "--release", "--message-format=json-render-diagnostics", "--manifest-path"]);
-    command.arg(workspace.root.join("benches/peers/Cargo.toml"));
-    command.arg("--target-dir").arg(workspace.target.join("peers")).current_dir(&workspace.root);
+    command.arg(workspace.workspace_root.join("benches/peers/Cargo.toml"));
+    command.arg("--target-dir").arg(workspace.target_directory.join("peers")).current_dir(&workspace.workspace_root);
     command.arg("--features").arg(features(systems).join(","));
     if in_ci {
         command.arg("--locked");
     }
-    let mut built = cargo::run_build(&mut command)?;
+    let mut built = run_build(&mut command)?;
     built.remove(HARNESS).with_context(|| format!("cargo built no program named {HARNESS}"))
 }
 
 /// Only those of the systems that are run: the rivals are what takes long.
 fn features(systems: &[System]) -> Vec<&'static str> {
-    let feature = |system: &System| match system.made() {
-        Made::Rust { feature } | Made::Installed { feature, .. } => feature,
-        Made::Go => None,
+    let feature = |system: &System| match system.kind() {
+        Kind::Rust { feature } | Kind::Installed { feature, .. } => feature,
+        Kind::Go => None,
     };
     systems.iter().filter_map(feature).collect()
 }
 
-/// What is not in a lock file of ours.
+/// The version of a program that is in no lock file of ours.
 fn version(system: System, program: Option<&Path>) -> Option<String> {
-    let mut command = match system.made() {
-        Made::Rust { .. } => return None,
-        Made::Go => Command::new(find_program("go")?),
-        Made::Installed { .. } => Command::new(program?),
+    let mut command = match system.kind() {
+        Kind::Rust { .. } => return None,
+        Kind::Go => Command::new(find_program("go")?),
+        Kind::Installed { .. } => Command::new(program?),
     };
-    let output = command.arg(if system.made() == Made::Go { "version" } else { "--version" }).output().ok()?;
+    let output = command.arg(if system.kind() == Kind::Go { "version" } else { "--version" }).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 

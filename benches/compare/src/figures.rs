@@ -1,9 +1,9 @@
-//! What a run came to.
+//! Figures of a run.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::processes::{Memory, Moment};
+use crate::processes::{Memory, Moment};
 
 /// A little less than all, for what is counted while the last of the warm-up is on its way.
 const CROSSED_MIN: f64 = 0.99;
@@ -14,7 +14,7 @@ pub struct Figures {
     /// Keys that were got.
     pub gets: u64,
     pub seconds: f64,
-    /// Of single gets, or of whole batches; without those of keys that are slow on purpose.
+    /// Latency of single gets, or of whole batches; without those of keys that are slow on purpose.
     pub p50_us: f64,
     pub p99_us: f64,
     pub max_us: f64,
@@ -26,7 +26,7 @@ pub struct Figures {
     pub server_cpu: f64,
     pub client_memory: Memory,
     pub server_memory: Memory,
-    /// How many cores these two processes had or could have had; what is missing went to others.
+    /// The cores that these two processes had or could have had; what is missing went to others.
     pub cores: f64,
 }
 
@@ -63,12 +63,12 @@ impl Figures {
         self.gets as f64 / self.seconds
     }
 
-    /// Of client and server together.
+    /// Adds up client and server.
     pub fn cpu_seconds_per_100k(&self) -> f64 {
         (self.client_cpu + self.server_cpu) * 1e5 / self.gets as f64
     }
 
-    /// Of client and server together.
+    /// Adds up client and server.
     pub fn memory(&self) -> u64 {
         self.client_memory.now + self.server_memory.now
     }
@@ -146,7 +146,15 @@ pub mod tests {
 
     fn line(gets: u64, crossed: u64) -> Value {
         let latency = 1e6 / gets as f64;
-        json!({ "gets": gets, "seconds": 1.0, "p50_us": latency, "p99_us": 2.0 * latency, "max_us": 3.0 * latency, "crossed": crossed, "slow": 0 })
+        json!({
+            "gets": gets,
+            "seconds": 1.0,
+            "p50_us": latency,
+            "p99_us": 2.0 * latency,
+            "max_us": 3.0 * latency,
+            "crossed": crossed,
+            "slow": 0,
+        })
     }
 
     fn read(line: &Value, before: Moment, after: Moment) -> Result<Figures> {

@@ -1,32 +1,23 @@
-//! What is run in a round.
+//! Settings that are run in a round.
 
 use std::fmt;
 
-use clap::ValueEnum;
+use crate::args::{Mode, Options, System};
 
-use super::options::Options;
-use super::system::System;
-
+/// Most rounds by default: as many as there is time for.
+const ROUNDS: usize = 5;
 /// Keys of a batch.
 const BATCH: usize = 100;
-/// One in so many gets is slow, in the mode that asks about it.
+/// Gets of which one is slow, in the mode that asks about it.
 const SLOW_EVERY: u64 = 100;
-/// Of that mode, whatever the flags say: it is one question.
+/// Callers in that mode, whatever the flags say: it is one question.
 const SLOW_CALLERS: usize = 64;
 const SLOW_VALUE_BYTES: usize = 1_000;
 /// Few enough that values of 1 MB fit in memory.
 const KEYS_MIN: usize = 200;
-/// Of small values there can be more.
+/// Fewest keys of small values, of which there can be more.
 const KEYS_MIN_SMALL: usize = 1_000;
 const SMALL_MAX: usize = 10_000;
-
-/// What callers do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    Single,
-    Batch,
-    Slow,
-}
 
 /// One setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +28,20 @@ pub struct Cell {
     pub batch: usize,
     /// For the question about slow keys: whether there are any.
     pub slow: Option<bool>,
+}
+
+impl Options {
+    /// The systems to run, ours first: ratios are to ours.
+    pub fn systems(&self) -> Vec<System> {
+        let wanted =
+            |system: &System| *system == System::Ours || self.systems.is_empty() || self.systems.contains(system);
+        System::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// The most rounds.
+    pub fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(ROUNDS)
+    }
 }
 
 /// All settings of a round.
@@ -58,14 +63,15 @@ pub fn cells(options: &Options) -> Vec<Cell> {
 }
 
 impl Cell {
-    /// How many different keys are asked for: the same number for each caller, and at least two batches.
+    /// The number of different keys that are asked for: the same number for each caller, and at
+    /// least two batches.
     pub fn keys(self) -> usize {
         let at_once = self.callers * self.batch;
         let least = if self.value_bytes <= SMALL_MAX { KEYS_MIN_SMALL } else { KEYS_MIN };
         least.max(2 * at_once).next_multiple_of(at_once)
     }
 
-    /// One get in so many is for a key that is slow to load; 0 is none.
+    /// The number of gets of which one is for a key that is slow to load; 0 is none.
     pub fn slow_every(self) -> u64 {
         if self.slow == Some(true) { SLOW_EVERY } else { 0 }
     }
@@ -119,9 +125,12 @@ mod tests {
         options: Options,
     }
 
+    fn options(flags: &str) -> Options {
+        Cli::parse_from(["compare"].into_iter().chain(flags.split_whitespace())).options
+    }
+
     fn names(flags: &str) -> Vec<String> {
-        let options = Cli::parse_from(["compare"].into_iter().chain(flags.split_whitespace())).options;
-        cells(&options).iter().map(Cell::to_string).collect()
+        cells(&options(flags)).iter().map(Cell::to_string).collect()
     }
 
     #[test]
@@ -147,5 +156,15 @@ mod tests {
         let cell = |callers, value_bytes, batch| Cell { callers, value_bytes, batch, slow: None };
         let keys = [cell(1, 100, 1), cell(1, 1_000_000, 1), cell(256, 1_000, 1), cell(1, 100_000, 100)].map(Cell::keys);
         assert_eq!(keys, [1_000, 200, 1_024, 200]);
+    }
+
+    #[test]
+    fn by_default_all_systems_are_compared() {
+        assert_eq!(options("").systems(), System::ALL);
+    }
+
+    #[test]
+    fn ours_is_always_there_for_ratios_are_to_ours() {
+        assert_eq!(options("--systems redis,golang").systems(), [System::Ours, System::Golang, System::Redis]);
     }
 }

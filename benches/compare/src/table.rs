@@ -2,11 +2,14 @@
 
 use std::fmt::Write;
 
-use super::Outcome;
-use super::figures::{Figures, Measure};
-use super::plan::Cell;
-use super::spread::Spread;
-use super::system::System;
+use comfy_table::presets::{ASCII_MARKDOWN, NOTHING};
+use comfy_table::{CellAlignment, Table};
+
+use crate::Outcome;
+use crate::args::System;
+use crate::figures::{Figures, Measure};
+use crate::plan::Cell;
+use crate::spread::Spread;
 
 /// A table for each setting, then what is asked most: the CPU time of all of them.
 pub fn text(outcome: &Outcome) -> String {
@@ -19,33 +22,27 @@ pub fn text(outcome: &Outcome) -> String {
 }
 
 fn block(outcome: &Outcome, cell: Cell) -> String {
-    let mut text = format!("{cell}\n");
-    let _ = writeln!(
-        text,
-        "  {:14} {:>10} {:20} {:>8} {:20} {:>9} {:20} {:>9} {:20} {:>8} {:20}",
-        "", "gets/s", "", "CPU s", "", "p50 us", "", "p99 us", "", "RSS MB", ""
-    );
-    for &system in &outcome.systems {
-        if let Some(row) = row(outcome, cell, system) {
-            let _ = writeln!(text, "  {system:14} {}", row.trim_end());
-        }
-    }
-    text
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["", "gets/s", "", "CPU s", "", "p50 us", "", "p99 us", "", "RSS MB", ""]);
+    table.add_rows(outcome.systems.iter().filter_map(|&system| row(outcome, cell, system)));
+    // A figure to the right, and its ratio beside it.
+    table.column_iter_mut().skip(1).step_by(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    format!("{cell}\n{}\n", table.trim_fmt())
 }
 
-fn row(outcome: &Outcome, cell: Cell, system: System) -> Option<String> {
+fn row(outcome: &Outcome, cell: Cell, system: System) -> Option<Vec<String>> {
     let columns = [
-        (Measure::GetsPerSecond, 10, 0, 1.0),
-        (Measure::CpuSeconds, 8, 2, 1.0),
-        (Measure::P50, 9, 0, 1.0),
-        (Measure::P99, 9, 0, 1.0),
-        (Measure::Rss, 8, 1, 1e6),
+        (Measure::GetsPerSecond, 0, 1.0),
+        (Measure::CpuSeconds, 2, 1.0),
+        (Measure::P50, 0, 1.0),
+        (Measure::P99, 0, 1.0),
+        (Measure::Rss, 1, 1e6),
     ];
-    let mut row = String::new();
-    for (measure, width, digits, unit) in columns {
+    let mut row = vec![format!("  {system}")];
+    for (measure, digits, unit) in columns {
         let median = outcome.spread(cell, system, measure)?.median / unit;
         let ratio = outcome.ratio(cell, system, measure).filter(|_| system != System::Ours).map(ratio);
-        let _ = write!(row, "{median:width$.digits$} {:20} ", ratio.unwrap_or_default());
+        row.extend([format!("{median:.digits$}"), ratio.unwrap_or_default()]);
     }
     Some(row)
 }
@@ -89,21 +86,20 @@ fn slow(outcome: &Outcome) -> String {
 /// In Markdown, to be copied.
 fn summary(outcome: &Outcome) -> String {
     let rivals: Vec<System> = outcome.systems.iter().copied().filter(|system| *system != System::Ours).collect();
-    let mut text =
-        "CPU time of client and server per 100,000 gets: ours in seconds, the others as multiples of ours\n\n"
-            .to_owned();
-    let names: String = rivals.iter().map(|system| format!(" {system} |")).collect();
-    let _ = writeln!(text, "| setting | ours |{names}\n|---|---|{}", "---|".repeat(rivals.len()));
+    let mut table = Table::new();
+    let header = ["setting".to_owned(), "ours".to_owned()];
+    table.load_style(ASCII_MARKDOWN).set_header(header.into_iter().chain(rivals.iter().map(System::to_string)));
     for &cell in outcome.cells.iter().filter(|cell| cell.slow.is_none()) {
         let ours = outcome.spread(cell, System::Ours, Measure::CpuSeconds);
-        let ours = ours.map_or("-".to_owned(), |ours| format!("{:.2}", ours.median));
-        let times = |system: &System| {
-            let ratio = outcome.ratio(cell, *system, Measure::CpuSeconds).map(ratio);
-            format!(" {} |", ratio.unwrap_or_else(|| "-".to_owned()))
-        };
-        let _ = writeln!(text, "| {cell} | {ours} |{}", rivals.iter().map(times).collect::<String>());
+        let ours = ours.map(|ours| format!("{:.2}", ours.median));
+        let times = |system: &System| outcome.ratio(cell, *system, Measure::CpuSeconds).map(ratio);
+        let figures = [ours].into_iter().chain(rivals.iter().map(times));
+        let figures = figures.map(|figure| figure.unwrap_or_else(|| "-".to_owned()));
+        table.add_row([cell.to_string()].into_iter().chain(figures));
     }
-    text
+    format!(
+        "CPU time of client and server per 100,000 gets: ours in seconds, the others as multiples of ours\n\n{table}\n"
+    )
 }
 
 fn legend(outcome: &Outcome) -> String {
@@ -113,7 +109,8 @@ fn legend(outcome: &Outcome) -> String {
     });
     let mut text = format!(
         "\nmedians of {} rounds; x: the system's figure over ours, median (least-greatest) of the rounds{cores}\n\
-         CPU s: seconds of client and server per 100,000 gets; RSS: resident memory of both; a latency is that of a whole batch\n",
+         CPU s: seconds of client and server per 100,000 gets; RSS: resident memory of both; \
+         a latency is that of a whole batch\n",
         outcome.rounds
     );
     let starved = outcome.runs.iter().filter(|run| run.figures.cores < outcome.cores_min).count();
@@ -132,7 +129,7 @@ fn legend(outcome: &Outcome) -> String {
 }
 
 impl Outcome {
-    /// What came of a system at a setting while the machine gave enough, with the number of the round.
+    /// The figures of a system at a setting while the machine gave enough, each with its round.
     pub fn figures(&self, cell: Cell, system: System) -> impl Iterator<Item = (usize, &Figures)> {
         let runs = self.runs.iter().filter(|run| run.figures.cores >= self.cores_min);
         let runs = runs.filter(move |run| run.cell == cell && run.system == system);
@@ -236,7 +233,8 @@ mod tests {
     #[test]
     fn the_text_has_the_figures_their_ratio_and_what_was_skipped() {
         let text = text(&outcome(&[(0, CELL, System::Ours, 200_000), (0, CELL, System::Golang, 50_000)]));
-        assert!(text.contains("| 64 callers, 1 KB | 1.00 | 4.0x |"), "{text}");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("| 64 callers, 1 KB | 1.00 | 4.0x |"), "{text}");
         assert!(text.contains("skipped: redis, it is not there"), "{text}");
     }
 

@@ -1,15 +1,18 @@
 //! `cargo xtask compare`: our node beside the peers and servers that one would pick instead.
 //!
-//! Every run is a server and a client in processes of their own, made anew and on the same two cores. In a round each
-//! setting is run with each system, one right after the other, so that a machine that is busy for a while is so for all of
-//! them, and shows as spread between the rounds rather than as a winner. What a run is and who prints what is in
-//! benches/peers/README.md.
+//! Every run is a server and a client in processes of their own, started for it alone and on the
+//! same two cores. In a round each setting is run with each system, one right after the other, so
+//! that a machine that is busy for a while is so for all of them, and shows as spread between the
+//! rounds rather than as a winner. What a run is and who prints what is in benches/peers/README.md.
 
+mod args;
 mod build;
 mod figures;
 mod json;
-mod options;
 mod plan;
+#[path = "../../../xtask/src/process/mod.rs"]
+#[allow(dead_code, reason = "xtask also stops clusters, gently")]
+mod process;
 mod processes;
 mod run;
 mod spread;
@@ -17,20 +20,42 @@ mod system;
 mod table;
 
 use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
 
-use crate::cargo::Workspace;
+use args::{Options, System};
 use build::Programs;
 use figures::Figures;
-pub use options::Options;
 use plan::Cell;
-use system::System;
+use process::supervisor;
 
-/// What no call without `--rounds` goes beyond, building included. A round that would is not begun.
+/// Longest call without `--rounds`, building included. A round that would is not begun.
 const TIME_MAX: Duration = Duration::from_secs(38 * 60);
+
+#[derive(Parser)]
+#[command(name = "cargo xtask compare", bin_name = "cargo xtask compare")]
+#[command(disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a program that ends, with all it started, when our standard input does (used for builds
+    /// and servers).
+    #[command(hide = true)]
+    Supervise {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
+}
 
 /// Something that was asked for and not run.
 struct Skipped {
@@ -59,11 +84,22 @@ struct Outcome {
     skipped: Vec<Skipped>,
 }
 
+fn main() -> ExitCode {
+    let result = match Cli::parse() {
+        Cli { command: Some(Command::Supervise { program }), .. } => supervisor::supervise(&program),
+        Cli { options, .. } => compare(&options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
 /// Builds, runs and prints.
-pub fn run(options: &Options) -> Result<ExitCode> {
+fn compare(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
     let in_ci = matches!(env::var("CI").as_deref(), Ok("1" | "true"));
-    let (programs, skipped) = build::all(&Workspace::read()?, &options.systems(), in_ci)?;
+    let (programs, skipped) = build::all(&build::workspace()?, &options.systems(), in_ci)?;
     let mut outcome = Outcome {
         rounds: 0,
         cells: plan::cells(options),
@@ -74,9 +110,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         skipped,
     };
     take_rounds(options, &programs, started, &mut outcome);
-    match options.json {
-        true => println!("{}", json::document(options, &programs, &outcome)),
-        false => print!("{}", table::text(&outcome)),
+    if options.json {
+        println!("{}", json::document(options, &programs, &outcome));
+    } else {
+        print!("{}", table::text(&outcome));
     }
     verdict(in_ci, &outcome)
 }
@@ -123,7 +160,8 @@ fn take_turns(options: &Options, programs: &Programs, round: usize, cell: Cell, 
     }
 }
 
-/// A rival that fails is a finding; our own failure, and anything that is missing in CI, is an error.
+/// A rival that fails is a finding; our own failure, and anything that is missing in CI, is an
+/// error.
 fn verdict(in_ci: bool, outcome: &Outcome) -> Result<ExitCode> {
     let failed = outcome.skipped.iter().filter(|skipped| in_ci || skipped.system == System::Ours).count();
     if failed > 0 {

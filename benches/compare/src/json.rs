@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Outcome;
-use super::build::Programs;
-use super::figures::Measure;
-use super::options::Options;
-use super::plan::Cell;
-use super::run::{CONNECTIONS, THREADS};
-use super::system::System;
+use crate::Outcome;
+use crate::args::Options;
+use crate::args::System;
+use crate::build::Programs;
+use crate::figures::Measure;
+use crate::plan::Cell;
+use crate::run::{CONNECTIONS, THREADS};
 
 /// Everything, with the setting it was taken at.
 pub fn document(options: &Options, programs: &Programs, outcome: &Outcome) -> Value {
@@ -26,6 +26,8 @@ fn settings(options: &Options, programs: &Programs, outcome: &Outcome) -> Value 
         outcome.systems.iter().map(|system| (system.to_string(), system.description().into())).collect();
     let versions =
         programs.each().filter_map(|program| Some((program.system.to_string(), program.version.clone()?.into())));
+    let redis_client =
+        if options.redis_multiplexed { "one multiplexed connection" } else { "a connection for each caller" };
     json!({
         "systems": systems,
         "versions": versions.collect::<Map<String, Value>>(),
@@ -35,7 +37,7 @@ fn settings(options: &Options, programs: &Programs, outcome: &Outcome) -> Value 
         "seconds_per_run": options.seconds,
         "threads_per_process": THREADS,
         "connections_max": CONNECTIONS,
-        "redis_client": if options.redis_multiplexed { "one multiplexed connection" } else { "a connection for each caller" },
+        "redis_client": redis_client,
         "cpus": outcome.cpus,
         "cores_min": outcome.cores_min,
         "ratio": "the system's figure divided by ours in the same round",

@@ -1,14 +1,14 @@
-//! What people see of `cargo xtask compare` when they get it wrong, or have not got what it needs.
+//! Messages of `cargo xtask compare` to people who get it wrong, or have not got what it needs.
 
 use std::process::{Command, Output, Stdio};
 
 fn compare(flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.arg("compare").args(flags).stdin(Stdio::null());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peercache-compare"));
+    command.args(flags).stdin(Stdio::null());
     command
 }
 
-/// What it says on standard error when it ends with exit code 2, as for every wrong flag.
+/// Its standard error when it ends with exit code 2, as for every wrong flag.
 fn refusal(flags: &[&str]) -> String {
     let output = compare(flags).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");

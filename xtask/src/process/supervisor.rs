@@ -1,8 +1,9 @@
-//! A program that does not outlive us, though it knows nothing of us.
+//! A supervisor for programs that know nothing of us, and shall not outlive us.
 //!
-//! Our own nodes end when their standard input does (`role --exit-with-stdin`), and the kernel closes our end of that
-//! pipe however we die. Cargo knows no such rule. So we start it through a second copy of ourselves, which leads a
-//! process group of its own, watches its standard input, and at its end kills the group: cargo, compilers, tests, all.
+//! Our own nodes end when their standard input does (`role --exit-with-stdin`), and the kernel
+//! closes our end of that pipe however we die. Cargo knows no such rule. So we start it through a
+//! second copy of ourselves, which leads a process group of its own, watches its standard input,
+//! and at its end kills the group: cargo, compilers, tests, all.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
@@ -14,35 +15,38 @@ use std::{env, io, process, thread};
 use anyhow::{Context, Result};
 use rustix::process::{Signal, kill_current_process_group, setpgid};
 
-use crate::child::Kept;
+use super::child::ChildGuard;
 
-/// A command that runs `program` on a tether. Arguments and environment that are added to it go to the program.
+/// A command that runs `program` under a supervisor. Arguments and environment that are added to it
+/// go to the program.
 pub fn command(program: impl AsRef<OsStr>) -> Result<Command> {
     let mut command = Command::new(own_path()?);
-    command.args([OsStr::new("tether"), OsStr::new("--"), program.as_ref()]);
+    command.args([OsStr::new("supervise"), OsStr::new("--"), program.as_ref()]);
     Ok(command)
 }
 
-/// Runs a tethered command for at most `limit`.
+/// Runs a supervised command for at most `limit`.
 pub fn run(command: &mut Command, limit: Duration) -> Result<ExitStatus> {
-    let mut process = Kept::spawn(command).context("cannot start a copy of xtask")?;
+    let mut process = ChildGuard::spawn(command).context("cannot start a copy of xtask")?;
     let status = process.wait_until(Instant::now() + limit);
     status.with_context(|| format!("not done after {} s, and killed", limit.as_secs()))
 }
 
-/// Where this program can be started again from. A `cargo test` that we run may replace our file; on Linux the old one
-/// stays reachable.
+/// Where this program can be started again from. A `cargo test` that we run may replace our file;
+/// on Linux the old one stays reachable.
 pub fn own_path() -> Result<PathBuf> {
     let itself = Path::new("/proc/self/exe");
-    match itself.exists() {
-        true => Ok(itself.to_path_buf()),
-        false => env::current_exe().context("cannot find the path of xtask itself"),
+    if itself.exists() {
+        return Ok(itself.to_path_buf());
     }
+    env::current_exe().context("cannot find the path of xtask itself")
 }
 
-/// The watching copy: runs the program, and ends with its exit code or with everything in the group.
-pub fn hold(program: &[OsString]) -> Result<ExitCode> {
-    // Whoever started us has usually done this already; a group shared with strangers must not be killed.
+/// The watching copy: runs the program, and ends with its exit code or with everything in the
+/// group.
+pub fn supervise(program: &[OsString]) -> Result<ExitCode> {
+    // The one that started us has usually done this already; a group shared with strangers must not
+    // be killed.
     setpgid(None, None).or_else(|error| if leads_session() { Ok(()) } else { Err(error) })?;
     let mut child = Command::new(&program[0])
         .args(&program[1..])

@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::build::Programs;
-use super::figures::Figures;
-use super::options::Options;
-use super::plan::Cell;
-use super::processes::{Memory, Moment};
-use super::system::{Made, System};
-use crate::child::{Kept, POLL};
-use crate::tether;
+use crate::args::Options;
+use crate::args::System;
+use crate::build::Programs;
+use crate::figures::Figures;
+use crate::plan::Cell;
+use crate::process::child::{ChildGuard, POLL};
+use crate::process::supervisor;
+use crate::processes::{Memory, Moment};
+use crate::system::Kind;
 
 /// Threads that run code, of each client and each server that can have several.
 pub const THREADS: usize = 2;
@@ -34,11 +35,11 @@ pub fn run(options: &Options, programs: &Programs, cpus: &[usize], system: Syste
     let program = programs.of(system);
     let [server_at, client_at] = free_addresses()?;
     let arguments = arguments(options, system, cell, server_at, client_at);
-    let server = match system.made() {
-        Made::Installed { .. } => Server::of_the_machine(system, &program.server, server_at)?,
-        Made::Rust { .. } | Made::Go => Server::of_ours(&program.server, &arguments)?,
+    let server = match system.kind() {
+        Kind::Installed { .. } => Server::of_the_machine(system, &program.server, server_at)?,
+        Kind::Rust { .. } | Kind::Go => Server::of_ours(&program.server, &arguments)?,
     };
-    let client = Talking::start(Command::new(&program.client).arg("client").args(&arguments))?;
+    let client = JsonProgram::start(Command::new(&program.client).arg("client").args(&arguments))?;
     let moment = || Moment::now(client.process.id(), server.id, cpus);
 
     client.expect("warm", CLIENT_LIMIT)?;
@@ -50,7 +51,8 @@ pub fn run(options: &Options, programs: &Programs, cpus: &[usize], system: Syste
     Figures::read(&line, before, moment()?, memory, wall)
 }
 
-/// Two ports that nobody has now. Somebody might take one in the moment before our program does; the run fails then.
+/// Two ports that nobody has now. Somebody might take one in the moment before our program does;
+/// the run fails then.
 fn free_addresses() -> Result<[SocketAddr; 2]> {
     let held = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
     let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 2];
@@ -74,7 +76,7 @@ fn arguments(options: &Options, system: System, cell: Cell, server: SocketAddr, 
         format!("--seconds={}", options.seconds),
         format!("--slow-every={}", cell.slow_every()),
     ];
-    if system.made() != Made::Go {
+    if system.kind() != Kind::Go {
         arguments.push(format!("--system={system}"));
     }
     if system == System::Redis && options.redis_multiplexed {
@@ -85,33 +87,34 @@ fn arguments(options: &Options, system: System, cell: Cell, server: SocketAddr, 
 
 /// A server that can be asked. It ends when this is dropped.
 struct Server {
-    /// Of the process that does the work.
+    /// The id of the process that does the work.
     id: u32,
-    _kept: Kept,
-    _talking: Option<Receiver<String>>,
+    _process: ChildGuard,
+    _lines: Option<Receiver<String>>,
 }
 
 impl Server {
     /// One that says when it is ready, and ends with its standard input.
     fn of_ours(program: &Path, arguments: &[String]) -> Result<Self> {
-        let server = Talking::start(Command::new(program).arg("server").args(arguments))?;
+        let server = JsonProgram::start(Command::new(program).arg("server").args(arguments))?;
         server.expect("ready", START_LIMIT)?;
-        Ok(Server { id: server.process.id(), _kept: server.process, _talking: Some(server.lines) })
+        Ok(Server { id: server.process.id(), _process: server.process, _lines: Some(server.lines) })
     }
 
-    /// One that knows nothing of us: it is held by a tether, and asked for its process id until it answers.
+    /// One that knows nothing of us: it is supervised, and asked for its process id until it
+    /// answers.
     fn of_the_machine(system: System, program: &Path, at: SocketAddr) -> Result<Self> {
-        let mut command = tether::command(program)?;
+        let mut command = supervisor::command(program)?;
         command.args(arguments_of_the_machine(system, at.port())).stdout(Stdio::null());
-        let mut kept = Kept::spawn(&mut command).context("cannot start a copy of xtask")?;
+        let mut process = ChildGuard::spawn(&mut command).context("cannot start a copy of xtask")?;
         let deadline = Instant::now() + START_LIMIT;
         loop {
             match process_id(system, at) {
-                Ok(id) => return Ok(Server { id, _kept: kept, _talking: None }),
+                Ok(id) => return Ok(Server { id, _process: process, _lines: None }),
                 Err(error) if Instant::now() > deadline => return Err(error.context("the server does not answer")),
                 Err(_) => thread::sleep(POLL),
             }
-            if let Some(status) = kept.ended() {
+            if let Some(status) = process.ended() {
                 bail!("the server ended at its start ({status})");
             }
         }
@@ -123,7 +126,8 @@ fn arguments_of_the_machine(system: System, port: u16) -> Vec<String> {
         System::Redis => {
             format!("--port {port} --bind 127.0.0.1 --appendonly no --daemonize no --loglevel warning --save")
         }
-        // Root must name a user to be, and others are ignored. Values of 1 MB are over what it takes by default.
+        // Root must name a user to be, and others are ignored. Values of 1 MB are over what it
+        // takes by default.
         _ => format!("-p {port} -l 127.0.0.1 -U 0 -u nobody -t {THREADS} -m 4096 -I 64m -c 1024"),
     };
     let mut arguments: Vec<String> = text.split(' ').map(String::from).collect();
@@ -158,19 +162,19 @@ fn process_id(system: System, at: SocketAddr) -> Result<u32> {
 }
 
 /// A program that tells us lines of JSON.
-struct Talking {
-    process: Kept,
+struct JsonProgram {
+    process: ChildGuard,
     lines: Receiver<String>,
 }
 
-impl Talking {
+impl JsonProgram {
     fn start(command: &mut Command) -> Result<Self> {
         command.env_remove("GOGC").env_remove("GODEBUG").env_remove("GOMEMLIMIT");
-        let mut process = Kept::spawn(command.stdout(Stdio::piped())).context("cannot start a program")?;
+        let mut process = ChildGuard::spawn(command.stdout(Stdio::piped())).context("cannot start a program")?;
         let stdout = BufReader::new(process.take_stdout().expect("the command's output is piped"));
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Ok(Talking { process, lines })
+        Ok(JsonProgram { process, lines })
     }
 
     /// The next line, which has this field.
@@ -190,22 +194,22 @@ impl Talking {
 mod tests {
     use super::*;
 
-    fn talking(script: &str) -> Talking {
-        Talking::start(Command::new("sh").args(["-c", script])).unwrap()
+    fn program(script: &str) -> JsonProgram {
+        JsonProgram::start(Command::new("sh").args(["-c", script])).unwrap()
     }
 
     #[test]
     fn a_program_that_ends_early_is_told_from_one_that_is_silent() {
-        let error = talking("exit 3").expect("warm", CLIENT_LIMIT).unwrap_err();
+        let error = program("exit 3").expect("warm", CLIENT_LIMIT).unwrap_err();
         assert!(error.to_string().starts_with("it ended before `warm`"), "{error}");
-        let error = talking("cat").expect("warm", Duration::ZERO).unwrap_err();
+        let error = program("cat").expect("warm", Duration::ZERO).unwrap_err();
         assert_eq!(error.to_string(), "no word of `warm` after 0 s");
     }
 
     #[test]
     fn a_line_of_another_kind_is_refused() {
-        assert!(talking("echo '{\"ready\":true}'; cat").expect("warm", CLIENT_LIMIT).is_err());
-        assert!(talking("echo hello; cat").expect("warm", CLIENT_LIMIT).is_err());
+        assert!(program("echo '{\"ready\":true}'; cat").expect("warm", CLIENT_LIMIT).is_err());
+        assert!(program("echo hello; cat").expect("warm", CLIENT_LIMIT).is_err());
     }
 
     #[test]
