@@ -1,5 +1,5 @@
 //! The store of one key, for the model check in `tests/loom.rs`. An ordinary build has none of it.
-#![allow(missing_docs, reason = "this is no interface for anybody but the check")]
+#![allow(missing_docs, missing_debug_implementations, reason = "this is no interface for anybody but the check")]
 
 use std::sync::Arc;
 

@@ -48,9 +48,7 @@ impl<V: Value> Stored<V> {
         match self {
             Stored::Joined { block, key_bytes } => {
                 let mut value = block.clone();
-                if let Some(bytes) = as_bytes_mut(&mut value) {
-                    bytes.advance(*key_bytes as usize);
-                }
+                as_bytes_mut(&mut value)?.advance(*key_bytes as usize);
                 Some(value)
             }
             Stored::Apart { value, .. } => value.clone(),
@@ -76,14 +74,14 @@ impl<V: Value> Stored<V> {
 
 /// The value as [`Bytes`], if that is its type.
 ///
-/// The compiler knows the answer for each `V`, so that nothing of the question is left in a build
-/// with optimisations.
-#[inline]
+/// The compiler knows the answer for each `V`. It is always inlined, so that nothing of the
+/// question is left in a hit: without, a hit took two instructions more.
+#[inline(always)]
 fn as_bytes<V: Value>(value: &V) -> Option<&Bytes> {
     (value as &dyn Any).downcast_ref()
 }
 
-#[inline]
+#[inline(always)]
 fn as_bytes_mut<V: Value>(value: &mut V) -> Option<&mut Bytes> {
     (value as &mut dyn Any).downcast_mut()
 }
