@@ -1,5 +1,5 @@
-//! A group in an axum application that exists already: the peers' paths are merged into its router, and one port
-//! serves both.
+//! A group in an axum application: the peers' paths are merged into its router, and one port serves
+//! both.
 use std::error::Error;
 
 use axum::{
@@ -18,16 +18,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let node = Node::builder(&address).build()?;
     let squares = node.group("squares", Squares).max_bytes(1 << 20).build()?;
     let app = Router::new().route("/square/{number}", get(square)).with_state(squares).merge(node.router());
-    // As `axum::serve`, with bounds on what slow and silent clients can hold.
+    // Like `axum::serve`, with bounds on the connections and memory of slow and silent clients.
     tokio::spawn(Server::new(app).serve(listener, std::future::pending()));
 
-    // What the application's own users ask.
+    // A request of the application's own users.
     let answer = reqwest::get(format!("{address}/square/12")).await?.text().await?;
     println!("12 squared is {answer}");
     assert_eq!(answer, "144");
     assert_eq!(reqwest::get(format!("{address}/square/twelve")).await?.status(), 404);
 
-    // What a peer asks, here in the words of a Go peer.
+    // A request of a peer, here in the dialect of a Go peer.
     let answer = reqwest::get(format!("{address}/_groupcache/squares/12")).await?.bytes().await?;
     println!("as a peer reads it: {answer:?}");
     assert_eq!(answer, &b"\x0a\x03144"[..]);

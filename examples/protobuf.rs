@@ -1,12 +1,13 @@
-//! A typed group: values are protobuf messages, decoded once at each node and shared from then on. Two nodes, one
-//! process; what one loads, the other fetches over a socket.
+//! A typed group: values are protobuf messages, decoded once at each node and shared from then on.
+//!
+//! Two nodes run in one process. One loads a value, and the other fetches it over a socket.
 use std::{error::Error, sync::Arc};
 
 use peercache::{BoxError, Bytes, Group, LoadError, Node, Source, Value, loader_fn_with};
 use prost::Message;
 use tokio::net::TcpListener;
 
-/// What a `.proto` file and prost-build would make.
+/// The type that prost-build would make of a `.proto` file.
 #[derive(Clone, PartialEq, Message)]
 struct Soldier {
     #[prost(string, tag = "1")]
@@ -17,7 +18,7 @@ struct Soldier {
     years_of_service: u32,
 }
 
-/// What makes the message a value. Groups hold it in an `Arc`, so that a hit copies a pointer.
+/// Makes the message a value. Groups hold it in an `Arc`, so that a hit copies a pointer.
 impl Value for Soldier {
     fn encode(&self) -> Result<Bytes, BoxError> {
         Ok(self.encode_to_vec().into())

@@ -1,7 +1,12 @@
-//! Who owns a key? Only `peercache-consistenthash`, no cache and no network: `cargo run --example ring`.
+//! The owner of a key, by `peercache-consistenthash` alone: no cache and no network.
 //!
-//! Say each of your servers holds some of the users' sessions. Every server works out the same owner for a session by
-//! itself, and when a server is added only the sessions that the new one takes over change hands.
+//! Say each of your servers holds some of the users' sessions. Every server works out the same
+//! owner for a session by itself. When a server is added, only the sessions that it takes over
+//! move.
+//!
+//! ```text
+//! cargo run --example ring
+//! ```
 
 use peercache_consistenthash::{Error, Table};
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use peercache_singleflight::{CallError, SingleFlight};
 use tokio::time::{sleep, timeout};
 
-/// Cheap to clone: every caller gets one.
+/// A type that is cheap to clone, since every caller gets one.
 type Report = Arc<str>;
 
-/// Put one of these into the state of your service.
+/// The reports of your service, to put into its state.
 #[derive(Clone, Default)]
 struct Reports {
     flight: SingleFlight<u32, Result<Report, String>>,
@@ -29,7 +29,7 @@ impl Reports {
     }
 }
 
-/// Something slow: a query, a request, a long sum.
+/// Does something slow: a query, a request, a long sum.
 async fn compute(year: u32) -> Result<Report, String> {
     sleep(Duration::from_millis(200)).await;
     match year {

@@ -1,4 +1,4 @@
-//! What operators ask: health, the ring and the member list.
+//! The admin port, which operators ask: health, owners and the member list.
 use std::time::Duration;
 
 use axum::{
@@ -18,11 +18,11 @@ use crate::{
 
 /// The longest member list that is read: ten thousand names of a hundred letters.
 const LIST_BYTES_MAX: usize = 1 << 20;
-/// How long a caller may take to send one.
+/// The time that a caller may take to send one.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_EXPECTED: &str = "the body must be a JSON array of URLs, such as [\"http://127.0.0.1:9090\"]";
 
-/// The admin side of one node.
+/// The admin routes of one node.
 pub fn router(node: Node, phases: Phases) -> Router {
     Router::new()
         .route("/healthz", get("ok\n"))
@@ -42,7 +42,7 @@ async fn ready(State(phases): State<Phases>) -> (StatusCode, &'static str) {
 
 async fn owner(State(node): State<Node>, RawQuery(query): RawQuery) -> Response {
     match form::field(query.as_deref(), "key") {
-        Some(key) => node.members().view().owner_name(&key).to_owned().into_response(),
+        Some(key) => node.owner(&key).into_response(),
         None => (StatusCode::BAD_REQUEST, "write whose owner you ask for: ?key=KEY\n").into_response(),
     }
 }
@@ -69,7 +69,7 @@ async fn replace_list(node: Node, body: Body) -> Result<(), (StatusCode, String)
     for name in &names {
         config::member(name).map_err(|why| (StatusCode::BAD_REQUEST, why))?;
     }
-    // A new ring takes milliseconds, which would hold up everybody else on this thread.
+    // To build a ring takes milliseconds, which would delay all other tasks of this thread.
     tokio::task::spawn_blocking(move || node.set_members(names))
         .await
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?

@@ -1,3 +1,5 @@
+//! Request bodies: how long they may be and take, and how much memory they share.
+
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
@@ -11,94 +13,104 @@ use tokio::{
     time::timeout,
 };
 
-/// A body up to here may be waited for on every connection; there is less room for larger ones.
+/// A body up to this length needs no budget, so that every connection can have one.
 const SMALL_BODY_BYTES: usize = 4 << 10;
-/// How long a larger one waits for room.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a body may take to arrive, that wait included.
+
+/// The time that a larger body waits for budget.
+const BUDGET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that a body may take to arrive, with that wait.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// How much is read and thrown away of a body that is refused: many clients look for an answer when they have sent all.
+
+/// The most bytes read and thrown away of a refused body. Many clients look for a response only
+/// when they have sent all.
 const DISCARDED_BYTES_MAX: usize = 128 << 20;
 
-/// Reads the bodies of requests up to a limit. Those that are not small have as much room together as one of the
-/// longest, so that a crowd that sends long ones does not cost more memory than one who does.
+/// Reads the bodies of requests up to a limit.
+///
+/// All bodies that are not small share a budget of one of the longest, so that many long bodies
+/// cost no more memory than one.
 #[derive(Clone)]
 pub struct Bodies {
     body_bytes_max: usize,
-    /// In bytes.
-    room: Arc<Semaphore>,
+    /// The shared budget, in bytes.
+    budget: Arc<Semaphore>,
 }
 
-/// A body that was read, and its room, which others have again when it is dropped.
-pub struct Held {
+/// A body that was read, and its budget, which is free again when it is dropped.
+pub struct WholeBody {
     pub bytes: Bytes,
-    pub room: Option<OwnedSemaphorePermit>,
+    pub budget: Option<OwnedSemaphorePermit>,
 }
 
-/// Why a body was not read.
+/// The reason why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
     TooLong,
     TooSlow,
-    NoRoom,
+    NoBudget,
     Broken,
 }
 
 impl Bodies {
-    /// Bodies of at most so many bytes.
+    /// Makes a reader of bodies of at most `body_bytes_max` bytes.
     pub fn new(body_bytes_max: usize) -> Self {
-        Bodies { body_bytes_max, room: Arc::new(Semaphore::new(body_bytes_max)) }
+        Bodies { body_bytes_max, budget: Arc::new(Semaphore::new(body_bytes_max)) }
     }
 
-    /// The whole body, unless it is too long. Of one that says so nothing is kept, and of one that does not say no more
-    /// than fits.
-    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Held, Unread> {
+    /// Reads the whole body, unless it is too long.
+    ///
+    /// A body that announces too great a length is not read at all, and of others no more than
+    /// fits.
+    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<WholeBody, Unread> {
         let announced = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if announced.is_some_and(|bytes| bytes > self.body_bytes_max) {
             discard(headers, body);
             return Err(Unread::TooLong);
         }
-        let read = timeout(BODY_TIMEOUT, self.gather(announced, &mut body)).await.unwrap_or(Err(Unread::TooSlow));
-        if let Err(Unread::TooLong | Unread::NoRoom) = read {
-            tokio::spawn(read_away(body));
+        let read = timeout(BODY_TIMEOUT, self.collect(announced, &mut body)).await.unwrap_or(Err(Unread::TooSlow));
+        if let Err(Unread::TooLong | Unread::NoBudget) = read {
+            tokio::spawn(read_and_discard(body));
         }
         read
     }
 
-    async fn gather(&self, announced: Option<usize>, body: &mut Body) -> Result<Held, Unread> {
-        let (mut held, mut room) = (BytesMut::new(), None);
+    async fn collect(&self, announced: Option<usize>, body: &mut Body) -> Result<WholeBody, Unread> {
+        let (mut bytes, mut budget) = (BytesMut::new(), None);
         while let Some(piece) = next_piece(body).await {
             let piece = piece.map_err(|_| Unread::Broken)?;
-            let held_bytes = held.len() + piece.len();
-            if held_bytes > self.body_bytes_max {
+            let length = bytes.len() + piece.len();
+            if length > self.body_bytes_max {
                 return Err(Unread::TooLong);
             }
-            if held_bytes > SMALL_BODY_BYTES && room.is_none() {
-                // All that it may need at once: two who wait for each other's rest would wait for ever.
-                room = Some(self.room_of(announced.unwrap_or(self.body_bytes_max)).await?);
-                held.reserve(announced.unwrap_or(0).saturating_sub(held.len()));
+            if length > SMALL_BODY_BYTES && budget.is_none() {
+                // All that it may need at once. Two bodies that each had a part and waited for more
+                // would wait for ever.
+                budget = Some(self.reserve(announced.unwrap_or(self.body_bytes_max)).await?);
+                bytes.reserve(announced.unwrap_or(0).saturating_sub(bytes.len()));
             }
-            held.extend_from_slice(&piece);
+            bytes.extend_from_slice(&piece);
         }
-        Ok(Held { bytes: held.freeze(), room })
+        Ok(WholeBody { bytes: bytes.freeze(), budget })
     }
 
-    async fn room_of(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Unread> {
+    async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Unread> {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = timeout(ROOM_TIMEOUT, self.room.clone().acquire_many_owned(permits)).await;
-        room.ok().and_then(Result::ok).ok_or(Unread::NoRoom)
+        let budget = timeout(BUDGET_TIMEOUT, self.budget.clone().acquire_many_owned(permits)).await;
+        budget.ok().and_then(Result::ok).ok_or(Unread::NoBudget)
     }
 }
 
-/// Has a body that nobody wants read away while its sender is answered, unless the sender waits for a word before it
-/// sends it.
+/// Reads a refused body and throws it away, in a task, while its sender is answered.
+///
+/// A sender that waits for `100 Continue` sends no body, and there is nothing to read.
 pub fn discard(headers: &HeaderMap, body: Body) {
     if !headers.contains_key(EXPECT) {
-        tokio::spawn(read_away(body));
+        tokio::spawn(read_and_discard(body));
     }
 }
 
-async fn read_away(mut body: Body) {
+async fn read_and_discard(mut body: Body) {
     let mut read_bytes = 0;
     let all = async {
         while let Some(Ok(piece)) = next_piece(&mut body).await
@@ -107,11 +119,11 @@ async fn read_away(mut body: Body) {
             read_bytes += piece.len();
         }
     };
-    // Whoever is slower than that is cut off.
+    // A sender slower than that is cut off.
     let _ = timeout(BODY_TIMEOUT, all).await;
 }
 
-/// What comes next of a body, without trailers.
+/// The next piece of a body, without trailers.
 async fn next_piece(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
     loop {
         match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?.map(Frame::into_data) {
@@ -134,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// Pieces of a kilobyte, and how many were taken.
+    /// A body of pieces of a kilobyte, which counts the pieces taken.
     struct Kilobytes {
         left: usize,
         announced: bool,
@@ -159,16 +171,16 @@ mod tests {
         }
     }
 
-    /// How long what was read is, and of how many pieces a look was taken.
+    /// Reads a body, and returns the length read and the number of pieces taken.
     async fn read(bodies: &Bodies, kilobytes: usize, announced: bool) -> (Result<usize, Unread>, usize) {
         let taken = Arc::default();
         let body = Body::new(Kilobytes { left: kilobytes, announced, taken: Arc::clone(&taken) });
-        let read = bodies.read(&HeaderMap::new(), body).await.map(|held| held.bytes.len());
+        let read = bodies.read(&HeaderMap::new(), body).await.map(|body| body.bytes.len());
         (read, taken.load(Ordering::Relaxed))
     }
 
     #[tokio::test]
-    async fn the_limit_is_inside() {
+    async fn a_body_as_long_as_the_limit_is_read() {
         let bodies = Bodies::new(10 << 10);
         for announced in [true, false] {
             assert_eq!(read(&bodies, 10, announced).await, (Ok(10 << 10), 10));
@@ -177,14 +189,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_what_is_too_long_no_more_is_kept_than_fits_and_the_rest_is_read_away() {
+    async fn of_a_body_too_long_no_more_is_kept_than_fits_and_the_rest_is_discarded() {
         let bodies = Bodies::new(10 << 10);
         for (announced, kept) in [(true, 0), (false, 11)] {
             let taken = Arc::default();
             let body = Body::new(Kilobytes { left: 1_000_000, announced, taken: Arc::clone(&taken) });
             assert_eq!(bodies.read(&HeaderMap::new(), body).await.err(), Some(Unread::TooLong));
             assert_eq!(taken.load(Ordering::Relaxed), kept);
-            // The other end of it is dropped when enough is read.
+            // The body is dropped when enough of it was read.
             while Arc::strong_count(&taken) > 1 {
                 tokio::task::yield_now().await;
             }
@@ -194,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_word_before_sending_too_much_is_not_made_to_send() {
+    async fn a_sender_that_waits_for_100_continue_need_not_send_a_refused_body() {
         let taken = Arc::default();
         let body = Body::new(Kilobytes { left: 11, announced: true, taken: Arc::clone(&taken) });
         let headers = HeaderMap::from_iter([(EXPECT, "100-continue".parse().unwrap())]);
@@ -203,17 +215,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_of_the_longest_takes_all_the_room_and_small_ones_need_none() {
+    async fn one_of_the_longest_takes_the_whole_budget_and_small_ones_need_none() {
         let bodies = Bodies::new(10 << 10);
-        let held = bodies.read(&HeaderMap::new(), vec![0; 10 << 10].into()).await.ok().unwrap();
-        assert_eq!(read(&bodies, 5, true).await.0, Err(Unread::NoRoom));
+        let longest = bodies.read(&HeaderMap::new(), vec![0; 10 << 10].into()).await.ok().unwrap();
+        assert_eq!(read(&bodies, 5, true).await.0, Err(Unread::NoBudget));
         assert_eq!(read(&bodies, 4, false).await.0, Ok(4 << 10));
-        drop(held);
+        drop(longest);
         assert_eq!(read(&bodies, 5, true).await.0, Ok(5 << 10));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_sends_nothing_is_not_waited_for_for_ever() {
+    async fn a_sender_that_sends_nothing_is_not_waited_for_for_ever() {
         struct Silence;
 
         impl http_body::Body for Silence {

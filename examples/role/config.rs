@@ -1,3 +1,5 @@
+//! The flags of `role`, and the variables of the same names.
+
 use std::{env, ffi::OsStr, fmt::Display, time::Duration};
 
 use clap::{
@@ -9,89 +11,164 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::origin::OriginUrl;
 
-/// Fathers at the barracks gate ask what their sons have become: a service whose processes share one cache.
+/// Fathers at the barracks gate ask what their sons have become: a service whose processes share
+/// one cache.
 ///
-/// Every flag can also be given as an environment variable (--peer-listen is ROLE_PEER_LISTEN); flags win.
+/// Every flag can also be given as an environment variable (--peer-listen is ROLE_PEER_LISTEN);
+/// flags win.
 #[derive(Debug, Parser)]
 #[command(name = "role", version)]
 pub struct Config {
     /// The front: where people ask
-    #[arg(long, env = "ROLE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9000", value_parser = address)]
+    #[arg(
+        long,
+        env = "ROLE_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9000",
+        value_parser = address
+    )]
     pub listen: String,
 
     /// Where peers ask
-    #[arg(long, env = "ROLE_PEER_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9090", value_parser = address)]
+    #[arg(
+        long,
+        env = "ROLE_PEER_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9090",
+        value_parser = address
+    )]
     pub peer_listen: String,
 
     /// Where operators ask
-    #[arg(long, env = "ROLE_ADMIN_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:9190", value_parser = address)]
+    #[arg(
+        long,
+        env = "ROLE_ADMIN_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9190",
+        value_parser = address
+    )]
     pub admin_listen: String,
 
     /// This node as the peer list names it, letter for letter
-    #[arg(long, env = "ROLE_SELF_URL", value_name = "URL", default_value = "http://127.0.0.1:9090", value_parser = member)]
+    #[arg(
+        long,
+        env = "ROLE_SELF_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9090",
+        value_parser = member
+    )]
     pub self_url: String,
 
     /// All members, this node among them, separated by commas [default: this node alone]
     #[arg(long, env = "ROLE_PEERS", value_name = "URL", value_delimiter = ',', value_parser = member)]
     pub peers: Vec<String>,
 
-    /// Where roles come from: sqlite:PATH, postgres://USER@HOST/DATABASE or http://HOST:PORT/PATH?key={key}
+    /// The origin of roles: sqlite:PATH, postgres://USER@HOST/DATABASE or
+    /// http://HOST:PORT/PATH?key={key}
     #[arg(long, env = "ROLE_ORIGIN", value_name = "ORIGIN", default_value = "sqlite:roles.db", hide_env_values = true)]
     pub origin: OriginUrl,
 
-    /// How much memory the cache may take: bytes, or KiB, MiB, GiB
-    #[arg(long, env = "ROLE_CACHE_BYTES", allow_negative_numbers = true, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    /// The memory that the cache may take: bytes, or KiB, MiB, GiB
+    #[arg(
+        long,
+        env = "ROLE_CACHE_BYTES",
+        allow_negative_numbers = true,
+        value_name = "SIZE",
+        default_value = "1MiB",
+        value_parser = size
+    )]
     pub cache_bytes: usize,
 
-    /// How long a role is answered without asking the origin again, in milliseconds; 0 is for ever
-    #[arg(long, env = "ROLE_TTL_MS", allow_negative_numbers = true, value_name = "MS", default_value = "0", value_parser = millis::<0>)]
+    /// The time for which a role is answered without asking the origin again, in milliseconds; 0 is
+    /// for ever
+    #[arg(
+        long,
+        env = "ROLE_TTL_MS",
+        allow_negative_numbers = true,
+        value_name = "MS",
+        default_value = "0",
+        value_parser = millis::<0>
+    )]
     pub ttl_ms: Duration,
 
-    /// How long after that the old role is still answered while a new one is loaded, in milliseconds
-    #[arg(long, env = "ROLE_STALE_MS", allow_negative_numbers = true, value_name = "MS", default_value = "0", value_parser = millis::<0>)]
+    /// The time after that in which the old role is still answered while a new one is loaded, in
+    /// milliseconds
+    #[arg(
+        long,
+        env = "ROLE_STALE_MS",
+        allow_negative_numbers = true,
+        value_name = "MS",
+        default_value = "0",
+        value_parser = millis::<0>
+    )]
     pub stale_ms: Duration,
 
-    /// The longest life of a copy at a node that does not own the key, in milliseconds; 0 keeps no copies
-    #[arg(long, env = "ROLE_HOT_TTL_MS", allow_negative_numbers = true, value_name = "MS", default_value = "30000", value_parser = millis::<0>)]
+    /// The longest life of a copy at a node that does not own the key, in milliseconds; 0 keeps no
+    /// copies
+    #[arg(
+        long,
+        env = "ROLE_HOT_TTL_MS",
+        allow_negative_numbers = true,
+        value_name = "MS",
+        default_value = "30000",
+        value_parser = millis::<0>
+    )]
     pub hot_ttl_ms: Duration,
 
     /// The longest load at the origin, or write to it, in milliseconds
-    #[arg(long, env = "ROLE_LOAD_TIMEOUT_MS", allow_negative_numbers = true, value_name = "MS", default_value = "30000", value_parser = millis::<1>)]
+    #[arg(
+        long,
+        env = "ROLE_LOAD_TIMEOUT_MS",
+        allow_negative_numbers = true,
+        value_name = "MS",
+        default_value = "30000",
+        value_parser = millis::<1>
+    )]
     pub load_timeout_ms: Duration,
 
     /// The longest silence of a peer before this node turns elsewhere, in milliseconds
-    #[arg(long, env = "ROLE_PEER_TIMEOUT_MS", allow_negative_numbers = true, value_name = "MS", default_value = "1000", value_parser = millis::<30>)]
+    #[arg(
+        long,
+        env = "ROLE_PEER_TIMEOUT_MS",
+        allow_negative_numbers = true,
+        value_name = "MS",
+        default_value = "1000",
+        value_parser = millis::<30>
+    )]
     pub peer_timeout_ms: Duration,
 
-    /// What this node asks its peers with, and how keys are placed: native or golang
+    /// The dialect in which this node asks its peers, and the placement of keys: native or golang
     #[arg(long, env = "ROLE_DIALECT", value_name = "DIALECT", default_value = "native", value_parser = dialect)]
     pub dialect: Dialect,
 
-    /// Ask peers with plain GETs and answer nothing else, as a node that does not know the native exchange
+    /// Ask peers with plain GETs and answer nothing else, as a node that does not know the native
+    /// exchange
     #[arg(long, env = "ROLE_PLAIN_GETS", value_parser = FalseyValueParser::new())]
     pub plain_gets: bool,
 
-    /// What is written to standard error: a level, or levels by module such as info,peercache=debug
+    /// The log on standard error: a level, or levels by module such as info,peercache=debug
     #[arg(long, env = "ROLE_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
     pub log: Targets,
 
-    /// Exit as soon as standard input ends, so that this process does not outlive the one that started it
+    /// Exit as soon as standard input ends, so that this process does not outlive the one that
+    /// started it
     #[arg(long, env = "ROLE_EXIT_WITH_STDIN", value_parser = FalseyValueParser::new())]
     pub exit_with_stdin: bool,
 }
 
-/// Which cluster this node joins: one of its own kind, or one of golang/groupcache processes.
+/// The kind of cluster that this node joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// The exchange and the placement of peercache.
+    /// Members are peercache nodes: its exchange and its placement.
     Native,
-    /// The exchange and the placement of golang/groupcache.
+    /// Members are golang/groupcache processes, too: their exchange and their placement.
     Golang,
 }
 
 impl Config {
-    /// The flags and variables this process was started with. What is wrong with them ends it with a sentence that says
-    /// what to write instead.
+    /// Reads the flags and variables that this process was started with.
+    ///
+    /// If they are wrong, it ends with a sentence that says what to write instead.
     pub fn read() -> Self {
         let set = Config::command()
             .mut_args(|flag| if flag.get_env().is_some_and(is_set_empty) { flag.env(Resettable::Reset) } else { flag });
@@ -105,18 +182,19 @@ impl Config {
         config
     }
 
-    /// Ends this process as a wrong flag does.
+    /// Ends this process with exit code 2 and a sentence, as a wrong flag does.
     pub fn refuse(sentence: impl Display) -> ! {
         Config::command().error(ErrorKind::ValueValidation, sentence).exit()
     }
 
-    /// The member list to begin with.
+    /// The first member list.
     pub fn members(&self) -> Vec<String> {
         if self.peers.is_empty() { vec![self.self_url.clone()] } else { self.peers.clone() }
     }
 }
 
-/// A variable that is set to nothing is as good as not set: files that list all variables leave some empty.
+/// Whether a variable is set to nothing, which counts as not set: files that list all variables
+/// leave some empty.
 fn is_set_empty(variable: &OsStr) -> bool {
     env::var_os(variable).is_some_and(|value| value.is_empty())
 }
@@ -126,7 +204,7 @@ fn address(text: &str) -> Result<String, String> {
     if well_formed { Ok(text.to_owned()) } else { Err("write HOST:PORT, such as 127.0.0.1:9000".to_owned()) }
 }
 
-/// A member's name, kept letter for letter: it is compared, not interpreted.
+/// Checks a member's name. It is kept letter for letter, since names are compared byte for byte.
 pub fn member(text: &str) -> Result<String, String> {
     let name = text.trim();
     match name.split_once("://") {
@@ -146,7 +224,7 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 fn millis<const MIN: u64>(text: &str) -> Result<Duration, String> {
-    /// Some 49 days: beyond what anybody waits for, and far from the end of every clock.
+    /// Some 49 days: beyond any useful wait, and far from the end of every clock.
     const MAX: u64 = u32::MAX as u64;
     match text.parse() {
         Ok(ms @ ..=MAX) if ms >= MIN => Ok(Duration::from_millis(ms)),
@@ -163,7 +241,8 @@ fn dialect(text: &str) -> Result<Dialect, String> {
 }
 
 fn log_filter(text: &str) -> Result<Targets, String> {
-    // A lone word that is no level would be taken for a module, and a misspelt level would turn all others off.
+    // A lone word that is no level would be taken for a module, so that a misspelt level would turn
+    // all others off.
     let well_formed = text.split(',').all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
     let filter = text.parse().ok().filter(|_| well_formed);
     filter

@@ -1,9 +1,13 @@
+//! The fields of a query, decoded as an HTML form is.
+
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// The first field of this name in a query, decoded as an HTML form does it, to bytes: `+` is a space, `%` and two
-/// hexadecimal digits are a byte, and what is no such escape stays as it is. The bytes need not be UTF-8.
+/// The first field of this name in a query, decoded to bytes as an HTML form is.
+///
+/// `+` is a space, and `%` with two hexadecimal digits is a byte. Any other `%` stays as it is. The
+/// bytes need not be UTF-8.
 pub fn field(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
     query?.split('&').find_map(|pair| {
         let (field, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -26,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_escape_stays() {
+    fn other_percent_signs_stay() {
         assert_eq!(field(Some("name=%zz%4"), "name").unwrap(), b"%zz%4");
     }
 

@@ -1,4 +1,4 @@
-//! What people ask: `/role` and `/raw`.
+//! The front, which people ask: `/role` and `/raw`.
 use std::{future::Future, time::Duration};
 
 use axum::{
@@ -28,9 +28,9 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
 const CACHE_HEADER: &str = "x-cache";
 const TIMEOUT_HEADER: &str = "x-timeout-ms";
-/// The longest deadline a caller can set; a longer one means this.
+/// The longest deadline that a caller can set. A longer one means this.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a caller who came at a bad time should wait, in seconds.
+/// The seconds after which a caller that was refused for load should ask again.
 const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("1");
 const TOO_BUSY: &str = "too busy; ask again a little later\n";
 
@@ -40,17 +40,18 @@ pub fn router(roles: Group<Bytes>, updates: Updates, phases: Phases) -> Router {
         .route("/role", get(role).with_state(roles.clone()).merge(updates.routes()))
         .route("/raw", get(raw).with_state(roles))
         .fallback(async || (StatusCode::NOT_FOUND, "ask for /role?name=NAME or /raw?name=NAME\n"))
-        .layer(middleware::from_fn_with_state(phases, last_answer_when_draining))
+        .layer(middleware::from_fn_with_state(phases, close_connection_when_draining))
 }
 
 async fn role(State(roles): State<Group<Bytes>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let asked = match Asked::read(query.as_deref(), &headers) {
-        Ok(asked) => asked,
+    let request = match RoleRequest::read(query.as_deref(), &headers) {
+        Ok(request) => request,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
-    match asked.answer(&roles).await {
+    match request.answer(&roles).await {
         Ok(answer) => {
-            let sentence = ["老人家,你儿子".into(), asked.name.into(), ",现在是".into(), answer.value, "了!\n".into()];
+            let sentence =
+                ["老人家,你儿子".into(), request.name.into(), ",现在是".into(), answer.value, "了!\n".into()];
             found(answer.source, TEXT, Body::new(Text::new(sentence.into())))
         }
         Err(error) => refused(&error),
@@ -58,29 +59,29 @@ async fn role(State(roles): State<Group<Bytes>>, RawQuery(query): RawQuery, head
 }
 
 async fn raw(State(roles): State<Group<Bytes>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let asked = match Asked::read(query.as_deref(), &headers) {
-        Ok(asked) => asked,
+    let request = match RoleRequest::read(query.as_deref(), &headers) {
+        Ok(request) => request,
         Err(why) => return (StatusCode::BAD_REQUEST, why).into_response(),
     };
-    match asked.answer(&roles).await {
+    match request.answer(&roles).await {
         Ok(answer) => found(answer.source, BYTES, Body::from(answer.value)),
         Err(error) => refused(&error),
     }
 }
 
-/// Whom a request is about, and how long it may take.
-pub struct Asked {
+/// The name that a request asks for, and its deadline.
+pub struct RoleRequest {
     pub name: Vec<u8>,
     timeout: Option<Duration>,
-    came: Instant,
+    received: Instant,
 }
 
-impl Asked {
-    /// What query and headers say, or a sentence about what they lack.
+impl RoleRequest {
+    /// Reads query and headers, or returns a sentence that says what is missing.
     pub fn read(query: Option<&str>, headers: &HeaderMap) -> Result<Self, &'static str> {
         let name = form::field(query, "name").ok_or("write whom you ask for: ?name=NAME\n")?;
         let timeout = headers.get(TIMEOUT_HEADER).map(milliseconds).transpose()?;
-        Ok(Asked { name, timeout, came: Instant::now() })
+        Ok(RoleRequest { name, timeout, received: Instant::now() })
     }
 
     async fn answer(&self, roles: &Group<Bytes>) -> Result<Answer<Bytes>, Error> {
@@ -91,10 +92,10 @@ impl Asked {
         }
     }
 
-    /// What comes of `work`, or `None` if that takes too long.
+    /// The answer of `work`, or `None` if the deadline is over first.
     pub async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         match self.timeout {
-            Some(timeout) => timeout_at(self.came + timeout, work).await.ok(),
+            Some(timeout) => timeout_at(self.received + timeout, work).await.ok(),
             None => Some(work.await),
         }
     }
@@ -103,7 +104,7 @@ impl Asked {
 fn milliseconds(value: &HeaderValue) -> Result<Duration, &'static str> {
     let digits = value.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
     let digits = digits.ok_or("write x-timeout-ms as a number of milliseconds\n")?;
-    // What is too large for a number is beyond the longest deadline as well.
+    // A number that does not fit is beyond the longest deadline as well.
     Ok(Duration::from_millis(digits.parse().unwrap_or(u64::MAX)).min(TIMEOUT_MAX))
 }
 
@@ -115,7 +116,7 @@ fn found(source: peercache::Source, content_type: &'static str, body: Body) -> R
     response
 }
 
-/// What an error of the cache is to people.
+/// The response to an error of the cache.
 pub fn refused(error: &Error) -> Response {
     let (status, why) = match error.kind() {
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "大伯,咱军营没这个人!\n"),
@@ -137,13 +138,13 @@ pub fn refused(error: &Error) -> Response {
     }
 }
 
-/// What somebody is told who came at a bad time.
+/// The response to a caller that is refused for load.
 pub fn busy() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_SECS)], TOO_BUSY).into_response()
 }
 
-/// Has callers whose connection would be closed soon open their next one elsewhere, rather than ask on it in vain.
-async fn last_answer_when_draining(State(phases): State<Phases>, request: Request, next: Next) -> Response {
+/// Tells callers of a draining node to close their connection, rather than to ask on it in vain.
+async fn close_connection_when_draining(State(phases): State<Phases>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if phases.now() == Phase::Draining {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_at_a_bad_time_is_told_when_to_come_again() {
+    fn a_caller_refused_for_load_is_told_when_to_ask_again() {
         let response = refused(&Error::new(ErrorKind::Overloaded));
         assert_eq!(response.headers()[RETRY_AFTER], "1");
     }

@@ -1,7 +1,7 @@
 //! `role`: fathers at the barracks gate ask what their sons have become.
 //!
-//! The service that the cluster command starts three times: people ask its front, peers ask each other, operators ask
-//! its admin side, and an SQL table or an HTTP server knows the answers.
+//! The cluster command starts this service three times. People ask its front, peers ask each other,
+//! and operators ask its admin port. An SQL table or an HTTP server is the origin.
 mod admin;
 mod body;
 mod config;
@@ -47,12 +47,13 @@ fn start_log(config: &Config) {
 fn serve(config: &Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let ended = runtime.block_on(service::run(config));
-    // A load may still be reading from its origin. All who waited for it have their answer, or its time is up.
+    // A load may still read from its origin. All its waiters have their answer, or its time is up.
     runtime.shutdown_background();
     ended
 }
 
-/// A thread of its own, so that nothing that goes on in this process can hold the exit up.
+/// Exits when standard input ends, from a thread of its own, so that nothing can delay it.
+#[allow(clippy::exit, reason = "the flag asks for an exit at once, whatever else runs")]
 fn exit_with_stdin() {
     std::thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());

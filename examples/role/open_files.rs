@@ -1,9 +1,14 @@
-/// Every listener may have its 1,024 connections, and as many again may be open to peers and to the origin.
+//! The limit of open files, which bounds the connections.
+
+/// The open files that a node needs: 1,024 connections for each listener, and as many again to
+/// peers and to the origin.
 #[cfg(unix)]
 const OPEN_FILES: u64 = 8 * 1_024;
 
-/// Lets this process have as many connections as its limits allow for. Many systems start a process with 1,024 open files
-/// for everything, of which callers of the front could take the last, and operators would find the door shut.
+/// Raises the limit of open files, so that connections are bounded by the listeners' own limits.
+///
+/// Many systems start a process with 1,024 open files. Callers of the front could take them all,
+/// and operators could no longer connect.
 #[cfg(unix)]
 pub fn raise_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -18,6 +23,6 @@ pub fn raise_limit() {
     }
 }
 
-/// Other systems have no such limit.
+/// Does nothing, since other systems have no such limit.
 #[cfg(not(unix))]
 pub fn raise_limit() {}

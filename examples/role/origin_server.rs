@@ -1,4 +1,4 @@
-//! `role-origin`: an HTTP origin for `role` that counts what it is asked, to show how seldom that is.
+//! `role-origin` is an HTTP origin for `role` that counts its requests, to show how few there are.
 mod form;
 mod soldiers;
 
@@ -22,13 +22,14 @@ use axum::{
 use clap::Parser;
 use peercache::Server;
 
-/// How many keys are counted one by one; requests for others are only in the total.
+/// The most keys that are counted one by one. Requests for others are only in the total.
 const KEYS_MAX: usize = 1_000_000;
 
 /// An HTTP origin for role: it knows the soldiers that role-seed makes and counts its requests.
 ///
-/// GET /role?key=K -> 200 with the role, 404 for strangers. GET /count -> how often /role was asked, GET /count?key=K
-/// -> how often for this key. PUT /delay?ms=N -> answer N milliseconds late from now on.
+/// GET /role?key=K -> 200 with the role, 404 for strangers. GET /count -> the number of requests
+/// for /role, GET /count?key=K -> those for this key. PUT /delay?ms=N -> answer N milliseconds late
+/// from now on.
 #[derive(Parser)]
 #[command(name = "role-origin", version)]
 struct Arguments {
@@ -36,7 +37,7 @@ struct Arguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: String,
 
-    /// How late to answer /role, in milliseconds
+    /// The delay of each answer to /role, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay_ms: u64,
 
@@ -45,7 +46,7 @@ struct Arguments {
     exit_with_stdin: bool,
 }
 
-/// What was asked so far.
+/// The requests so far.
 struct Counts {
     delay_ms: AtomicU64,
     asked: AtomicU64,
@@ -56,10 +57,7 @@ struct Counts {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if arguments.exit_with_stdin {
-        std::thread::spawn(|| {
-            let _ = io::copy(&mut io::stdin(), &mut io::sink());
-            std::process::exit(0);
-        });
+        exit_with_stdin();
     }
     let counts = Counts {
         delay_ms: AtomicU64::new(arguments.delay_ms),
@@ -75,6 +73,14 @@ async fn main() -> anyhow::Result<()> {
     println!("listening on http://{}", listener.local_addr()?);
     Server::new(app).serve(listener, pending()).await?;
     Ok(())
+}
+
+#[allow(clippy::exit, reason = "the flag asks for an exit at once, whatever else runs")]
+fn exit_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        std::process::exit(0);
+    });
 }
 
 async fn role(State(counts): State<Arc<Counts>>, RawQuery(query): RawQuery) -> Result<&'static str, StatusCode> {

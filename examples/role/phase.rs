@@ -1,6 +1,8 @@
+//! The phases of a node: starting, ready, draining.
+
 use tokio::sync::watch;
 
-/// What a node is doing, as its operators see it. Clones see the same.
+/// The phase of a node, as its operators see it. Clones share it.
 #[derive(Clone)]
 pub struct Phases(watch::Sender<Phase>);
 
@@ -10,7 +12,8 @@ pub enum Phase {
     Starting,
     /// Front and peer ports answer.
     Ready,
-    /// Told to stop: what is under way is finished, and whoever asks is told to ask elsewhere next time.
+    /// Told to stop: requests in progress are finished, and callers are told to ask elsewhere next
+    /// time.
     Draining,
 }
 

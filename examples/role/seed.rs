@@ -1,4 +1,5 @@
-//! `role-seed`: makes the SQLite file that `role` reads: the three of the original demo and generated soldiers.
+//! `role-seed` makes the SQLite file that `role` reads: the three of the original demo, and
+//! generated soldiers.
 mod soldiers;
 
 use std::{
@@ -18,7 +19,7 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
 
-    /// How many soldiers to generate, beside the three who are always there
+    /// The number of soldiers to generate, beside the three who are always there
     #[arg(long, value_name = "N", default_value_t = 5000)]
     soldiers: usize,
 }
@@ -30,12 +31,12 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fills a file beside the wanted one and puts it in its place, so that nobody sees half of it.
+/// Fills a file beside the wanted one and renames it, so that nobody sees half of it.
 fn seed(arguments: &Arguments) -> anyhow::Result<usize> {
     let unfinished = beside(&arguments.out, ".unfinished");
     remove(&unfinished)?;
     let count = fill(&unfinished, arguments.soldiers)?;
-    // A log that an older file has left behind would be taken for a part of the new one.
+    // The log of an older file would be taken for a part of the new one.
     for suffix in ["-journal", "-wal", "-shm"] {
         remove(&beside(&arguments.out, suffix))?;
     }

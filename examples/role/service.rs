@@ -1,3 +1,5 @@
+//! The service: a node, its group and its three listeners, from the start to the end of the drain.
+
 use std::{future::Future, io, time::Duration};
 
 use anyhow::{Context, anyhow};
@@ -20,19 +22,19 @@ const GROUP: &str = "personsrole_cache";
 /// The longest role, 32 MiB. A longer one is refused and never held whole.
 const ROLE_BYTES_MAX: usize = 32 << 20;
 
-/// How long a stopping node goes on taking requests, telling each caller that it is the last on its connection. Callers
-/// and load balancers use it to turn elsewhere before the port closes.
+/// The time for which a stopping node still takes requests, and tells each caller that it is the
+/// last on its connection. Callers and load balancers turn elsewhere in it, before the port closes.
 const NOTICE: Duration = Duration::from_millis(500);
-/// How long requests that are under way may take to finish after that.
+/// The time that requests in progress have to finish after that.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
-/// How long operators' own requests may take to finish when all else has.
+/// The time that operators' requests have to finish after all others.
 const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Runs one node until a signal stops it.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     open_files::raise_limit();
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    // A member list that cannot be is a wrong flag like others.
+    // A bad member list is a wrong flag like others.
     let node = node(config).unwrap_or_else(|error| Config::refuse(format!("{error}; correct --self-url or --peers")));
     let origin = config.origin.origin(ROLE_BYTES_MAX)?;
     let roles = group(config, &node, origin.clone())?;
@@ -74,7 +76,7 @@ fn group(config: &Config, node: &Node, origin: Origin) -> anyhow::Result<Group<B
     Ok(group)
 }
 
-/// The three listeners of a node at work.
+/// A running node with its three listeners.
 struct Service {
     node: Node,
     updates: Updates,
@@ -129,7 +131,10 @@ impl Service {
         }
     }
 
-    /// Finishes what is under way. Peers are served for as long as people are, since these may wait for a peer's load.
+    /// Finishes the requests in progress.
+    ///
+    /// Peers are served until the front has ended, since people's requests may wait for loads
+    /// between members.
     async fn drain(&mut self) {
         self.phases.enter(Phase::Draining);
         tokio::time::sleep(NOTICE).await;

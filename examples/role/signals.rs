@@ -1,6 +1,9 @@
+//! The signals that ask this process to stop.
+
 use std::io;
 
-/// What asks this process to stop: Ctrl-C and SIGTERM, or Ctrl-C alone where there is no SIGTERM.
+/// The signals that stop this process: Ctrl-C and SIGTERM, or Ctrl-C alone where there is no
+/// SIGTERM.
 pub struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -9,7 +12,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on. A signal that comes before anybody waits is kept.
+    /// Listens from now on. A signal that comes before the first wait is kept.
     pub fn listen() -> io::Result<Self> {
         #[cfg(unix)]
         {
@@ -20,7 +23,7 @@ impl Signals {
         Ok(Signals {})
     }
 
-    /// Waits for the next one and says its name.
+    /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         #[cfg(unix)]
         tokio::select! {

@@ -1,10 +1,10 @@
-//! Who serves: the three of the original demo and as many generated soldiers as one likes.
+//! The soldiers: the three of the original demo, and any number of generated ones.
 
 const ORIGINAL: [(&str, &str); 3] = [("张三", "班长"), ("李四", "排长"), ("王五", "连长")];
 const GENERATED_PREFIX: &str = "小兵";
 const GENERATED_ROLES: [&str; 5] = ["列兵", "上等兵", "下士", "中士", "上士"];
 
-/// What `name` has become: a role for the three and for every name that begins like a generated one.
+/// The role of `name`: one for the three and for every name that begins like a generated one.
 pub fn role_of(name: &str) -> Option<&'static str> {
     if let Some((_, role)) = ORIGINAL.iter().find(|(original, _)| *original == name) {
         return Some(role);

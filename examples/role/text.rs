@@ -1,3 +1,5 @@
+//! A response body of text made from bytes, without a copy of the bytes.
+
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -7,21 +9,23 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-/// How much of a value is made into text at a time.
+/// The most bytes of a value that are made into text at a time.
 const PIECE_BYTES_MAX: usize = 64 << 10;
 const REPLACEMENT: &str = "\u{FFFD}";
 
-/// Something to read: a sentence with bytes in it, of which those that are not UTF-8 are replaced.
+/// A sentence with bytes in it, of which those that are not UTF-8 are replaced.
 ///
-/// It is made while it is sent, so that a thousand slow readers of a long value share one copy of it.
+/// The text is made while it is sent, so that a thousand slow readers of a long value share one
+/// copy of it.
 pub struct Text {
     parts: Vec<Bytes>,
     left_bytes: u64,
 }
 
 impl Text {
-    /// These parts, one after the other. Each stands for itself: half a character at its end is not completed by the
-    /// beginning of the next.
+    /// Makes a text of these parts, one after the other.
+    ///
+    /// Each part is decoded by itself: half a character at its end is not completed by the next.
     pub fn new(mut parts: Vec<Bytes>) -> Self {
         let left_bytes = parts.iter().map(|part| shown_bytes(part)).sum();
         parts.reverse();
@@ -29,6 +33,7 @@ impl Text {
     }
 }
 
+/// The length of a part as text.
 fn shown_bytes(part: &[u8]) -> u64 {
     let replaced = |invalid: &[u8]| if invalid.is_empty() { 0 } else { REPLACEMENT.len() };
     part.utf8_chunks().map(|chunk| (chunk.valid().len() + replaced(chunk.invalid())) as u64).sum()
@@ -44,7 +49,7 @@ fn next_piece(part: &mut Bytes) -> Bytes {
     }
 }
 
-/// The next piece of a `part` that begins with something invalid.
+/// Takes the next piece of a `part` that begins with something invalid.
 fn replaced_piece(part: &mut Bytes) -> Bytes {
     let mut text = String::new();
     let mut taken_bytes = 0;
@@ -95,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// What a reader gets, and how much of it was announced.
+    /// Reads the whole body, and returns it with the length that was announced.
     async fn read(parts: Vec<Bytes>) -> (Vec<u8>, u64) {
         let mut body = pin!(Text::new(parts));
         let announced = body.size_hint().exact().unwrap();
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_text_and_bytes_are_what_a_lossy_reader_makes_of_them() {
+    async fn long_text_and_bytes_become_lossy_utf8() {
         assert_lossy("长".repeat(PIECE_BYTES_MAX).into(), "text over many pieces").await;
         assert_lossy(vec![0xFF; 3 * PIECE_BYTES_MAX], "nothing but invalid bytes").await;
         assert_lossy("长".as_bytes()[..2].to_vec(), "half a character").await;
@@ -132,11 +137,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_bytes_are_what_a_lossy_reader_makes_of_them() {
+    async fn any_bytes_become_lossy_utf8() {
         let seed = 0x9E37_79B9_7F4A_7C15_u64;
         let mut state = seed;
         for round in 0..50 {
-            // Bytes of a few kinds only, so that valid and broken sequences of every length turn up.
+            // Bytes of a few kinds only, so that valid and broken sequences of every length occur.
             let kinds = [0x41, 0x80, 0xBF, 0xC3, 0xE9, 0x95, 0xBF, 0xF0, 0x9F, 0xFF];
             let part = (0..2 * PIECE_BYTES_MAX + round)
                 .map(|_| {

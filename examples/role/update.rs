@@ -1,4 +1,4 @@
-//! What people change: `PUT` and `DELETE` at `/role`.
+//! The changes that people make: `PUT` and `DELETE` at `/role`.
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -14,12 +14,12 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{
     body::{self, Bodies, Unread},
-    front::{self, Asked},
+    front::{self, RoleRequest},
     origin::{Change, Origin, WriteError},
 };
 
-/// How many changes are under way at once, those included whose callers have left.
-const UNDER_WAY_MAX: u32 = 1_024;
+/// The most changes in progress at a time, with those whose callers have left.
+const IN_PROGRESS_MAX: u32 = 1_024;
 
 const KNOWN: &str = "every node knows\n";
 const NOTHING_YET: &str = "not within x-timeout-ms; nothing was changed\n";
@@ -32,10 +32,10 @@ pub struct Updates {
     origin: Origin,
     write_timeout: Duration,
     bodies: Bodies,
-    under_way: Arc<Semaphore>,
+    in_progress: Arc<Semaphore>,
 }
 
-/// What became of a change.
+/// The outcome of a change.
 enum Outcome {
     /// Every node knows.
     Known,
@@ -46,30 +46,33 @@ enum Outcome {
 }
 
 impl Updates {
-    /// Changes of `roles`, which come from `origin`. A write there may take so long.
+    /// Makes the changes of `roles`, which are loaded from `origin`. A write there may take
+    /// `write_timeout`.
     pub fn new(roles: Group<Bytes>, origin: Origin, role_bytes_max: usize, write_timeout: Duration) -> Self {
-        let under_way = Arc::new(Semaphore::new(UNDER_WAY_MAX as usize));
-        Updates { roles, origin, write_timeout, bodies: Bodies::new(role_bytes_max), under_way }
+        let in_progress = Arc::new(Semaphore::new(IN_PROGRESS_MAX as usize));
+        Updates { roles, origin, write_timeout, bodies: Bodies::new(role_bytes_max), in_progress }
     }
 
-    /// `PUT` and `DELETE`.
+    /// The routes of `PUT` and `DELETE`.
     pub fn routes(self) -> MethodRouter {
         put(put_role).delete(delete_role).with_state(self)
     }
 
-    /// Waits until no change is under way. None begins after that.
+    /// Waits until no change is in progress. None begins after that.
     pub async fn finish(&self) {
-        let _ = self.under_way.acquire_many(UNDER_WAY_MAX).await.map(|all| all.forget());
+        let _ = self.in_progress.acquire_many(IN_PROGRESS_MAX).await.map(|all| all.forget());
     }
 
-    /// Makes a change in a task of its own: half of one, written at the origin and told to nobody, must not be what is
-    /// left when a caller leaves. `None` if there are too many under way.
-    fn begin(&self, name: &[u8], change: Change, of_the_change: impl Send + 'static) -> Option<JoinHandle<Outcome>> {
-        let turn = self.under_way.clone().try_acquire_owned().ok()?;
+    /// Makes a change in a task of its own, or returns `None` if too many are in progress.
+    ///
+    /// When a caller leaves, no change must be left half made: written at the origin, and told to
+    /// no member. `until_done` is dropped when the change is made.
+    fn begin(&self, name: &[u8], change: Change, until_done: impl Send + 'static) -> Option<JoinHandle<Outcome>> {
+        let permit = self.in_progress.clone().try_acquire_owned().ok()?;
         let (updates, name) = (self.clone(), Key::copy_from(name));
         Some(tokio::spawn(async move {
             let outcome = updates.make(name, change).await;
-            drop((turn, of_the_change));
+            drop((permit, until_done));
             outcome
         }))
     }
@@ -84,7 +87,8 @@ impl Updates {
         match written {
             Ok(()) => self.roles.remove(name.as_bytes()).await.into(),
             Err(error @ WriteError::Unknown(_)) => {
-                // If it was written, nobody may go on with the old role. If not, the next reader loads it again.
+                // If it was written, no node may keep the old role. If not, the next reader loads
+                // it again.
                 let _ = self.roles.remove(name.as_bytes()).await;
                 Outcome::NotWritten(error)
             }
@@ -92,11 +96,11 @@ impl Updates {
         }
     }
 
-    async fn answer(&self, asked: &Asked, change: Change, of_the_change: impl Send + 'static) -> Response {
-        let Some(task) = self.begin(&asked.name, change, of_the_change) else {
+    async fn answer(&self, request: &RoleRequest, change: Change, until_done: impl Send + 'static) -> Response {
+        let Some(task) = self.begin(&request.name, change, until_done) else {
             return front::busy();
         };
-        match asked.within(task).await {
+        match request.within(task).await {
             Some(Ok(outcome)) => outcome.into_response(),
             Some(Err(_panicked)) => (StatusCode::INTERNAL_SERVER_ERROR, "the change broke off\n").into_response(),
             None => (StatusCode::GATEWAY_TIMEOUT, GOES_ON).into_response(),
@@ -110,23 +114,23 @@ async fn put_role(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let asked = match Asked::read(query.as_deref(), &headers) {
-        Ok(asked) => asked,
+    let request = match RoleRequest::read(query.as_deref(), &headers) {
+        Ok(request) => request,
         Err(why) => {
             body::discard(&headers, body);
             return (StatusCode::BAD_REQUEST, why).into_response();
         }
     };
-    match asked.within(updates.bodies.read(&headers, body)).await {
-        Some(Ok(role)) => updates.answer(&asked, Change::Put(role.bytes), role.room).await,
+    match request.within(updates.bodies.read(&headers, body)).await {
+        Some(Ok(role)) => updates.answer(&request, Change::Put(role.bytes), role.budget).await,
         Some(Err(unread)) => unread.into_response(),
         None => (StatusCode::GATEWAY_TIMEOUT, NOTHING_YET).into_response(),
     }
 }
 
 async fn delete_role(State(updates): State<Updates>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    match Asked::read(query.as_deref(), &headers) {
-        Ok(asked) => updates.answer(&asked, Change::Delete, ()).await,
+    match RoleRequest::read(query.as_deref(), &headers) {
+        Ok(request) => updates.answer(&request, Change::Delete, ()).await,
         Err(why) => (StatusCode::BAD_REQUEST, why).into_response(),
     }
 }
@@ -172,7 +176,7 @@ impl IntoResponse for Unread {
             Unread::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "the role is too long\n").into_response(),
             Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the role took too long to arrive\n").into_response(),
             Unread::Broken => (StatusCode::BAD_REQUEST, "the role did not arrive whole\n").into_response(),
-            Unread::NoRoom => front::busy(),
+            Unread::NoBudget => front::busy(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the README promises a newcomer.
+//! The promises of the README to a newcomer.
 
 const README: &str = include_str!("../../README.md");
 

@@ -1,3 +1,5 @@
+//! An HTTP server as origin.
+
 use bytes::{Bytes, BytesMut};
 use peercache::{Key, LoadError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -6,17 +8,17 @@ use tokio::sync::Semaphore;
 
 use super::too_large;
 
-/// What of a key is escaped: everything but `A-Za-z0-9-._~`.
+/// The bytes of a key that are escaped: all but `A-Za-z0-9-._~`.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const PLACEHOLDER: &str = "{key}";
 
-/// Bodies longer than this are read by a few loads at a time, so that hundreds of loads cannot hold hundreds of the
-/// longest bodies.
+/// Bodies longer than this are read by a few loads at a time, so that hundreds of loads do not have
+/// hundreds of the longest bodies in memory.
 const LONG_BODY_BYTES: usize = 1 << 20;
 const LONG_BODIES_MAX: usize = 4;
-/// Connections kept open while nothing is asked.
+/// The most idle connections that are kept open.
 const IDLE_CONNECTIONS_MAX: usize = 64;
-/// How much is read of an answer that is not wanted, so that its connection can be used again.
+/// The most bytes read of an answer that is not wanted, so that its connection can be used again.
 const UNWANTED_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// An HTTP server that answers 200 with the role or 404.
@@ -34,7 +36,7 @@ pub struct Template {
     path_and_query: String,
 }
 
-/// Why the origin gave no role.
+/// The reason why the origin gave no role.
 #[derive(Debug, thiserror::Error)]
 enum OriginError {
     #[error("the origin answered {0}")]
@@ -59,7 +61,7 @@ impl Http {
         match response.status() {
             StatusCode::OK => self.body(response).await,
             status => {
-                read_away(response).await;
+                read_and_discard(response).await;
                 Err(match status {
                     StatusCode::NOT_FOUND => LoadError::not_found(),
                     _ => OriginError::Status(status).into(),
@@ -68,21 +70,21 @@ impl Http {
         }
     }
 
-    /// The whole body, unless it is too long; then no more of it is read.
+    /// Reads the whole body, unless it is too long. Then no more of it is read.
     async fn body(&self, mut response: Response) -> Result<Bytes, LoadError> {
         let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
         if announced > self.role_bytes_max {
             return Err(too_large(announced, self.role_bytes_max));
         }
-        let mut turn = None;
+        let mut permit = None;
         let mut body = BytesMut::new();
         while let Some(piece) = response.chunk().await? {
             let body_bytes = body.len() + piece.len();
             if body_bytes > self.role_bytes_max {
                 return Err(too_large(body_bytes, self.role_bytes_max));
             }
-            if body_bytes > LONG_BODY_BYTES && turn.is_none() {
-                turn = Some(self.long_bodies.acquire().await?);
+            if body_bytes > LONG_BODY_BYTES && permit.is_none() {
+                permit = Some(self.long_bodies.acquire().await?);
                 body.reserve(announced.saturating_sub(body.len()));
             }
             body.extend_from_slice(&piece);
@@ -91,7 +93,7 @@ impl Http {
     }
 }
 
-async fn read_away(mut response: Response) {
+async fn read_and_discard(mut response: Response) {
     let mut read_bytes = 0;
     while let Ok(Some(piece)) = response.chunk().await {
         read_bytes += piece.len();
@@ -102,7 +104,9 @@ async fn read_away(mut response: Response) {
 }
 
 impl Template {
-    /// Checks that every key will arrive as it is: a URL that gets rewritten as it is parsed could change keys, too.
+    /// Parses a template, and checks that every key arrives as it is.
+    ///
+    /// A URL that the parser rewrites could change keys, too.
     pub fn parse(text: &str) -> Result<Self, String> {
         let example = "http://HOST:PORT/PATH?key={key}";
         let server = text.strip_prefix("http://").ok_or_else(|| format!("write {example}"))?;
@@ -128,7 +132,8 @@ impl Template {
         self.expand(&percent_encode(key, ESCAPED).to_string()).ok_or(OriginError::Path)
     }
 
-    /// The URL for an escaped key, unless parsing would change it: `.` and `..` are taken out of paths.
+    /// The URL for an escaped key, unless the parser would change it: it takes `.` and `..` out of
+    /// paths.
     fn expand(&self, key: &str) -> Option<Url> {
         let wanted = self.path_and_query.replace(PLACEHOLDER, key);
         let url = self.server.join(&wanted).ok()?;
@@ -155,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_escape_gets_none() {
+    fn plain_characters_are_not_escaped() {
         assert_eq!(sent("http://h/?key={key}", b"Az09-._~ ").unwrap(), "http://h/?key=Az09-._~%20");
     }
 

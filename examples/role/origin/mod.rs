@@ -1,4 +1,4 @@
-//! Where roles come from when no member has them cached.
+//! The origin of roles, which is asked when no member has them cached.
 mod http;
 mod postgres;
 mod sqlite;
@@ -8,7 +8,7 @@ use std::{fmt::Display, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use peercache::{BoxError, Error, ErrorKind, Key, LoadError, Loaded, Loader};
 
-/// The one origin of this process, as the group's loader. Clones are the same one.
+/// The origin of this process, as the group's loader. Clones are the same one.
 #[derive(Clone)]
 pub enum Origin {
     Sqlite(sqlite::Sqlite),
@@ -16,7 +16,7 @@ pub enum Origin {
     Http(Arc<http::Http>),
 }
 
-/// Where the origin is, checked but not yet asked.
+/// The address of an origin, checked but not yet asked.
 #[derive(Clone, Debug)]
 pub enum OriginUrl {
     Sqlite(PathBuf),
@@ -25,23 +25,23 @@ pub enum OriginUrl {
     Http(http::Template),
 }
 
-/// What becomes of a role.
+/// The change of a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Put(Bytes),
     Delete,
 }
 
-/// Why a change was not written.
+/// The reason why a change was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// SQL origins hold text and nothing else.
     #[error("the {0} is no text that an SQL origin can hold")]
     NotText(&'static str),
-    /// The origin holds what it held.
+    /// The origin has not changed.
     #[error("the origin failed, and nothing was written")]
     Failed(#[source] BoxError),
-    /// The origin was told, and did not say what came of it.
+    /// The origin got the change, and did not answer.
     #[error("the origin failed, and it is not known whether anything was written")]
     Unknown(#[source] BoxError),
 }
@@ -52,7 +52,9 @@ impl Origin {
         !matches!(self, Origin::Http(_))
     }
 
-    /// Writes a change to an SQL origin; an HTTP origin is left alone. It begins within `timeout`, and ends soon after.
+    /// Writes a change to an SQL origin; an HTTP origin is left alone.
+    ///
+    /// It begins within `timeout`, and ends soon after.
     pub async fn write(&self, name: Key, change: Change, timeout: Duration) -> Result<(), WriteError> {
         match self {
             Origin::Sqlite(database) => database.write(name, change, timeout).await,
@@ -92,8 +94,10 @@ impl Loader for Origin {
 }
 
 impl OriginUrl {
-    /// The origin there, which answers roles of at most `role_bytes_max` bytes. Nothing is opened before the first
-    /// load, and an origin that is away for a while is found again: the node outlives it.
+    /// Makes the origin, which answers roles of at most `role_bytes_max` bytes.
+    ///
+    /// Nothing is opened before the first load, and an origin that is away for a while is found
+    /// again.
     pub fn origin(&self, role_bytes_max: usize) -> Result<Origin, reqwest::Error> {
         Ok(match self {
             OriginUrl::Sqlite(path) => Origin::Sqlite(sqlite::Sqlite::new(path.clone(), role_bytes_max)),
@@ -122,8 +126,9 @@ impl FromStr for OriginUrl {
     }
 }
 
-/// What SQL origins answer: how long the role is, and the role unless it is too long. The query leaves it out then, so
-/// that a role of a gigabyte costs no memory here.
+/// The answer of an SQL origin: the length of the role, and the role unless it is too long.
+///
+/// The query leaves a role out that is too long, so that a role of a gigabyte costs no memory here.
 struct Row {
     role_bytes: i64,
     role: Option<Bytes>,

@@ -1,3 +1,5 @@
+//! A table of a PostgreSQL server as origin.
+
 use std::{
     pin::pin,
     sync::{Mutex, PoisonError},
@@ -19,14 +21,15 @@ use tokio_postgres::{
 
 use super::{Change, Row, WriteError};
 
-/// How many loads and writes ask the server at once; others wait their turn. A server takes 100 connections unless told
-/// otherwise, and there are other nodes.
+/// The most loads and writes that use the server at a time; others wait. A server takes 100
+/// connections by default, and there are other nodes.
 const CONNECTIONS_MAX: usize = 8;
-/// How long the server may take to accept a connection, and to acknowledge what was sent to it, unless the URL says
-/// otherwise.
+/// The time that the server may take to accept a connection, unless the URL says another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that the server may take to acknowledge the bytes sent, unless the URL says another.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
-/// How long a write that took too long is given to end once the server was told to cancel it.
+/// The time that a late write has to end once the server was told to cancel it.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 const QUERY: &str =
@@ -38,19 +41,21 @@ const DELETE: &str = "DELETE FROM roles WHERE name = $1";
 pub struct Postgres {
     config: Config,
     role_bytes_max: usize,
-    turns: Semaphore,
-    /// Sessions nobody uses at the moment, at most [`CONNECTIONS_MAX`].
+    permits: Semaphore,
+    /// The sessions not in use, at most [`CONNECTIONS_MAX`].
     idle: Mutex<Vec<Session>>,
 }
 
-/// A connection and the task that drives it; both end together. A load that is given up drops its session, so no
-/// session is ever kept with an answer outstanding.
+/// A connection and the task that drives it, which end together.
+///
+/// A load that is given up drops its session, so that no session is kept with an answer
+/// outstanding.
 struct Session {
     client: Client,
     driver: AbortHandle,
 }
 
-/// The settings in a URL.
+/// Parses the settings in a URL.
 pub fn parse(url: &str) -> Result<Config, String> {
     let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
         format!("{:#}; write postgres://USER:PASSWORD@HOST:PORT/DATABASE", anyhow::Error::new(error))
@@ -72,8 +77,8 @@ pub fn parse(url: &str) -> Result<Config, String> {
 
 impl Postgres {
     pub fn new(config: &Config, role_bytes_max: usize) -> Self {
-        let turns = Semaphore::new(CONNECTIONS_MAX);
-        Postgres { config: config.clone(), role_bytes_max, turns, idle: Mutex::default() }
+        let permits = Semaphore::new(CONNECTIONS_MAX);
+        Postgres { config: config.clone(), role_bytes_max, permits, idle: Mutex::default() }
     }
 
     /// The role of `name`. PostgreSQL's text is UTF-8 without NUL, so no other name is found.
@@ -82,12 +87,13 @@ impl Postgres {
             Ok(name) if !name.contains('\0') => name,
             _ => return Err(LoadError::not_found()),
         };
-        let _turn = self.turns.acquire().await?;
+        let _permit = self.permits.acquire().await?;
         let row = self.read(name).await?;
         row.ok_or_else(LoadError::not_found)?.into_role(self.role_bytes_max)
     }
 
-    /// Asks on an idle session, and once more on a new one if that fails: the server may have been restarted since.
+    /// Asks on an idle session, and again on a new one if that fails: the server may have
+    /// restarted.
     async fn read(&self, name: &str) -> Result<Option<Row>, tokio_postgres::Error> {
         if let Some(session) = self.idle_session() {
             match session.query(name, self.role_bytes_max).await {
@@ -100,7 +106,8 @@ impl Postgres {
         Ok(self.keep(session, row))
     }
 
-    /// Writes the role of `name`, or that there is none. A name that PostgreSQL cannot hold is not there to begin with.
+    /// Writes the role of `name`, or deletes it. A name that PostgreSQL cannot store is never
+    /// there.
     pub async fn write(&self, name: &Key, change: &Change, timeout: Duration) -> Result<(), WriteError> {
         let role = change.text()?;
         let name = match name.as_str() {
@@ -112,22 +119,24 @@ impl Postgres {
             return Err(WriteError::NotText("role"));
         }
         let begun = time::timeout(timeout, self.begin()).await.map_err(WriteError::failed)?;
-        let (_turn, session) = begun.map_err(WriteError::failed)?;
+        let (_permit, session) = begun.map_err(WriteError::failed)?;
         session.write(name, role, timeout).await?;
         self.keep(session, ());
         Ok(())
     }
 
-    /// A turn and a session that works at this moment. What was sent once is not sent again, since it may have been
-    /// written and another's change after it; so a session that has died unnoticed is to be found out before.
+    /// Takes a permit and a session that works at this moment.
+    ///
+    /// A write is never sent twice: the first may have been executed, and another's after it. So a
+    /// session that has died unnoticed must be found out before.
     async fn begin(&self) -> Result<(SemaphorePermit<'_>, Session), BoxError> {
-        let turn = self.turns.acquire().await?;
+        let permit = self.permits.acquire().await?;
         if let Some(session) = self.idle_session()
             && session.client.check_connection().await.is_ok()
         {
-            return Ok((turn, session));
+            return Ok((permit, session));
         }
-        Ok((turn, Session::connect(&self.config).await?))
+        Ok((permit, Session::connect(&self.config).await?))
     }
 
     fn idle_session(&self) -> Option<Session> {
@@ -169,7 +178,7 @@ impl Session {
         let outcome = match time::timeout(timeout, &mut written).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                // It must not be written after all when its caller has long been told that it failed.
+                // It must not be executed after its caller was told that it failed.
                 let _ = time::timeout(CANCEL_TIMEOUT, self.client.cancel_token().cancel_query(NoTls)).await;
                 time::timeout(CANCEL_TIMEOUT, written).await.map_err(|late| WriteError::Unknown(late.into()))?
             }

@@ -1,3 +1,5 @@
+//! A table of an SQLite file as origin.
+
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -11,11 +13,11 @@ use tokio::{sync::Semaphore, time};
 
 use super::{Change, Row, WriteError};
 
-/// How many loads and writes use the file at once, each in a thread of its own; others wait their turn. More would
-/// mostly wait for the same disk.
+/// The most loads and writes that use the file at a time, each in a thread of its own; others wait.
+/// More would mostly wait for the same disk.
 const CONNECTIONS_MAX: usize = 4;
-/// How long a load or a write waits while somebody else, perhaps another node, has the file locked. Readers lock nobody
-/// but writers out, and a writer all others for the moment of its commit.
+/// The time that a load or a write waits while another node or program has the file locked. Readers
+/// lock out writers alone, and a writer locks out all others while it commits.
 const LOCKED_MAX: Duration = Duration::from_secs(5);
 
 const QUERY: &str =
@@ -27,20 +29,20 @@ const DELETE: &str = "DELETE FROM roles WHERE name = ?1";
 #[derive(Clone)]
 pub struct Sqlite {
     pool: Arc<Pool>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 struct Pool {
     path: PathBuf,
     role_bytes_max: usize,
-    /// Connections nobody uses at the moment, at most [`CONNECTIONS_MAX`].
+    /// The connections not in use, at most [`CONNECTIONS_MAX`].
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Sqlite {
     pub fn new(path: PathBuf, role_bytes_max: usize) -> Self {
         let pool = Pool { path, role_bytes_max, idle: Mutex::default() };
-        Sqlite { pool: Arc::new(pool), turns: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        Sqlite { pool: Arc::new(pool), permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
     }
 
     /// The role of `name`. Names are text here, so one that is not UTF-8 is not found.
@@ -48,29 +50,29 @@ impl Sqlite {
         if name.as_str().is_err() {
             return Err(LoadError::not_found());
         }
-        let turn = self.turns.clone().acquire_owned().await?;
+        let permit = self.permits.clone().acquire_owned().await?;
         let pool = self.pool.clone();
         tokio::task::spawn_blocking(move || {
-            // The turn ends with the read, even when the load that wanted it has timed out meanwhile.
-            let _turn = turn;
+            // The permit ends with the read, even if its load has timed out meanwhile.
+            let _permit = permit;
             let row = pool.read(name.as_str()?)?;
             row.ok_or_else(LoadError::not_found)?.into_role(pool.role_bytes_max)
         })
         .await?
     }
 
-    /// Writes the role of `name`, or that there is none. A name that is not UTF-8 is not there to begin with.
+    /// Writes the role of `name`, or deletes it. A name that is not UTF-8 is never there.
     pub async fn write(&self, name: Key, change: Change, timeout: Duration) -> Result<(), WriteError> {
         if name.as_str().is_err() {
             return if change == Change::Delete { Ok(()) } else { Err(WriteError::NotText("name")) };
         }
         change.text()?;
-        let turn = time::timeout(timeout, self.turns.clone().acquire_owned()).await.map_err(WriteError::failed)?;
-        let turn = turn.map_err(WriteError::failed)?;
+        let permit = time::timeout(timeout, self.permits.clone().acquire_owned()).await.map_err(WriteError::failed)?;
+        let permit = permit.map_err(WriteError::failed)?;
         let pool = self.pool.clone();
-        // Not cut short, so that what came of it is known. It waits for locks alone, and not for long.
+        // Not cut short, so that its outcome is known. It waits for locks alone, and not for long.
         let written = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _permit = permit;
             pool.write(name.as_str().expect("it was looked at"), change.text().expect("it was looked at"))
         });
         written.await.map_err(|panic| WriteError::Unknown(panic.into()))?.map_err(WriteError::failed)
@@ -99,8 +101,10 @@ impl Pool {
         Ok(result)
     }
 
-    /// Opens for writing, too, also where nothing is ever written: after a crash of whoever did write, the next reader has
-    /// to roll the file back. A file on a read-only disk is opened read-only.
+    /// Opens the file for reading and writing, even for a service that only reads.
+    ///
+    /// After a crash of a writer the next reader must roll the file back. A file on a read-only
+    /// disk is opened read-only.
     fn connect(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;

@@ -1,3 +1,5 @@
+//! A child process that ends with the test.
+
 use std::{
     fs::File,
     path::PathBuf,
@@ -14,7 +16,8 @@ use tokio::{
 
 use super::within;
 
-/// A process that does not outlive the test. What it says goes to a file, which is shown if the test fails.
+/// A process that does not outlive the test. Its standard error goes to a file, which is shown if
+/// the test fails.
 pub struct Process {
     name: String,
     child: Child,
@@ -37,7 +40,7 @@ impl Process {
     pub async fn line(&mut self) -> String {
         let mut line = String::new();
         let stdout = self.child.stdout.as_mut().expect("it is piped");
-        // Whoever is read here says one line and no more, so nothing is lost with the reader.
+        // The programs read here write one line and no more, so nothing is lost with the reader.
         within(&format!("a line from {}", self.name), BufReader::new(stdout).read_line(&mut line)).await.unwrap();
         line.trim_end().to_owned()
     }
@@ -50,8 +53,8 @@ impl Process {
         self.child.id().expect("it runs")
     }
 
-    /// One of the counts of memory that Linux keeps, in bytes: `VmRSS` for now, `VmHWM` for the most there ever was.
-    /// Elsewhere 0.
+    /// One of the counts of memory that Linux keeps, in bytes: `VmRSS` is that of now, `VmHWM` the
+    /// highest so far. 0 on other systems.
     pub fn memory_bytes(&self, count: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix(count)?.strip_prefix(':'));
@@ -59,7 +62,8 @@ impl Process {
         kib << 10
     }
 
-    /// Whether all its threads have obeyed a signal to stop, as Linux tells. Elsewhere it is taken for granted.
+    /// Whether all its threads have obeyed a signal to stop. On systems other than Linux the answer
+    /// is always true.
     pub fn is_stopped(&self) -> bool {
         let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id())) else { return true };
         let mut states = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());

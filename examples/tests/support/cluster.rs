@@ -1,3 +1,5 @@
+//! Nodes of `role` as real processes, and the requests that people and operators make.
+
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, header::CONTENT_TYPE};
 use tokio::process::Command;
@@ -19,7 +21,7 @@ pub struct Node {
     client: Client,
 }
 
-/// What a node answered.
+/// The answer of a node.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
@@ -28,12 +30,13 @@ pub struct Reply {
 }
 
 impl Cluster {
-    /// Starts `count` nodes with these flags beside those for their addresses, and waits until all are ready.
+    /// Starts `count` nodes with these flags and those for their addresses, and waits until all are
+    /// ready.
     pub async fn start(count: usize, flags: &[&str]) -> Self {
         Cluster::start_beside(&[], count, flags).await
     }
 
-    /// As [`start`](Self::start), with members in their list that are no nodes of ours.
+    /// Starts nodes with `others` in their list, which are no nodes of ours.
     pub async fn start_beside(others: &[String], count: usize, flags: &[&str]) -> Self {
         let addresses: Vec<[u16; 3]> = (0..count).map(|_| [ports::free(), ports::free(), ports::free()]).collect();
         let peers: Vec<String> = addresses.iter().map(|ports| format!("http://127.0.0.1:{}", ports[1])).collect();
@@ -47,12 +50,12 @@ impl Cluster {
         Cluster { nodes, flags }
     }
 
-    /// Starts a node that has ended once more, on the same ports.
+    /// Starts a node that has ended again, on the same ports.
     pub async fn restart(&mut self, index: usize) {
         self.restart_with(index, &[]).await;
     }
 
-    /// As [`restart`](Self::restart), with more flags.
+    /// Starts a node that has ended again, with more flags.
     pub async fn restart_with(&mut self, index: usize, more: &[&str]) {
         let old = &self.nodes[index];
         let ports = [&old.front, &old.peer, &old.admin].map(|address| port(address));
@@ -62,7 +65,7 @@ impl Cluster {
         self.nodes[index] = node;
     }
 
-    /// The node that owns `key`, by the word of the first one.
+    /// The node that owns `key`, as the first one answers.
     pub async fn owner(&self, key: impl AsRef<[u8]>) -> usize {
         let owner = self.nodes[0].owner(key).await;
         self.nodes.iter().position(|node| node.peer == owner).unwrap_or_else(|| panic!("{owner:?} is no member"))
@@ -83,7 +86,7 @@ impl Cluster {
         keys
     }
 
-    /// As [`keys_of`](Self::keys_of), one.
+    /// One key that begins with `prefix` and is owned by the node `owner`.
     pub async fn key_of(&self, owner: usize, prefix: &str) -> String {
         self.keys_of(owner, prefix, 1).await.remove(0)
     }
@@ -126,7 +129,7 @@ impl Node {
         self.client.get(format!("{}/peers", self.admin)).send().await.unwrap().text().await.unwrap()
     }
 
-    /// Sets the member list; the status and what was said.
+    /// Sets the member list, and returns the status and the text.
     pub async fn set_members(&self, body: impl Into<String>) -> (u16, String) {
         let url = format!("{}/peers", self.admin);
         let answer = self.client.put(url).body(body.into()).send().await.unwrap();
@@ -141,8 +144,8 @@ impl Node {
         self.ask("role", name, None).await.unwrap()
     }
 
-    /// Asks for a value whose load has failed before until it is there, or not there: a node does not ask a failed
-    /// origin again at once.
+    /// Asks for a value whose load has failed, until there is an answer: a node does not ask a
+    /// failed origin again at once.
     pub async fn raw_after_failure(&self, name: impl AsRef<[u8]>) -> Reply {
         eventually("an answer from an origin that has recovered", async || {
             Some(self.raw(&name).await).filter(|reply| reply.status != 502)
@@ -168,12 +171,12 @@ impl Node {
         Reply::read(request.send().await?).await
     }
 
-    /// Gives `name` a new role; what was said.
+    /// Gives `name` a new role.
     pub async fn put(&self, name: impl AsRef<[u8]>, role: impl Into<Body>) -> Said {
         self.change(self.client.put(self.role_url(name)).body(role)).await
     }
 
-    /// Takes `name`'s role away; what was said.
+    /// Deletes the role of `name`.
     pub async fn delete(&self, name: impl AsRef<[u8]>) -> Said {
         self.change(self.client.delete(self.role_url(name))).await
     }
@@ -195,7 +198,7 @@ impl Node {
     }
 }
 
-/// What a node said to a change.
+/// The answer of a node to a change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Said {
     pub status: u16,
@@ -204,7 +207,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// That every node knows.
+    /// The answer that every node knows.
     pub fn known() -> Self {
         Said {
             status: 200,
@@ -213,7 +216,7 @@ impl Said {
         }
     }
 
-    /// That these members could not be told.
+    /// The answer that these members could not be told.
     pub fn missed(members: &[&str]) -> Self {
         let body = format!("{{\"missed\":{members:?}}}").replace(", ", ",");
         Said { status: 207, content_type: "application/json".to_owned(), body }
@@ -238,7 +241,7 @@ impl Reply {
     }
 }
 
-/// The program under test, with nothing of this process's environment that it would listen to.
+/// The program under test, without the variables of this process's environment that it would read.
 pub fn role() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_role"));
     for (name, _) in std::env::vars_os() {
@@ -253,7 +256,7 @@ pub fn client() -> Client {
     Client::builder().no_proxy().build().unwrap()
 }
 
-/// Every byte that is not a letter or a digit as `%XX`.
+/// A key with every byte that is not a letter or a digit as `%XX`.
 pub fn escaped(key: impl AsRef<[u8]>) -> String {
     percent_encode(key.as_ref(), NON_ALPHANUMERIC).to_string()
 }

@@ -1,3 +1,5 @@
+//! Load on a front: many clients, and the requests that they lost.
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -6,50 +8,50 @@ use std::sync::{
 use reqwest::Client;
 use tokio::task::JoinSet;
 
-/// People who ask one front over and over, until they are told to stop or the door is closed.
+/// Clients that ask one front over and over, until they are told to stop or it refuses connections.
 pub struct Crowd {
-    people: JoinSet<()>,
-    tally: Arc<PerThreadCounters>,
+    clients: JoinSet<()>,
+    counters: Arc<Counters>,
 }
 
 #[derive(Default)]
-struct PerThreadCounters {
-    leave: AtomicBool,
+struct Counters {
+    stop: AtomicBool,
     answered: AtomicUsize,
-    /// What went wrong after a connection was made: a request that was lost.
+    /// The requests that were lost: those that failed after a connection was made.
     lost: std::sync::Mutex<Vec<String>>,
 }
 
 impl Crowd {
-    /// `count` people at the gate of `front`; each second one makes a new connection for every question.
+    /// Starts `count` clients of `front`. Each second one makes a new connection for every request.
     pub fn gather(front: &str, count: usize) -> Self {
-        let tally = Arc::<PerThreadCounters>::default();
-        let mut people = JoinSet::new();
+        let counters = Arc::<Counters>::default();
+        let mut clients = JoinSet::new();
         for person in 0..count {
             let kept_connections = if person % 2 == 0 { 1 } else { 0 };
             let client = Client::builder().no_proxy().pool_max_idle_per_host(kept_connections).build().unwrap();
-            people.spawn(ask_on(client, front.to_owned(), person, tally.clone()));
+            clients.spawn(ask_on(client, front.to_owned(), person, counters.clone()));
         }
-        Crowd { people, tally }
+        Crowd { clients, counters }
     }
 
     pub fn answered(&self) -> usize {
-        self.tally.answered.load(Ordering::Relaxed)
+        self.counters.answered.load(Ordering::Relaxed)
     }
 
-    /// Sends everybody home; how many answers there were, and what was lost.
+    /// Stops all clients, and returns the number of answers and the requests lost.
     pub async fn disperse(mut self) -> (usize, Vec<String>) {
-        self.tally.leave.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.people.join_next().await {
+        self.counters.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.clients.join_next().await {
             ended.unwrap();
         }
-        (self.answered(), std::mem::take(&mut self.tally.lost.lock().unwrap()))
+        (self.answered(), std::mem::take(&mut self.counters.lost.lock().unwrap()))
     }
 }
 
-async fn ask_on(client: Client, front: String, person: usize, tally: Arc<PerThreadCounters>) {
+async fn ask_on(client: Client, front: String, person: usize, counters: Arc<Counters>) {
     for question in 0_usize.. {
-        if tally.leave.load(Ordering::Relaxed) {
+        if counters.stop.load(Ordering::Relaxed) {
             return;
         }
         let answer = match client.get(format!("{front}/raw?name={person}-{}", question % 50)).send().await {
@@ -57,13 +59,13 @@ async fn ask_on(client: Client, front: String, person: usize, tally: Arc<PerThre
                 200 => answer.bytes().await.map(drop).map_err(|error| format!("{error:?}")),
                 status => Err(format!("status {status}")),
             },
-            // The door is closed: nothing was asked, so nothing was lost.
+            // The port is closed: no request was sent, so none was lost.
             Err(error) if error.is_connect() => return,
             Err(error) => Err(format!("{error:?}")),
         };
         match answer {
-            Ok(()) => tally.answered.fetch_add(1, Ordering::Relaxed),
-            Err(lost) => return tally.lost.lock().unwrap().push(lost),
+            Ok(()) => counters.answered.fetch_add(1, Ordering::Relaxed),
+            Err(lost) => return counters.lost.lock().unwrap().push(lost),
         };
     }
 }

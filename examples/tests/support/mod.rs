@@ -1,5 +1,5 @@
-//! What the tests of `role` stand on: real processes on ports of their own, and an origin that the test holds in its
-//! hand.
+//! The support of the tests of `role`: real processes on ports of their own, and an origin that the
+//! test controls.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 pub mod child;
@@ -11,9 +11,9 @@ pub mod required;
 
 use std::{future::Future, time::Duration};
 
-/// Longer than anything here takes on a machine that does much else.
+/// A time longer than any step of a test takes on a busy machine.
 const WATCHDOG: Duration = Duration::from_secs(60);
-/// Sooner than the flags' defaults of 30 s: what happens within this happens because a flag says so.
+/// A time below the flags' defaults of 30 s: an event within it happens because a flag says so.
 pub const SOONER_THAN_THE_DEFAULTS: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -39,7 +39,7 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
     .await
 }
 
-/// Lets this process have so many files open, where the system sets a lower limit for a start.
+/// Lets this process have `count` files open, if the system starts it with a lower limit.
 pub fn open_files(count: u64) {
     #[cfg(unix)]
     {

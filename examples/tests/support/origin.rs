@@ -1,3 +1,5 @@
+//! An HTTP origin in the test process, which counts, waits and fails as the test says.
+
 use std::{
     collections::HashMap,
     convert::Infallible,
@@ -28,8 +30,10 @@ use super::within;
 
 pub const VALUE_BYTES_MAX: usize = 32 << 20;
 
-/// An origin in this process. What it answers depends on how the key begins, see [`answer`]; anything else is of
-/// the value that the test has set, or its own value with `the ` before it.
+/// An origin in this process.
+///
+/// Its answer depends on the beginning of the key, see [`answer`]. Any other key has the value that
+/// the test has set, or else its own text with `the ` before it.
 pub struct Origin {
     address: String,
     seen: Arc<Seen>,
@@ -59,12 +63,12 @@ impl Origin {
         Origin { address, seen }
     }
 
-    /// What to give a node as `--origin`.
+    /// The value of the flag `--origin` for a node.
     pub fn flag(&self) -> String {
         format!("{}/value?key={{key}}", self.address)
     }
 
-    /// How often this key was asked for.
+    /// The number of requests for this key.
     pub fn loads(&self, key: impl AsRef<[u8]>) -> usize {
         self.seen.asked.borrow().get(key.as_ref()).copied().unwrap_or(0)
     }
@@ -82,27 +86,27 @@ impl Origin {
         within(&format!("loads of {count} keys {prefix}.."), asked.wait_for(begun)).await.unwrap();
     }
 
-    /// Has `key` be of this value from now on.
+    /// Sets the value of `key`.
     pub fn set(&self, key: impl AsRef<[u8]>, value: impl Into<String>) {
         self.seen.values.lock().unwrap().insert(key.as_ref().to_vec(), value.into());
     }
 
-    /// Lets everything that waits be answered, now and later.
+    /// Answers all requests that wait, now and later.
     pub fn open_gate(&self) {
         self.seen.gate.send_replace(true);
     }
 
-    /// Lets what comes from now on wait again.
+    /// Lets later requests wait again.
     pub fn close_gate(&self) {
         self.seen.gate.send_replace(false);
     }
 
-    /// How much was written of bodies that have no end.
+    /// The number of bytes written of endless bodies.
     pub fn endless_bytes(&self) -> u64 {
         self.seen.endless_bytes.load(Ordering::Relaxed)
     }
 
-    /// Answers everything with an error from now on, or no more.
+    /// Answers all requests with an error from now on, or no longer.
     pub fn fail(&self, failing: bool) {
         *self.seen.failing.lock().unwrap() = failing;
     }
@@ -116,7 +120,7 @@ async fn answer(State(seen): State<Arc<Seen>>, request: Request) -> Response {
     if *seen.failing.lock().unwrap() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    // What it holds at this moment, as a database does, however long the answer takes.
+    // The value of this moment, as a database would answer, however long the answer takes.
     let own_value = seen.values.lock().unwrap().get(&key).map(|value| value.clone().into_bytes());
     let own_value = own_value.unwrap_or_else(|| [b"the ", &key[..]].concat()).into_response();
     let begins = |prefix: &str| key.starts_with(prefix.as_bytes());
@@ -143,7 +147,7 @@ async fn answer(State(seen): State<Arc<Seen>>, request: Request) -> Response {
     }
 }
 
-/// A body that goes on until its reader has had enough, and does not say how long it is.
+/// A body that goes on until its reader stops, and does not announce its length.
 struct Endless(Arc<Seen>);
 
 impl http_body::Body for Endless {

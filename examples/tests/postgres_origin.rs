@@ -73,7 +73,7 @@ impl Postgres {
         self.client().await.batch_execute(&row).await.unwrap();
     }
 
-    /// Shuts it down as an operator would who does not wait for others to hang up.
+    /// Shuts it down without waiting for its clients to disconnect.
     async fn stop(&mut self) {
         self.process.signal(Signal::INT);
         self.process.exited().await;
@@ -102,7 +102,8 @@ impl Postgres {
 }
 
 impl Drop for Postgres {
-    /// Lets the server give back what the system would not take from a killed one: its shared memory.
+    /// Stops the server in order, so that it gives back its shared memory. The system would not
+    /// take that from a killed one.
     fn drop(&mut self) {
         if self.process.is_gone() {
             return;
@@ -259,7 +260,7 @@ async fn a_change_is_written_first_and_then_seen_on_every_node() {
 }
 
 #[tokio::test]
-async fn what_is_no_text_cannot_be_put_into_a_table_and_need_not_be_deleted() {
+async fn a_role_that_is_no_text_is_refused_and_a_name_that_is_none_is_never_there() {
     let Some(postgres) = Postgres::start().await else { return };
     let cluster = postgres.node().await;
     for (name, role) in [(&b"a"[..], &b"\xFF"[..]), (b"a", b"a\0"), (b"\xFF", b"b"), (b"a\0", b"b")] {
@@ -305,7 +306,7 @@ async fn a_write_that_takes_too_long_is_cancelled() {
     let said = cluster.nodes[0].put("a", "gone").await;
     assert_eq!((said.status, said.body.as_str()), (502, "the origin failed, and nothing was written\n"));
     admin.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(cluster.nodes[0].put("b", "next").await, Said::known(), "whoever waited for the lock has gone");
+    assert_eq!(cluster.nodes[0].put("b", "next").await, Said::known(), "the write that waited for the lock has gone");
     assert_eq!(postgres.row("a").await.as_deref(), Some("here"));
 }
 
@@ -315,7 +316,7 @@ async fn a_write_whose_fate_is_unknown_is_a_502_and_nothing_stays_cached() {
     postgres.insert("a", "'here'").await;
     let cluster = postgres.node().await;
     assert_eq!(cluster.nodes[0].raw("a").await.brief(), "200 origin");
-    // Whoever writes waits, and is not heard of again: its server process is killed, and all others restart.
+    // The write waits and gets no answer: its server process is killed, and all others restart.
     let admin = postgres.client().await;
     let slow =
         "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;

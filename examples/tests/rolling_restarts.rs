@@ -6,7 +6,7 @@ use support::{cluster::Cluster, load::Crowd, origin::Origin};
 
 const PLAIN: &[&str] = &["--plain-gets"];
 
-/// Restarts one node while people ask at the others, and sees that nobody notices.
+/// Restarts one node while people ask the others, and checks that no request is lost.
 async fn restart(cluster: &mut Cluster, index: usize, flags: &[&str]) {
     let others = (0..3).filter(|other| *other != index);
     let crowds: Vec<_> = others.map(|other| Crowd::gather(&cluster.nodes[other].front, 4)).collect();
@@ -58,7 +58,7 @@ async fn a_cluster_is_upgraded_node_by_node() {
 }
 
 #[tokio::test]
-async fn who_is_kept_to_plain_gets_is_not_told_of_changes_and_is_named() {
+async fn a_member_kept_to_plain_gets_is_not_told_of_changes_and_is_named() {
     let origin = Origin::start().await;
     let mut cluster = Cluster::start(3, &["--origin", &origin.flag()]).await;
     restart(&mut cluster, 2, PLAIN).await;

@@ -1,4 +1,4 @@
-//! Three nodes: who loads, who fetches, and what happens when one of them is away.
+//! Three nodes: the owner loads, the others fetch, and all answer when one of them is away.
 mod support;
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ async fn three_with(flags: &[&str]) -> (Cluster, Origin) {
     (Cluster::start(3, &flags).await, origin)
 }
 
-/// Asks for one key `count` times at once, all nodes in turn; the statuses that came, each once.
+/// Asks for one key `count` times at once, all nodes in turn, and returns each status once.
 async fn ask_at_once(cluster: &Cluster, key: &str, count: usize) -> (usize, BTreeSet<u16>) {
     support::open_files(2 * count as u64 + 1_000);
     let mut asked = JoinSet::new();

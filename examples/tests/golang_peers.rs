@@ -51,7 +51,7 @@ impl Ring {
     }
 }
 
-/// Builds the Go program, if Go and the modules it needs are to be had.
+/// Builds the Go program, if Go and its modules can be found.
 async fn build() -> Option<(std::path::PathBuf, TempDir)> {
     let Some(go) = find_program("go", []) else {
         skip("go", "there is no go on the PATH; install Go");
@@ -62,7 +62,7 @@ async fn build() -> Option<(std::path::PathBuf, TempDir)> {
     let run = async |arguments: &[&str]| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golang");
         let mut command = Command::new(&go);
-        // The module is exactly what it says: no other toolchain, no workspace, no flags of the person at the keyboard.
+        // The build depends on the module alone: no other toolchain, workspace or flags.
         command.env("GOTOOLCHAIN", "local").env("GOWORK", "off").env("GOFLAGS", "-mod=readonly -buildvcs=false");
         command.args(arguments).current_dir(source).kill_on_drop(true);
         let output = within("go", command.output()).await.unwrap();
@@ -105,7 +105,7 @@ fn keys() -> Vec<Vec<u8>> {
     STRANGE_KEYS.iter().map(|key| key.to_vec()).chain(numbered).collect()
 }
 
-/// What became of one key: who owns it, or what was not as it should be.
+/// Asks for one key everywhere, and returns its owner, or a sentence that says what was wrong.
 async fn try_key(ring: &Ring, key: &[u8]) -> Result<String, String> {
     let owner = ring.golang.owner(key).await;
     for node in &ring.cluster.nodes {
@@ -115,7 +115,7 @@ async fn try_key(ring: &Ring, key: &[u8]) -> Result<String, String> {
         }
     }
     let value = [b"the ", key].concat();
-    // Those who do not own it come first: what they get, they fetched.
+    // Members that do not own it come first, so that they must fetch it.
     let mut nodes: Vec<_> = ring.cluster.nodes.iter().collect();
     nodes.sort_by_key(|node| node.peer == owner);
     let golang_owns = owner == ring.golang.address;

@@ -23,7 +23,7 @@ async fn node_with(flags: &[&str]) -> (Cluster, Origin) {
     (Cluster::start(1, &flags).await, origin)
 }
 
-/// How `role` ends with these flags, and what it says.
+/// Runs `role` with these flags, and returns its exit code and its words.
 async fn refused(mut role: Command, flags: &[&str]) -> (Option<i32>, String) {
     let output =
         within("the exit of a node that cannot start", role.args(flags).kill_on_drop(true).output()).await.unwrap();
@@ -102,7 +102,8 @@ async fn a_port_in_use_is_named_with_its_flag() {
     assert!(said.contains(&address) && said.contains("--listen"), "{said}");
 }
 
-/// A node started by a shell that does `first` before it becomes the node; its front and its admin side.
+/// Starts a node by a shell that does `first` before it becomes the node. Returns its front and its
+/// admin port too.
 async fn start_in_shell(first: &str, and_then: &str) -> (Process, String, String) {
     let [front, peer, admin] = [(); 3].map(|()| format!("127.0.0.1:{}", ports::free()));
     let mut shell = Command::new("sh");
@@ -140,14 +141,14 @@ async fn a_crowd_at_the_front_does_not_shut_operators_out() {
 }
 
 #[tokio::test]
-async fn a_node_ends_with_the_input_of_whoever_asked_for_that() {
+async fn a_node_ends_with_its_standard_input_if_it_was_told_to() {
     let (mut cluster, _origin) = node_with(&[]).await;
     cluster.nodes[0].process.close_stdin();
     assert!(cluster.nodes[0].process.exited().await.success());
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_the_exit() {
+async fn a_request_in_progress_is_answered_before_the_exit() {
     for signal in [Signal::TERM, Signal::INT] {
         let (mut cluster, origin) = node_with(&[]).await;
         let node = &cluster.nodes[0];
@@ -157,7 +158,7 @@ async fn a_request_under_way_is_answered_before_the_exit() {
             eventually("draining", async || (node.readyz().await == Some(503)).then_some(())).await;
             eventually("the front being closed", async || node.ask("raw", "a", None).await.is_err().then_some(()))
                 .await;
-            // Longer than anything but a request under way would hold the process up.
+            // Nothing but a request in progress would delay the exit for longer than this.
             let mut looks = 0;
             eventually("many looks", async || {
                 assert_eq!(node.readyz().await, Some(503), "operators can watch to the end");

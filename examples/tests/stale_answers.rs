@@ -1,4 +1,4 @@
-//! What is answered past its time: `--ttl-ms` and `--stale-ms`.
+//! Answers past their time to live: `--ttl-ms` and `--stale-ms`.
 mod support;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use support::{cluster::Cluster, eventually, origin::Origin};
 use tokio::time::Instant;
 
-/// How long after the origin has recovered every node answers what it holds.
+/// The time within which every node answers fresh values after the origin has recovered.
 const FRESH_AGAIN: Duration = Duration::from_secs(3);
 
 async fn start(count: usize, flags: &[&str]) -> (Cluster, Origin) {
@@ -60,7 +60,7 @@ async fn every_node_answers_the_old_role_at_once_while_one_load_brings_the_new_o
     origin.close_gate();
     origin.set(&key, "new");
     for node in 0..3 {
-        // The gate is closed: whoever waited for the load would wait for ever.
+        // The gate is closed: a caller that waited for the load would wait for ever.
         assert_eq!(until_from(&cluster, node, &key, "stale").await, old.text(), "node {node}");
     }
     for node in [0, 1, 2, 0, 1, 2] {
@@ -99,7 +99,7 @@ async fn the_old_role_stays_while_the_origin_fails_and_is_replaced_soon_after() 
     assert_fresh_soon(&cluster, &key, "new").await;
 }
 
-/// That every node answers `value` from three seconds after now on.
+/// Asserts that every node answers `value` from three seconds after now on.
 async fn assert_fresh_soon(cluster: &Cluster, key: &str, value: &str) {
     let begun = Instant::now();
     while begun.elapsed() < FRESH_AGAIN {

@@ -54,7 +54,7 @@ async fn a_seeded_file_knows_the_three_and_the_generated() {
 }
 
 #[tokio::test]
-async fn seeding_again_makes_the_file_anew() {
+async fn seeding_again_replaces_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("roles.db");
     std::fs::write(&file, "this is no database").unwrap();
@@ -134,7 +134,7 @@ async fn a_change_is_written_first_and_then_seen_on_every_node() {
 }
 
 #[tokio::test]
-async fn what_is_no_text_cannot_be_put_into_a_table_and_need_not_be_deleted() {
+async fn a_role_that_is_no_text_is_refused_and_a_name_that_is_none_is_never_there() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("roles.db");
     seed(&file, 0).await;
@@ -187,7 +187,7 @@ async fn a_change_whose_caller_has_left_is_made_before_the_exit() {
     cluster.nodes[0].process.signal(Signal::TERM);
     let front = cluster.nodes[0].front[7..].to_owned();
     eventually("the front being closed", async || TcpStream::connect(&front).await.is_err().then_some(())).await;
-    // Longer than anything but the change would hold the process up.
+    // Nothing but the change would delay the exit for longer than this.
     let mut looks = 0;
     eventually("many looks", async || {
         assert_eq!(cluster.nodes[0].readyz().await, Some(503), "operators can watch to the end");

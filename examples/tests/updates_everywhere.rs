@@ -1,4 +1,4 @@
-//! What people change is seen on every node, and who does not know of it is named.
+//! Changes are seen on every node, and members that could not be told are named.
 mod support;
 
 use reqwest::Method;
@@ -20,7 +20,7 @@ async fn start(count: usize, flags: &[&str]) -> (Cluster, Origin) {
     (Cluster::start(count, &flags).await, origin)
 }
 
-/// What all nodes answer, each of them often enough to have a hot copy.
+/// The answers of all nodes, each asked often enough to have a hot copy.
 async fn values(cluster: &Cluster, key: impl AsRef<[u8]>) -> Vec<String> {
     let mut values = Vec::new();
     for node in &cluster.nodes {
@@ -124,7 +124,7 @@ async fn a_name_is_required() {
     }
 }
 
-/// The beginning of what a node answers to these bytes.
+/// The beginning of the answer of a node to these bytes.
 async fn answer(node: &Node, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(&node.front[7..]).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -148,7 +148,7 @@ async fn the_longest_role_can_be_put_and_one_byte_more_cannot() {
 }
 
 #[tokio::test]
-async fn who_looks_for_an_answer_only_when_all_is_sent_is_told_that_it_is_too_long() {
+async fn a_client_that_reads_only_after_it_has_sent_all_is_told_that_the_role_is_too_long() {
     let (cluster, _origin) = start(1, &[]).await;
     let before = cluster.nodes[0].process.memory_bytes("VmHWM");
     for head in
@@ -173,7 +173,7 @@ async fn a_role_that_says_that_it_is_too_long_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn many_who_send_long_roles_slowly_cost_little() {
+async fn many_slow_senders_of_long_roles_cost_little_memory() {
     let (cluster, _origin) = start(1, &[]).await;
     let node = &cluster.nodes[0];
     let before = node.process.memory_bytes("VmRSS");
@@ -187,7 +187,7 @@ async fn many_who_send_long_roles_slowly_cost_little() {
     }
     let sent = async {
         for stream in &mut senders {
-            // All but the first stand still sooner or later.
+            // All but the first stand still in the end.
             let mut left = &piece[..];
             while !left.is_empty() {
                 let Ok(Ok(count)) =
@@ -274,7 +274,7 @@ async fn a_put_whose_owner_is_stopped_is_not_said_to_be_known() {
     let stop = Stopped::new(&cluster.nodes[1]).await;
     assert_eq!(cluster.nodes[0].put(&key, "new").await, Said::missed(&[&cluster.nodes[1].peer]));
     drop(stop);
-    // It did not get the value, and what it had is no longer right.
+    // It did not get the value, and its old one is no longer right.
     eventually("a put that every node knows", async || {
         (cluster.nodes[0].put(&key, "newer").await == Said::known()).then_some(())
     })
@@ -331,7 +331,7 @@ async fn a_killed_member_is_named_and_knows_nothing_old_when_it_is_back() {
 async fn a_member_with_another_list_is_named() {
     let (cluster, _origin) = start(3, &[]).await;
     let names: Vec<&str> = cluster.nodes.iter().map(|node| node.peer.as_str()).collect();
-    // The third has not heard of the first.
+    // The third's list lacks the first.
     assert_eq!(cluster.nodes[2].set_members(format!("{:?}", &names[1..])).await.0, 204);
     assert_eq!(cluster.nodes[0].delete("a").await, Said::missed(&[names[2]]));
     assert_eq!(cluster.nodes[2].set_members(format!("{names:?}")).await.0, 204);

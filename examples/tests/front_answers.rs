@@ -1,4 +1,4 @@
-//! What one node answers people, byte for byte.
+//! One node's answers to people, byte for byte.
 mod support;
 
 use support::{
@@ -32,12 +32,13 @@ async fn exchange(address: &str, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address.strip_prefix("http://").unwrap()).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
-    // The other side may be done with us before it has read all.
+    // The other side may close before it has read all.
     let _ = within("the end of a connection", stream.read_to_end(&mut answer)).await;
     String::from_utf8(answer).unwrap()
 }
 
-/// The answer with its headers in order and without those that differ every time or say that the connection ends.
+/// The answer with its headers in order, without those that differ every time or that say that the
+/// connection ends.
 fn plain(answer: &str) -> String {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let mut lines: Vec<&str> = head.split("\r\n").collect();
@@ -81,7 +82,7 @@ async fn raw_is_the_value_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_so() {
+async fn a_name_that_nobody_has_is_a_404() {
     let (cluster, _origin) = node_with(&[]).await;
     for path in ["/role", "/raw"] {
         assert_eq!(
@@ -115,7 +116,7 @@ async fn every_byte_of_a_name_and_of_a_value_arrives() {
 }
 
 #[tokio::test]
-async fn a_sentence_replaces_what_is_no_text() {
+async fn a_sentence_replaces_bytes_that_are_no_text() {
     let (cluster, _origin) = node_with(&[]).await;
     let reply = node(&cluster).role(b"binary \xFE").await;
     let text = "老人家,你儿子binary \u{FFFD},现在是\u{FFFD}a\0binary \u{FFFD}了!\n";
@@ -123,7 +124,7 @@ async fn a_sentence_replaces_what_is_no_text() {
 }
 
 #[tokio::test]
-async fn what_was_loaded_is_answered_from_the_main_cache() {
+async fn a_loaded_value_is_answered_from_the_main_cache() {
     let (cluster, origin) = node_with(&[]).await;
     let mut briefs = Vec::new();
     for _ in 0..3 {
@@ -168,7 +169,7 @@ async fn a_deadline_ends_the_wait_and_not_the_load() {
     let (cluster, origin) = node_with(&[]).await;
     assert_eq!(node(&cluster).raw_within("gated", 200).await.brief(), "504 -");
     origin.open_gate();
-    // Whoever comes before the load has landed still waits for it, and is told `origin`.
+    // A caller that comes before the load has ended still waits for it, and is told `origin`.
     eventually("the load being cached", async || {
         (node(&cluster).raw_within("gated", 5).await.brief() == "200 main").then_some(())
     })
@@ -218,7 +219,7 @@ async fn a_value_of_32_mib_is_answered_and_one_byte_more_is_not() {
 async fn no_more_than_the_limit_is_read_of_a_value() {
     let (cluster, origin) = node_with(&[]).await;
     assert_eq!(node(&cluster).raw("endless").await.brief(), "413 -");
-    // What the sockets between us hold comes on top.
+    // The bytes in the sockets between us come on top.
     let slack = 16 << 20;
     let limit = VALUE_BYTES_MAX as u64;
     assert!((limit..limit + slack).contains(&origin.endless_bytes()), "{}", origin.endless_bytes());
@@ -273,7 +274,7 @@ async fn an_endless_request_line_is_refused() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_closed_at_every_door() {
+async fn a_silent_connection_is_closed_at_every_port() {
     let (cluster, _origin) = node_with(&[]).await;
     let node = node(&cluster);
     let silence = [&node.front, &node.peer, &node.admin].map(|address| exchange(address, b"GET /"));
@@ -283,7 +284,7 @@ async fn a_silent_connection_is_closed_at_every_door() {
 }
 
 #[tokio::test]
-async fn a_long_value_is_shared_by_those_who_read_it_slowly() {
+async fn a_long_value_is_shared_by_its_slow_readers() {
     // Enough for every shard of the cache to hold a value of 3 MiB.
     let (cluster, _origin) = node_with(&["--cache-bytes", "256MiB"]).await;
     assert_eq!(node(&cluster).raw("3 MiB").await.brief(), "200 origin");
