@@ -40,6 +40,7 @@ pub use crate::{
     many::{GetMany, GetStream},
     members::placement::{GolangPlacement, NativePlacement, Placement, Ring},
     members::{Members, MembersBuilder, View},
+    peer::reply_meta::ReplyMeta,
     peer::served_group::{Served, ServedGroup},
     peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
     peer::{Connect, Peer, PeerError, PeerReply, PeerRequest, Reply, Terms},

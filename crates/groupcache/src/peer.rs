@@ -1,3 +1,6 @@
+//! Other members, as a group asks them, and the traits that a transport implements.
+
+pub(crate) mod reply_meta;
 pub(crate) mod served_group;
 pub(crate) mod update;
 
@@ -8,7 +11,10 @@ use bytes::Bytes;
 use crate::{
     error::{BoxError, Error},
     key::Key,
-    peer::update::{Ack, PeerUpdate},
+    peer::{
+        reply_meta::ReplyMeta,
+        update::{Ack, PeerUpdate},
+    },
 };
 
 /// Another member, as a group asks it for values and tells it of changes. A transport implements this; one `Peer` serves
@@ -114,43 +120,34 @@ impl PeerRequest {
     }
 }
 
-/// What an owner knows of a key: its value, or that there is none, and how long that holds.
+/// Carries an owner's answer: the value, or that there is none, and the facts that go with it.
 ///
 /// A "not found" that its owner does not keep travels as [`PeerError::Answered`] instead.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PeerReply {
-    /// The encoded value; `None` is a "not found" that may be cached. It may be a slice of a larger buffer: what is cached
-    /// is copied.
+    /// The encoded value; `None` is a "not found" that may be cached. It may be a slice of a larger
+    /// buffer: a cached value is copied.
     pub value: Option<Bytes>,
-    /// How much longer it may be answered; `None` is without end.
-    pub remaining: Option<Duration>,
-    /// How long ago it was loaded or set.
-    pub age: Duration,
-    /// Whether its time to live is over, and it is answered because the group allows stale answers.
-    pub stale: bool,
-    /// The digest of the owner's ring. What comes from a member that places keys otherwise is not cached. `None` from peers that do not say.
-    pub ring: Option<u64>,
-    /// How often peers ask the owner for this key: per second, over about the last minute. `None` from owners that do not say.
-    pub minute_qps: Option<f64>,
+    /// The age of the answer, and how long it holds.
+    pub meta: ReplyMeta,
 }
 
 impl PeerReply {
     /// A value that was loaded just now and does not expire.
     pub fn new(value: Bytes) -> Self {
-        PeerReply {
-            value: Some(value),
-            remaining: None,
-            age: Duration::ZERO,
-            stale: false,
-            ring: None,
-            minute_qps: None,
-        }
+        PeerReply { value: Some(value), meta: ReplyMeta::default() }
     }
 
-    /// A "not found" that may be cached.
+    /// A "not found" that may be cached, as long as it is not evicted.
     pub fn not_found() -> Self {
-        PeerReply { value: None, ..PeerReply::new(Bytes::new()) }
+        PeerReply { value: None, meta: ReplyMeta::default() }
+    }
+
+    /// The same answer with these facts.
+    pub fn meta(mut self, meta: ReplyMeta) -> Self {
+        self.meta = meta;
+        self
     }
 }
 

@@ -57,7 +57,7 @@ async fn an_owner_tells_how_often_peers_ask() {
         sleep(ms(100)).await;
         cluster["a"].read(&key).await;
     }
-    let told = answered(&cluster, "b", &key).await.minute_qps.expect("an owner says so");
+    let told = answered(&cluster, "b", &key).await.meta.minute_qps.expect("an owner says so");
     assert!((8.0..12.0).contains(&told), "{told} a second of 10");
 }
 
@@ -69,7 +69,7 @@ async fn an_owners_own_callers_are_no_demand() {
         sleep(ms(100)).await;
         cluster["b"].read(&key).await;
     }
-    let told = answered(&cluster, "b", &key).await.minute_qps.expect("an owner says so");
+    let told = answered(&cluster, "b", &key).await.meta.minute_qps.expect("an owner says so");
     assert!(told <= 0.2, "{told} a second, of the one ask of this test");
 }
 
@@ -90,7 +90,7 @@ async fn survives_a_scan(minute_qps: Option<f64>) -> bool {
         settle().await;
         cluster.net.answer_held("b", || {
             let mut reply = PeerReply::new(Bytes::from_static(b"value"));
-            reply.minute_qps = minute_qps;
+            reply.meta.minute_qps = minute_qps;
             Ok(reply)
         });
         cluster.net.mend("b");

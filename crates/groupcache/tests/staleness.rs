@@ -387,7 +387,7 @@ async fn what_a_peer_calls_stale_is_not_kept_whatever_it_says_of_its_life() {
     cluster.net.until_asked("b", 1).await;
     cluster.net.answer_held("b", || {
         let mut reply = PeerReply::new(Bytes::from("old"));
-        (reply.stale, reply.remaining) = (true, Some(ms(60_000)));
+        (reply.meta.stale, reply.meta.remaining) = (true, Some(ms(60_000)));
         Ok(reply)
     });
     assert_eq!(waiting.await.unwrap(), "old");

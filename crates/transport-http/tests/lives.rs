@@ -35,13 +35,17 @@ async fn a_life_arrives_on_first_contact_in_either_dialect() {
     for dialect in DIALECTS {
         for value in [Some("v".into()), Some("x".repeat(100_000).into()), None] {
             let mut sent = PeerReply::not_found();
-            (sent.value, sent.remaining, sent.age, sent.stale, sent.ring) =
+            (sent.value, sent.meta.remaining, sent.meta.age, sent.meta.stale, sent.meta.ring) =
                 (value, Some(HOUR), 2 * HOUR, true, Some(u64::MAX));
             let reply = arrived(dialect, sent.clone()).await;
-            let (remaining, age) = (reply.remaining.unwrap(), reply.age);
+            let (remaining, age) = (reply.meta.remaining.unwrap(), reply.meta.age);
             assert!(remaining <= HOUR && remaining > HOUR - support::WATCHDOG, "{dialect:?} {remaining:?}");
             assert!(age >= 2 * HOUR && age < 2 * HOUR + support::WATCHDOG, "{dialect:?} {age:?}");
-            assert_eq!((reply.value, reply.stale, reply.ring), (sent.value, true, Some(u64::MAX)), "{dialect:?}");
+            assert_eq!(
+                (reply.value, reply.meta.stale, reply.meta.ring),
+                (sent.value, true, Some(u64::MAX)),
+                "{dialect:?}"
+            );
         }
     }
 }
@@ -51,9 +55,9 @@ async fn what_does_not_expire_does_not_on_its_way() {
     for dialect in DIALECTS {
         for ring in [None, Some(0)] {
             let mut sent = PeerReply::new("v".into());
-            sent.ring = ring;
+            sent.meta.ring = ring;
             let reply = arrived(dialect, sent).await;
-            assert_eq!((reply.remaining, reply.stale, reply.ring), (None, false, ring), "{dialect:?}");
+            assert_eq!((reply.meta.remaining, reply.meta.stale, reply.meta.ring), (None, false, ring), "{dialect:?}");
         }
     }
 }
@@ -63,8 +67,8 @@ async fn how_often_a_key_is_asked_for_is_told() {
     for dialect in DIALECTS {
         for rate in [None, Some(0.0), Some(1.5), Some(1e-9), Some(f64::MAX)] {
             let mut sent = PeerReply::new("v".into());
-            sent.minute_qps = rate;
-            assert_eq!(arrived(dialect, sent).await.minute_qps, rate, "{dialect:?}");
+            sent.meta.minute_qps = rate;
+            assert_eq!(arrived(dialect, sent).await.meta.minute_qps, rate, "{dialect:?}");
         }
     }
 }
@@ -83,8 +87,8 @@ async fn a_not_found_that_may_be_cached_is_not_one_that_may_not() {
 async fn a_plain_answer_says_how_long_it_holds() {
     let groups = groups();
     let mut reply = PeerReply::new("v".into());
-    (reply.remaining, reply.age) = (Some(Duration::from_millis(1_500)), Duration::from_millis(20));
-    (reply.stale, reply.ring) = (true, Some(0xab));
+    (reply.meta.remaining, reply.meta.age) = (Some(Duration::from_millis(1_500)), Duration::from_millis(20));
+    (reply.meta.stale, reply.meta.ring) = (true, Some(0xab));
     answers(&groups, reply);
     let node = node(groups).await;
     let answer = support::raw_get(node.address, "/_groupcache/g/k").await;
@@ -97,7 +101,7 @@ async fn a_plain_answer_says_how_long_it_holds() {
 async fn a_strangers_word_on_life_is_not_taken() {
     let url = support::parrot("HTTP/1.1 200 OK\r\npeercache-life: stale\r\ncontent-length: 3\r\n\r\n\n\x01v").await;
     let reply = ask_once(HttpPool::builder().dialect(Dialect::Golang), &url, "g", b"k").await.unwrap();
-    assert!(!reply.stale);
+    assert!(!reply.meta.stale);
 }
 
 /// What comes of a peer of ours that sends these frames.
@@ -107,7 +111,7 @@ async fn framed(frames: &[u8]) -> String {
     let url = support::parrot([head.as_bytes(), frames].concat()).await;
     let answer = ask_once(HttpPool::builder(), &url, "g", b"k").await;
     match answer {
-        Ok(reply) if reply.remaining.is_some() => "value that expires".to_owned(),
+        Ok(reply) if reply.meta.remaining.is_some() => "value that expires".to_owned(),
         answer => told(answer).replace(&format!("peer {url} "), ""),
     }
 }
@@ -144,8 +148,8 @@ async fn an_answer_grows_older_on_its_way() {
     .await;
     // Of 50 ms, 60 are over.
     let reply = ask_once(HttpPool::builder(), &url, "g", b"k").await.unwrap();
-    assert_eq!(reply.remaining, Some(Duration::ZERO));
-    assert!(reply.age >= Duration::from_millis(60));
+    assert_eq!(reply.meta.remaining, Some(Duration::ZERO));
+    assert!(reply.meta.age >= Duration::from_millis(60));
 }
 
 /// A group that keeps the terms that it is asked on.
@@ -231,8 +235,8 @@ async fn the_lives_of_many_arrive_each_with_its_own() {
     let groups = groups();
     group(&groups, "lives", |key| {
         let mut reply = PeerReply::new("v".into());
-        reply.ring = Some(std::str::from_utf8(key).unwrap().parse().unwrap());
-        match reply.ring {
+        reply.meta.ring = Some(std::str::from_utf8(key).unwrap().parse().unwrap());
+        match reply.meta.ring {
             Some(0) => found("v".into()),
             _ => Served::Ready(Ok(reply)),
         }
@@ -241,6 +245,6 @@ async fn the_lives_of_many_arrive_each_with_its_own() {
     let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
     let mut answers = ask_many(&peer, "lives", (0..50).map(|n| n.to_string()));
     while let Some((nth, answer)) = soon(answers.recv()).await {
-        assert_eq!(answer.unwrap().ring, Some(nth as u64).filter(|ring| *ring != 0));
+        assert_eq!(answer.unwrap().meta.ring, Some(nth as u64).filter(|ring| *ring != 0));
     }
 }

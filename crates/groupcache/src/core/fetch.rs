@@ -16,7 +16,7 @@ use crate::{
     hot::HotCandidate,
     key::Key,
     members::Remote,
-    peer::{PeerError, PeerReply, PeerRequest, Reply, Terms},
+    peer::{PeerError, PeerReply, PeerRequest, Reply, Terms, reply_meta::ReplyMeta},
     store::Write,
     store::flight::{FlightKey, FlightResult, Leader},
     value::Value,
@@ -182,7 +182,7 @@ impl<V: Value> Fetch<V> {
     }
 
     fn decode(&self, reply: PeerReply) -> Result<Fetched<V>, PeerError> {
-        let PeerReply { value, remaining, age, stale, ring, minute_qps } = reply;
+        let PeerReply { value, meta: ReplyMeta { age, remaining, stale, ring, minute_qps } } = reply;
         let now_ms = self.core.clock.exact_ms();
         let expiry_policy = &self.core.settings.expiry_policy;
         let expiry = match value {

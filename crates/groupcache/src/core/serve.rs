@@ -13,7 +13,7 @@ use crate::{
     key::Key,
     peer::served_group::{Served, ServedGroup, is_held},
     peer::update::{Ack, PeerUpdate},
-    peer::{PeerReply, Terms},
+    peer::{PeerReply, Terms, reply_meta::ReplyMeta},
     store::flight::{FlightResult, Outcome},
     value::Value,
 };
@@ -127,13 +127,14 @@ impl<V: Value> Core<V> {
     fn encode(&self, outcome: Outcome<V>) -> Result<PeerReply, Error> {
         let Found { value, source, age_ms, remaining_ms, qps } = outcome?;
         let encoded = value.map(|value| caught("the encoder", || value.encode())).transpose()?;
-        Ok(PeerReply {
-            value: encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?,
-            remaining: remaining_ms.map(Duration::from_millis),
+        let value = encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
+        let meta = ReplyMeta {
             age: Duration::from_millis(age_ms),
+            remaining: remaining_ms.map(Duration::from_millis),
             stale: source == Source::Stale,
             ring: Some(self.members.view().digest()),
             minute_qps: qps,
-        })
+        };
+        Ok(PeerReply { value, meta })
     }
 }

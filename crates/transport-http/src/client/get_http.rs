@@ -14,8 +14,7 @@ use crate::{
 use crate::{
     wire::error_codes::{self, TEXT_BYTES_MAX},
     wire::identity_header::{ERROR_WORD, Greeting},
-    wire::reply_meta::Life,
-    wire::{escape, protobuf},
+    wire::{escape, protobuf, reply_meta},
 };
 
 /// The longest escaped key, in bytes. Servers and proxies take request lines of 8 KiB and more, and few take much more.
@@ -37,7 +36,7 @@ pub(super) async fn ask(
     let head = line.send(get(peer, &path)?).await?;
     let greeting = Greeting::read(&head.headers);
     peer.meet(greeting)?;
-    let life = greeting.and_then(|_| Life::of_headers(&head.headers));
+    let meta = greeting.and_then(|_| reply_meta::of_headers(&head.headers));
     let since = Instant::now();
     if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         return Err(Failure::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
@@ -47,14 +46,14 @@ pub(super) async fn ask(
     Ok(match head.status {
         StatusCode::OK => {
             let value = value(&mut chunks, request.value_bytes_max).await?;
-            Ok(life.unwrap_or_default().after(since.elapsed()).reply(Some(value)))
+            Ok(PeerReply::new(value).meta(meta.unwrap_or_default().after(since.elapsed())))
         }
         status => {
             let kind = kind_of(status).ok_or(Failure::Status(status))?;
             let text = chunks.head(NO_SUCH_GROUP.len() + TEXT_BYTES_MAX).await?;
             check_not_found(status, &text)?;
-            match (word.unwrap_or(kind), life) {
-                (ErrorKind::NotFound, Some(life)) => Ok(life.after(since.elapsed()).reply(None)),
+            match (word.unwrap_or(kind), meta) {
+                (ErrorKind::NotFound, Some(meta)) => Ok(PeerReply::not_found().meta(meta.after(since.elapsed()))),
                 (kind, _) => Err(error_codes::error_of(kind, &text)),
             }
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
-use peercache_groupcache::{Error, ErrorKind, PeerReply};
+use peercache_groupcache::{Error, ErrorKind, PeerReply, ReplyMeta};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
     wire::error_codes,
     wire::frame::Frame,
     wire::identity_header::{GET_PATH, Greeting},
-    wire::reply_meta::Life,
 };
 
 /// What the peer says of one key: its answer, or something that we do not understand.
@@ -38,7 +37,7 @@ pub(super) async fn ask(
     let head = timeout(silence_max, line.send(post_to(peer, GET_PATH, body)?)).await;
     check_head(peer, &head.map_err(|_| Failure::Silent(silence_max))??)?;
     let chunks = Chunks::new(line, silence_max);
-    let mut answers = Answers { chunks, decoder: Decoder::of_answers(value_bytes_max), waiting_since, life: None };
+    let mut answers = Answers { chunks, decoder: Decoder::of_answers(value_bytes_max), waiting_since, meta: None };
     loop {
         let read = answers.read(|| gate.open(), |index, answer| exchange.answer(index, answer)).await;
         // What is wrong after the last answer does not make it wrong.
@@ -87,8 +86,8 @@ struct Answers<'a> {
     decoder: Decoder,
     /// Since when there was nothing to read: what is read next was sent after that.
     waiting_since: Instant,
-    /// What was said last of how long an answer holds, of which key, and not after which moment.
-    life: Option<(usize, Life, Instant)>,
+    /// The facts of the next answer: of which key, and not later than when they were sent.
+    meta: Option<(u16, ReplyMeta, Instant)>,
 }
 
 impl Answers<'_> {
@@ -109,11 +108,13 @@ impl Answers<'_> {
         while let Some(frame) = self.decoder.next(&mut piece).map_err(Failure::garbage)? {
             let (index, outcome) = match frame {
                 Frame::Working => continue,
-                Frame::Life { index, life } => {
-                    self.life = Some((index.into(), life, self.waiting_since));
+                Frame::Life { index, meta } => {
+                    self.meta = Some((index, meta, self.waiting_since));
                     continue;
                 }
-                Frame::Value { index, value } => (index, Ok(Ok(self.reply(index, Some(value), now)))),
+                Frame::Value { index, value } => {
+                    (index, Ok(Ok(PeerReply::new(value).meta(self.take_meta(index, now)))))
+                }
                 Frame::Error { index, code, text } => (index, self.refusal(index, code, &text, now)?),
                 _ => return Err(answers_nothing()),
             };
@@ -125,19 +126,22 @@ impl Answers<'_> {
         Ok(())
     }
 
-    /// The reply of a key. It has become older on its way, by what we may have been held up at most.
-    fn reply(&mut self, index: u16, value: Option<Bytes>, now: Instant) -> PeerReply {
-        match self.life.take() {
-            Some((of, life, since)) if of == usize::from(index) => life.after(now.duration_since(since)).reply(value),
-            _ => Life::default().reply(value),
+    /// The facts of this key's answer, which has become older by the longest that it may have been
+    /// on its way.
+    fn take_meta(&mut self, index: u16, now: Instant) -> ReplyMeta {
+        match self.meta.take() {
+            Some((of, meta, since)) if of == index => meta.after(now.duration_since(since)),
+            _ => ReplyMeta::default(),
         }
     }
 
     /// What an error says of its key. What it says of the peer is an error here, too.
     fn refusal(&mut self, index: u16, code: u8, text: &[u8], now: Instant) -> Result<Outcome, Failure> {
-        let has_life = self.life.is_some_and(|(of, ..)| of == usize::from(index));
+        let has_meta = self.meta.is_some_and(|(of, ..)| of == index);
         match error_codes::kind_of_code(code) {
-            Some(ErrorKind::NotFound) if has_life => Ok(Ok(Ok(self.reply(index, None, now)))),
+            Some(ErrorKind::NotFound) if has_meta => {
+                Ok(Ok(Ok(PeerReply::not_found().meta(self.take_meta(index, now)))))
+            }
             Some(kind) => Ok(Ok(Err(error_codes::error_of(kind, text)))),
             None if code == error_codes::UNKNOWN_GROUP => Err(Failure::UnknownGroup(error_codes::text_from(text))),
             None if code == error_codes::MYSELF => Err(Failure::Myself),
@@ -205,7 +209,7 @@ mod tests {
             chunks: Chunks::new(&mut line, Duration::from_secs(2)),
             decoder: Decoder::of_answers(10),
             waiting_since: Instant::now(),
-            life: None,
+            meta: None,
         };
         let mut replies = Vec::new();
         let mut keep = |_, outcome: Outcome| {
@@ -223,7 +227,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_older_by_what_it_may_have_been_held_up() {
-        let life_of = |reply: &PeerReply| (reply.remaining.unwrap().as_secs(), reply.age.as_secs());
+        let life_of = |reply: &PeerReply| (reply.meta.remaining.unwrap().as_secs(), reply.meta.age.as_secs());
         // Said a second ago at most: before that the peer was still at work.
         let replies = read_slowly(vec![WORKING, WORKING, WORKING, [LIFE, VALUE].concat().leak()]).await;
         assert_eq!(replies.iter().map(life_of).collect::<Vec<_>>(), [(9, 1)]);
@@ -235,6 +239,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_life_is_of_one_answer() {
         let replies = read_slowly(vec![LIFE, VALUE, VALUE]).await;
-        assert_eq!(replies.iter().map(|reply| reply.remaining.is_some()).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(replies.iter().map(|reply| reply.meta.remaining.is_some()).collect::<Vec<_>>(), [true, false]);
     }
 }

@@ -12,8 +12,7 @@ use crate::{
 use crate::{
     wire::error_codes::{self, TEXT_BYTES_MAX},
     wire::identity_header::ERROR_WORD,
-    wire::reply_meta::{LIFE, Life},
-    wire::{escape, protobuf},
+    wire::{escape, protobuf, reply_meta},
 };
 
 /// What is worth waiting before asking again when loads are too many, in seconds.
@@ -31,12 +30,11 @@ pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Respo
     };
     match desk.room.answer(served_group, key.into(), Terms::new()).finish().await {
         Ok(reply) => {
-            let life = Life::of(&reply);
-            let is_known = reply.value.is_some();
+            // A "not found" without the header would be one that may not be cached.
+            let has_header = reply.value.is_none() || !reply_meta::is_default(&reply.meta);
             let mut answer = reply.value.map_or_else(|| refused(&Error::new(ErrorKind::NotFound)), found);
-            // A "not found" without it would be one that may not be cached.
-            if !is_known || !life.goes_without_saying() {
-                answer.headers_mut().insert(LIFE, life.to_header());
+            if has_header {
+                answer.headers_mut().insert(reply_meta::HEADER, reply_meta::to_header(&reply.meta));
             }
             answer
         }

@@ -3,10 +3,7 @@
 use bytes::Bytes;
 use peercache_groupcache::{Error, ErrorKind, PeerReply};
 
-use crate::{
-    wire::reply_meta::Life,
-    wire::{error_codes, frame},
-};
+use crate::wire::{error_codes, frame, reply_meta};
 
 /// What an asker can make use of.
 #[derive(Clone, Copy)]
@@ -23,17 +20,16 @@ pub(super) fn write_head(out: &mut Vec<u8>, index: u16, outcome: Result<PeerRepl
         Ok(reply) => reply,
         Err(error) => return refuse(out, index, &error, asker),
     };
-    let life = Life::of(&reply);
     let Some(value) = reply.value else {
-        // Without its life it would be one that may not be cached.
-        frame::write_life(out, index, &life);
+        // Without these facts it would be one that may not be cached.
+        frame::write_life(out, index, &reply.meta);
         return refuse(out, index, &Error::new(ErrorKind::NotFound), asker);
     };
     if value.len() as u64 > asker.value_bytes_max.min(u32::MAX.into()) {
         return refuse(out, index, &Error::new(ErrorKind::ValueTooLarge), asker);
     }
-    if !life.goes_without_saying() {
-        frame::write_life(out, index, &life);
+    if !reply_meta::is_default(&reply.meta) {
+        frame::write_life(out, index, &reply.meta);
     }
     out.extend(frame::value_header(index, value.len() as u32));
     value
@@ -50,7 +46,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{wire::frame::HEADER_BYTES, wire::reply_meta::LIFE_BYTES};
+    use crate::wire::{frame::HEADER_BYTES, reply_meta::FIELDS_BYTES};
 
     fn sent(outcome: Result<PeerReply, Error>) -> Vec<u8> {
         let mut head = Vec::new();
@@ -66,7 +62,7 @@ mod tests {
     #[test]
     fn a_life_goes_before_its_value() {
         let mut reply = PeerReply::new("v".into());
-        reply.remaining = Some(Duration::from_millis(258));
+        reply.meta.remaining = Some(Duration::from_millis(258));
         let golden = [
             &[0x81, 0, 0, 7, 0, 0, 0, 17, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
             &[0x11, 0, 0, 7, 0, 0, 0, 1, b'v'],
@@ -79,7 +75,7 @@ mod tests {
         let error = [&[0x12, 0, 0, 7, 0, 0, 0, 10, 1][..], b"not found"].concat();
         assert_eq!(sent(Err(Error::new(ErrorKind::NotFound))), error);
         let cached = sent(Ok(PeerReply::not_found()));
-        assert_eq!((cached[0], &cached[HEADER_BYTES + LIFE_BYTES..]), (0x81, &error[..]));
+        assert_eq!((cached[0], &cached[HEADER_BYTES + FIELDS_BYTES..]), (0x81, &error[..]));
     }
 
     #[test]

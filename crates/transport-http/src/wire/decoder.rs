@@ -9,8 +9,7 @@ use crate::{
     wire::error_codes::TEXT_BYTES_MAX,
     wire::frame::{Ask, Frame, HEADER_BYTES, kind, read_terms},
     wire::gather::Gather,
-    wire::reply_meta::Life,
-    wire::{millis, update},
+    wire::{millis, reply_meta, update},
 };
 
 /// From here on a frame that is not known is passed over; below, it is an error.
@@ -184,7 +183,7 @@ impl Decoder {
                 let ring = payload.try_get_u64().map_err(too_short)?;
                 Frame::Ack(Ack::new(ring, stamp(&mut payload).map_err(too_short)?))
             }
-            kind::LIFE => Frame::Life { index, life: Life::read(payload).ok_or(FrameError::TooShort(kind))? },
+            kind::LIFE => Frame::Life { index, meta: reply_meta::read(payload).ok_or(FrameError::TooShort(kind))? },
             kind::TERMS => Frame::Terms { index, terms: read_terms(payload).ok_or(FrameError::TooShort(kind))? },
             _ => Frame::Working,
         })
@@ -197,7 +196,7 @@ fn stamp(payload: &mut Bytes) -> Result<Stamp, TryGetError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use peercache_groupcache::Terms;
+    use peercache_groupcache::{ReplyMeta, Terms};
     use proptest::prelude::*;
 
     use super::*;
@@ -294,7 +293,7 @@ pub(crate) mod tests {
             let keys = [(&b"key"[..], ask.terms), (b"more", Terms::new())];
             let made = Ack::new(1, Stamp { incarnation: 2, ms: 3 });
             let mut life = Vec::new();
-            write_life(&mut life, 3, &Life::default());
+            write_life(&mut life, 3, &ReplyMeta::default());
             let wire = [&request(ask, 9, "grp", keys.into_iter())[..], &working(), &header(0x90, 1, 2), b"xx", &life, &value(3, "val"), &error(0, b"\x01"), &ack(&made)].concat();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(wire.len())).chain([0, wire.len()]).collect();
             cuts.sort_unstable();

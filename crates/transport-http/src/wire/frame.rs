@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use peercache_groupcache::{Ack, Stamp, Terms};
+use peercache_groupcache::{Ack, ReplyMeta, Stamp, Terms};
 
-use crate::{wire::millis, wire::reply_meta::Life};
+use crate::wire::{millis, reply_meta};
 
 pub(crate) const HEADER_BYTES: usize = 8;
 
@@ -47,8 +47,8 @@ pub(crate) enum Frame {
     Ack(Ack),
     /// Nothing yet, but the load is under way.
     Working,
-    /// How long the answer holds that follows.
-    Life { index: u16, life: Life },
+    /// The facts that go with the answer that follows.
+    Life { index: u16, meta: ReplyMeta },
     /// What the key that follows is asked for on, where that is not what the request opened with.
     Terms { index: u16, terms: Terms },
 }
@@ -178,9 +178,9 @@ pub(crate) fn error(index: u16, payload: &[u8]) -> Bytes {
     [&header(kind::ERROR, index, payload.len() as u32)[..], payload].concat().into()
 }
 
-pub(crate) fn write_life(out: &mut Vec<u8>, index: u16, life: &Life) {
-    out.extend(header(kind::LIFE, index, life.bytes() as u32));
-    life.write(out);
+pub(crate) fn write_life(out: &mut Vec<u8>, index: u16, meta: &ReplyMeta) {
+    out.extend(header(kind::LIFE, index, reply_meta::written_bytes(meta) as u32));
+    reply_meta::write(meta, out);
 }
 
 pub(crate) fn ack(ack: &Ack) -> Bytes {
@@ -199,7 +199,7 @@ pub(crate) fn working() -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::decoder::tests::read;
+    use crate::wire::{decoder::tests::read, reply_meta::tests::meta};
 
     fn ask() -> Ask {
         Ask { silence_ms: 1_000, terms: Terms::new() }
@@ -282,31 +282,32 @@ mod tests {
 
     #[test]
     fn a_life_on_the_wire() {
-        let ms = Duration::from_millis;
-        let life =
-            Life { stale: true, remaining: Some(ms(0)), age: ms(1_500), ring: Some(0x0123_4567_89ab_cdef), rate: None };
+        let meta = meta(|meta| {
+            (meta.stale, meta.remaining, meta.age) = (true, Some(Duration::ZERO), Duration::from_millis(1_500));
+            meta.ring = Some(0x0123_4567_89ab_cdef);
+        });
         let mut wire = Vec::new();
-        write_life(&mut wire, 2, &life);
+        write_life(&mut wire, 2, &meta);
         let golden = [
             &[0x81, 0, 0, 2, 0, 0, 0, 17][..],
             &[3, 0, 0, 0, 0, 0, 0, 0x05, 0xdc, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef],
         ];
         assert_eq!(wire, golden.concat());
-        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, life }]);
+        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, meta }]);
     }
 
     #[test]
     fn a_life_with_a_rate_on_the_wire() {
-        let life = Life { rate: Some(1.5), ..Life::default() };
+        let meta = meta(|meta| meta.minute_qps = Some(1.5));
         let mut wire = Vec::new();
-        write_life(&mut wire, 2, &life);
+        write_life(&mut wire, 2, &meta);
         let golden = [
             &[0x81, 0, 0, 2, 0, 0, 0, 25][..],
             &[4, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             &[0x3f, 0xf8, 0, 0, 0, 0, 0, 0],
         ];
         assert_eq!(wire, golden.concat());
-        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, life }]);
+        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, meta }]);
     }
 
     #[test]
