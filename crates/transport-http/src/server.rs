@@ -6,6 +6,7 @@ pub(crate) mod batch_body;
 pub(crate) mod get_http;
 pub(crate) mod get_native;
 pub(crate) mod prefixed_body;
+pub(crate) mod ready_values;
 pub(crate) mod receive_update;
 pub(crate) mod reply_frames;
 pub(crate) mod request_body;

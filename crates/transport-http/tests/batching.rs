@@ -133,7 +133,7 @@ impl ServedGroup for Sizes {
         found(self.value.clone())
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, _: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
         self.asked_together.lock().unwrap().push(keys.len());
         keys.iter().map(|key| self.clone().answer(key.as_bytes(), terms)).collect()
     }

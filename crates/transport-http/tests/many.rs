@@ -57,7 +57,7 @@ impl ServedGroup for Counting {
         }))
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, _: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
         self.asked.lock().unwrap().push(keys.len());
         keys.iter().map(|key| self.clone().answer(key.as_bytes(), terms)).collect()
     }

@@ -11,7 +11,7 @@ use crate::{
     core::{Core, GetContext, Started},
     error::{Error, ErrorKind},
     key::Key,
-    peer::served_group::{Served, ServedGroup, is_held},
+    peer::served_group::{Served, ServedGroup},
     peer::update::{Ack, PeerUpdate},
     peer::{PeerReply, Terms, reply_meta::ReplyMeta},
     store::flight::{FlightResult, Outcome},
@@ -33,18 +33,16 @@ impl<V: Value> ServedGroup for Core<V> {
         self.serve(Key::copy_from(key), context, departure)
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, hold: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
         let context = GetContext::of_peer(terms);
         let mut served = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
-        let mut ready_bytes = 0;
         for key in keys {
             self.counters.server_requests.count();
             match self.look_up(key.as_bytes(), context.requester, context.freshness, |seen| seen.served()) {
                 Some(found) => {
-                    let value_bytes = found.value.as_ref().map_or(0, V::weight);
-                    ready_bytes += value_bytes;
-                    served.push(Some(self.clone().serve_found(found, is_held(value_bytes, ready_bytes))));
+                    let is_held = hold(found.value.as_ref().map_or(0, V::weight));
+                    served.push(Some(self.clone().serve_found(found, is_held)));
                 }
                 None => {
                     missing.push((served.len(), key));

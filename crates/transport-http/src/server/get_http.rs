@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use peercache_groupcache::{Error, ErrorKind, Terms};
 
 use crate::{
-    server::prefixed_body::Pieces,
+    server::prefixed_body::PrefixedBody,
     server::router::{Desk, text},
 };
 use crate::{
@@ -28,7 +28,7 @@ pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Respo
     let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| desk.groups.get(name)) else {
         return text(StatusCode::NOT_FOUND, [b"no such group: ", &group[..], b"\n"].concat());
     };
-    match desk.room.answer(served_group, key.into(), Terms::new()).finish().await {
+    match desk.budget.answer(served_group, key.into(), Terms::new()).finish().await {
         Ok(reply) => {
             // A "not found" without the header would be one that may not be cached.
             let has_header = reply.value.is_none() || !reply_meta::is_default(&reply.meta);
@@ -51,7 +51,7 @@ fn parts(desk: &Desk, path: &str) -> Option<(Vec<u8>, Vec<u8>)> {
 
 fn found(value: Bytes) -> Response {
     let prefix = protobuf::value_prefix(value.len());
-    let mut answer = Response::new(Body::new(Pieces::new(&prefix, value)));
+    let mut answer = Response::new(Body::new(PrefixedBody::new(&prefix, value)));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     answer
 }

@@ -10,16 +10,16 @@ use peercache_groupcache::{ErrorKind, ServedGroup, Terms};
 
 use crate::wire::{error_codes, frame, get_request};
 use crate::{
-    server::batch_body::{Answers, ManyBody},
-    server::reply_frames::Asker,
+    server::batch_body::{Answers, BatchBody},
+    server::reply_frames::RequestLimits,
     server::request_body::{self, Bounds},
     server::router::{Desk, text},
-    server::single_body::ReplyBody,
+    server::single_body::SingleBody,
 };
 
 pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     if desk.is_from_self(request.headers()) {
-        return frames(ReplyBody::failure(error_codes::MYSELF, ""));
+        return frames(SingleBody::failure(error_codes::MYSELF, ""));
     }
     let bounds = Bounds { bytes_max: frame::request_bytes_max(desk.key_bytes_max), value_bytes_max: 0 };
     let asked = match request_body::read(desk, request.into_body(), bounds).await {
@@ -31,23 +31,23 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     };
     let Some(group) = std::str::from_utf8(&asked.group).ok().and_then(|name| desk.groups.get(name)) else {
         let name = String::from_utf8_lossy(&asked.group);
-        return frames(ReplyBody::failure(error_codes::UNKNOWN_GROUP, &name));
+        return frames(SingleBody::failure(error_codes::UNKNOWN_GROUP, &name));
     };
     let silence_max = Duration::from_millis(asked.ask.silence_ms.into());
-    let value_bytes_max = asked.value_bytes_max;
+    let max_value_bytes = asked.value_bytes_max;
     match <[(Bytes, Terms); 1]>::try_from(asked.keys) {
         Ok([(key, terms)]) => {
-            let served = desk.room.answer(group, key, terms);
-            frames(ReplyBody::new(
+            let served = desk.budget.answer(group, key, terms);
+            frames(SingleBody::new(
                 served,
                 silence_max,
-                Asker { value_bytes_max, has_deadline: terms.timeout.is_some() },
+                RequestLimits { max_value_bytes, has_deadline: terms.timeout.is_some() },
             ))
         }
         Err(keys) => {
             let count = keys.len();
             match answer_many(desk, group, keys) {
-                Some(answers) => frames(ManyBody::new(answers, silence_max, value_bytes_max)),
+                Some(answers) => frames(BatchBody::new(answers, silence_max, max_value_bytes)),
                 None => frames(Full::new(overload(count))),
             }
         }
@@ -58,7 +58,7 @@ pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
 /// many are asked for.
 fn answer_many(desk: &Desk, group: Arc<dyn ServedGroup>, keys: Vec<(Bytes, Terms)>) -> Option<Answers> {
     let places = desk.places_for_keys(keys.iter().map(|(key, _)| key.len()))?;
-    let mut answers = Answers::new(desk.room.clone(), group, keys.len(), places);
+    let mut answers = Answers::new(desk.budget.clone(), group, keys.len(), places);
     let mut rest: Vec<(u16, Bytes, Terms)> = (0..).zip(keys).map(|(index, (key, terms))| (index, key, terms)).collect();
     while let Some(&(.., terms)) = rest.first() {
         let (alike, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(.., other)| *other == terms);

@@ -20,7 +20,7 @@ use crate::{
 };
 use crate::{
     server::accept::TIMEOUT_MAX,
-    server::response_budget::Room,
+    server::response_budget::ResponseBudget,
     server::{get_http, get_native, receive_update},
 };
 
@@ -79,7 +79,7 @@ pub(super) struct Desk {
     pub(super) path_dialect: Dialect,
     pub(super) key_bytes_max: usize,
     pub(super) body_read_timeout: Duration,
-    pub(super) room: Arc<Room>,
+    pub(super) budget: Arc<ResponseBudget>,
     /// Places for bodies that are not small while they arrive.
     large_bodies: Semaphore,
     /// Places for the keys of requests for many, while they are answered.
@@ -169,7 +169,7 @@ impl PeerServer {
             path_dialect: Dialect::Golang,
             key_bytes_max: self.key_bytes_max,
             body_read_timeout: self.body_read_timeout,
-            room: Arc::new(Room::new(self.held_bytes_max)),
+            budget: Arc::new(ResponseBudget::new(self.held_bytes_max)),
             large_bodies: Semaphore::new(LARGE_BODIES_MAX),
             asked: Arc::new(Semaphore::new(ASKED_MAX)),
             value_bytes_max: self.value_bytes_max,
