@@ -19,18 +19,16 @@ use crate::{
     answer::{Answer, Cached},
     cache::Cache,
     cache::entry::{Found, Freshness, Requester},
-    cache::expiry::ExpiryPolicy,
     cache::shard::Seen,
     clock::{Clock, OnTick},
     core::load_limit::LoadLimiter,
     core::log_limit::LogLimit,
     core::permit::FetchLimiter,
     error::{Error, ErrorKind},
-    hot::HotAdmission,
     key::Key,
     loader::AnyLoader,
     members::{Members, OnRingChange, Owner},
-    registry::Groups,
+    settings::Settings,
     stats::{Counters, Stats},
     store::backoff::Backoff,
     store::flight::{FlightKey, FlightResult, Leader, Outcome, Waiter, landed},
@@ -53,25 +51,6 @@ pub(crate) struct Core<V> {
     pub(crate) counters: Counters,
     pub(crate) peer_warnings: LogLimit,
 }
-
-/// What the builder set.
-pub(crate) struct Settings<V> {
-    pub(crate) expiry_policy: ExpiryPolicy,
-    pub(crate) load_timeout: Duration,
-    pub(crate) hot_ttl: Duration,
-    pub(crate) fallback_ttl: Duration,
-    pub(crate) error_backoff: (Duration, Duration),
-    pub(crate) update_timeout: Duration,
-    pub(crate) value_bytes_max: usize,
-    pub(crate) key_bytes_max: usize,
-    pub(crate) loads_max: usize,
-    pub(crate) queued_max: usize,
-    pub(crate) fetches_max: usize,
-    pub(crate) hot_admission: Box<dyn HotAdmission>,
-    pub(crate) weigher: Box<Weigher<V>>,
-}
-
-pub(crate) type Weigher<V> = dyn Fn(&Key, &V) -> usize + Send + Sync;
 
 /// How a get that found nothing cached goes on.
 #[derive(Clone, Copy, Debug)]
@@ -111,23 +90,24 @@ impl GetContext {
 impl<V: Value> Core<V> {
     pub(crate) fn new(
         name: Arc<str>,
-        groups: &Groups,
+        members: Members,
+        clock: Clock,
         loader: AnyLoader<V>,
         settings: Settings<V>,
         cache: Cache<V>,
     ) -> Arc<Self> {
         let (first, longest) = settings.error_backoff;
-        let memory = longest.saturating_add(settings.load_timeout);
+        let memory = longest.saturating_add(settings.limits.load_timeout);
         let backoff = Backoff::new(first, longest, memory, cache.budget().max_bytes(), ahash::RandomState::new());
         Arc::new(Core {
             name,
             store: Store::new(cache, backoff),
-            members: groups.members().clone(),
+            members,
             loader,
-            slots: LoadLimiter::new(settings.loads_max, settings.queued_max),
-            fetch_permits: FetchLimiter::new(settings.fetches_max),
+            slots: LoadLimiter::new(settings.max_concurrent_loads, settings.max_queued_loads),
+            fetch_permits: FetchLimiter::new(settings.max_concurrent_fetches),
             settings,
-            clock: groups.clock().clone(),
+            clock,
             counters: Counters::default(),
             peer_warnings: LogLimit::default(),
         })
@@ -219,7 +199,7 @@ impl<V: Value> Core<V> {
     /// What every miss needs: a key of its own, a runtime, a clock that ticks.
     pub(crate) fn prepare(&self, key: &[u8]) -> Result<(Key, Handle), Error> {
         self.counters.loads.count();
-        if key.len() > self.settings.key_bytes_max {
+        if key.len() > self.settings.limits.max_key_bytes {
             return Err(Error::new(ErrorKind::KeyTooLong));
         }
         let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;

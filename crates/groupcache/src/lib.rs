@@ -18,6 +18,7 @@ mod members;
 pub mod model;
 mod peer;
 mod registry;
+mod settings;
 mod stats;
 mod store;
 mod sync;
@@ -45,6 +46,7 @@ pub use crate::{
     peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
     peer::{Connect, Peer, PeerError, PeerReply, PeerRequest, Reply, Terms},
     registry::Groups,
+    settings::Limits,
     stats::{CacheStats, Stats},
     value::Value,
 };

@@ -15,6 +15,7 @@ use crate::{
         reply_meta::ReplyMeta,
         update::{Ack, PeerUpdate},
     },
+    settings::Limits,
 };
 
 /// Another member, as a group asks it for values and tells it of changes. A transport implements this; one `Peer` serves
@@ -113,8 +114,8 @@ impl PeerRequest {
         PeerRequest {
             group: group.into(),
             key: key.into(),
-            load_timeout: crate::builder::LOAD_TIMEOUT,
-            value_bytes_max: crate::builder::VALUE_BYTES_MAX,
+            load_timeout: Limits::DEFAULT.load_timeout,
+            value_bytes_max: Limits::DEFAULT.max_value_bytes,
             terms: Terms::new(),
         }
     }

@@ -74,7 +74,7 @@ impl<V: Value> Core<V> {
         if keys.is_empty() {
             return Ok(());
         }
-        if keys.iter().any(|key| key.len() > self.settings.key_bytes_max) {
+        if keys.iter().any(|key| key.len() > self.settings.limits.max_key_bytes) {
             return Err(Error::new(ErrorKind::KeyTooLong).into());
         }
         self.broadcast(Removal::Keys(keys.into()), None).await
@@ -86,7 +86,7 @@ impl<V: Value> Core<V> {
 
     pub(crate) async fn set(self: &Arc<Self>, key: Key, loaded: Loaded<V>) -> Result<(), UpdateError> {
         let Loaded { value, ttl } = loaded;
-        if key.len() > self.settings.key_bytes_max {
+        if key.len() > self.settings.limits.max_key_bytes {
             return Err(Error::new(ErrorKind::KeyTooLong).into());
         }
         let weight = self.weigh(&key, &value)?;

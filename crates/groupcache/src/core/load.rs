@@ -119,7 +119,7 @@ impl<V: Value> Core<V> {
         };
         let Some(leader) = still_wanted(leader, waited, context) else { return };
         self.counters.loads_deduped.count();
-        let load_timeout = self.settings.load_timeout;
+        let load_timeout = self.settings.limits.load_timeout;
         let loaded = bounded(load_timeout, || loader.start(key.clone())).await;
         let loaded = loaded.and_then(|loaded| loaded.map_err(LoadError::into_error));
         // Before anybody is told: whoever asks for the next key at once finds the turn free.
@@ -129,7 +129,7 @@ impl<V: Value> Core<V> {
 
     /// The turn to call the loader. `Err(None)`: he who wanted it is gone, and if others do, one of them starts anew.
     pub(crate) async fn turn(&self, slot: Slot, context: GetContext) -> Result<LoadPermit, Option<Error>> {
-        let patience = Instant::now() + self.settings.load_timeout;
+        let patience = Instant::now() + self.settings.limits.load_timeout;
         let turn = slot.turn(context.deadline.map_or(patience, |deadline| deadline.min(patience))).await;
         match turn {
             _ if context.is_over() => Err(None),
@@ -210,12 +210,12 @@ impl<V: Value> Core<V> {
     /// What an entry of this value is charged, in bytes; an error if the value is too large for the group.
     pub(crate) fn weigh(&self, key: &Key, value: &V) -> Result<usize, Error> {
         let (bytes, weight) = caught("the weigher", || (value.weight(), (self.settings.weigher)(key, value)))?;
-        if bytes > self.settings.value_bytes_max {
+        if bytes > self.settings.limits.max_value_bytes {
             return Err(Error::with_message(
                 ErrorKind::ValueTooLarge,
                 format!(
                     "the value of {bytes} bytes is larger than the {} that the group takes",
-                    self.settings.value_bytes_max
+                    self.settings.limits.max_value_bytes
                 ),
             ));
         }

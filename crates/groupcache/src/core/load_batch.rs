@@ -81,7 +81,7 @@ impl<V: Value> LoadBatch<V> {
         let (positions, keys): (Vec<usize>, Vec<Key>) = keys.into_iter().unzip();
         let answering = self.clone();
         let batch = Batch::new(keys, move |nth, answer| answering.land(positions[nth], answer));
-        let ended = bounded(self.core.settings.load_timeout, || loader.start(batch)).await;
+        let ended = bounded(self.core.settings.limits.load_timeout, || loader.start(batch)).await;
         drop(turn);
         match ended {
             Ok(Ok(())) => self.finish_all(&Error::new(ErrorKind::NotFound)),
