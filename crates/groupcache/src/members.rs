@@ -146,7 +146,7 @@ impl Members {
         if let Ok(runtime) = Handle::try_current() {
             view.remotes().for_each(|remote| remote.catch_up(&runtime));
         }
-        view.remotes().for_each(|remote| remote.peer.warm());
+        view.remotes().for_each(|remote| remote.peer.connect_ahead());
         groups.iter().filter_map(Weak::upgrade).for_each(|group| group.reassign());
         Ok(())
     }

@@ -140,7 +140,7 @@ async fn large_values_arrive_and_larger_ones_are_refused() {
         for (bytes, refusal) in [(100, None), (10_000, None), (1_000_000, None), (1_000_001, Some(&refusal))] {
             let peer = pool(HttpPool::builder().dialect(dialect)).connect(&node.url()).unwrap();
             let mut request = PeerRequest::new("large", bytes.to_string());
-            request.value_bytes_max = 1_000_000;
+            request.max_value_bytes = 1_000_000;
             match (ask(&peer, request).await, refusal) {
                 (Ok(reply), None) => assert_eq!(value_of(Ok(reply)).len(), bytes),
                 (answer, refusal) => assert_eq!(Some(&told(answer)), refusal, "{dialect:?}"),

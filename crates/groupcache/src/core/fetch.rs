@@ -119,7 +119,7 @@ impl<V: Value> Fetch<V> {
             group: self.core.name.clone(),
             key: self.key.clone(),
             load_timeout: settings.limits.load_timeout,
-            value_bytes_max: settings.limits.max_value_bytes,
+            max_value_bytes: settings.limits.max_value_bytes,
             terms: Terms {
                 timeout: self.context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
                 fresh: self.context.freshness != Freshness::AllowStale,

@@ -10,7 +10,7 @@ use crate::{
     server::router::{Desk, text},
 };
 use crate::{
-    wire::error_codes::{self, TEXT_BYTES_MAX},
+    wire::error_codes::{self, MAX_TEXT_BYTES},
     wire::identity_header::ERROR_WORD,
     wire::{escape, protobuf, reply_meta},
 };
@@ -56,9 +56,9 @@ fn found(value: Bytes) -> Response {
     answer
 }
 
-/// One line of at most [`TEXT_BYTES_MAX`] bytes with its end.
+/// One line of at most [`MAX_TEXT_BYTES`] bytes with its end.
 fn line(words: String) -> String {
-    error_codes::head(&words, TEXT_BYTES_MAX - 1).to_owned() + "\n"
+    error_codes::head(&words, MAX_TEXT_BYTES - 1).to_owned() + "\n"
 }
 
 fn refused(error: &Error) -> Response {

@@ -19,7 +19,7 @@ use crate::{
 
 pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     if desk.is_from_self(request.headers()) {
-        return frames(SingleBody::failure(error_codes::MYSELF, ""));
+        return frames(SingleBody::failure(error_codes::IS_SELF, ""));
     }
     let bounds = Bounds { bytes_max: frame::request_bytes_max(desk.key_bytes_max), value_bytes_max: 0 };
     let asked = match request_body::read(desk, request.into_body(), bounds).await {

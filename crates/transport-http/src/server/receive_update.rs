@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) async fn answer(desk: &Desk, request: Request) -> Response {
     if desk.is_from_self(request.headers()) {
-        return refused(error_codes::MYSELF, "");
+        return refused(error_codes::IS_SELF, "");
     }
     make(desk, request.into_body()).await
 }

@@ -8,7 +8,7 @@ use axum::{
     routing::any,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use peercache_groupcache::{BuildError, Groups};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
@@ -16,7 +16,7 @@ use crate::{
     dialect::Dialect,
     node_id::NodeId,
     wire::base_path::{self, DEFAULT_BASE_PATH},
-    wire::identity_header::{GET_PATH, Greeting, UPDATE_PATH},
+    wire::identity_header::{GET_PATH, Identity, OwnIdentity, UPDATE_PATH},
 };
 use crate::{
     server::accept::TIMEOUT_MAX,
@@ -71,9 +71,8 @@ pub struct PeerServer {
 /// What every request needs.
 pub(super) struct Desk {
     pub(super) groups: Groups,
-    node_id: NodeId,
-    /// `None` is for a node that does not let others see that it is one of ours.
-    greeting: Option<(HeaderName, HeaderValue)>,
+    identity: OwnIdentity,
+    shows_identity: bool,
     pub(super) base_path: String,
     /// How the escapes of a plain path are meant.
     pub(super) path_dialect: Dialect,
@@ -162,8 +161,8 @@ impl PeerServer {
         let base_path = self.base_path.clone();
         let desk = Arc::new(Desk {
             groups: self.groups,
-            node_id: self.node_id,
-            greeting: (!self.plain_gets).then(|| Greeting::new(self.node_id).to_header()),
+            identity: OwnIdentity::new(self.node_id),
+            shows_identity: !self.plain_gets,
             base_path: self.base_path,
             // The path is golang's own, whatever this node asks its peers with.
             path_dialect: Dialect::Golang,
@@ -231,7 +230,7 @@ pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
 impl Desk {
     /// Whether the request comes from this very node. Its pool says so in the log when it gets the answer.
     pub(super) fn is_from_self(&self, headers: &HeaderMap) -> bool {
-        Greeting::read(headers).is_some_and(|greeting| greeting.node == self.node_id)
+        Identity::read(headers).is_some_and(|identity| self.identity.is(identity))
     }
 
     /// Room for a body that is not small; held until the body is read.
@@ -252,8 +251,9 @@ impl Desk {
     }
 
     fn greet(&self, mut answer: Response) -> Response {
-        if let Some((header, greeting)) = self.greeting.clone() {
-            answer.headers_mut().insert(header, greeting);
+        if self.shows_identity {
+            let (name, value) = self.identity.header();
+            answer.headers_mut().insert(name, value);
         }
         answer
     }

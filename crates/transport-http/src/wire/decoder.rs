@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, TryGetError};
 use peercache_groupcache::{Ack, Stamp};
 
 use crate::{
-    wire::error_codes::TEXT_BYTES_MAX,
+    wire::error_codes::MAX_TEXT_BYTES,
     wire::frame::{Ask, Frame, HEADER_BYTES, kind, read_terms},
     wire::gather::Gather,
     wire::{millis, reply_meta, update},
@@ -133,7 +133,7 @@ impl Decoder {
             kind::GROUP => Some(GROUP_BYTES_MAX),
             kind::KEY => Some(self.key_bytes_max),
             kind::VALUE => Some(self.value_bytes_max),
-            kind::ERROR => Some(1 + TEXT_BYTES_MAX),
+            kind::ERROR => Some(1 + MAX_TEXT_BYTES),
             kind::WORKING => Some(0),
             _ => None,
         }

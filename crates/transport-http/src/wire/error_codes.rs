@@ -6,14 +6,14 @@ use bytes::Bytes;
 use peercache_groupcache::{Error, ErrorKind};
 
 /// The longest text that goes with an error, in bytes. It is for people; more would only fill logs.
-pub(crate) const TEXT_BYTES_MAX: usize = 1024;
+pub(crate) const MAX_TEXT_BYTES: usize = 1024;
 
 // Codes below 64 are the owner's answer. The rest say that the peer cannot answer.
 
 /// The peer has no group of this name.
 pub(crate) const UNKNOWN_GROUP: u8 = 64;
 /// The asker has reached itself.
-pub(crate) const MYSELF: u8 = 65;
+pub(crate) const IS_SELF: u8 = 65;
 
 const ANSWERS: [(u8, &str, ErrorKind); 8] = [
     (1, "not-found", ErrorKind::NotFound),
@@ -54,18 +54,18 @@ pub(crate) fn kind_of_word(word: &[u8]) -> Option<ErrorKind> {
 /// What an error says to a peer: the cause, if it has one, else the error itself.
 pub(crate) fn text_of(error: &Error) -> String {
     let Some(mut cause) = error.source() else {
-        return head(&error.to_string(), TEXT_BYTES_MAX).to_owned();
+        return head(&error.to_string(), MAX_TEXT_BYTES).to_owned();
     };
     let mut text = cause.to_string();
     while let Some(deeper) = cause.source() {
-        if text.len() > TEXT_BYTES_MAX {
+        if text.len() > MAX_TEXT_BYTES {
             break;
         }
         text.push_str(": ");
         text.push_str(&deeper.to_string());
         cause = deeper;
     }
-    head(&text, TEXT_BYTES_MAX).to_owned()
+    head(&text, MAX_TEXT_BYTES).to_owned()
 }
 
 /// The error that the owner answered with, from what it said.
@@ -80,8 +80,8 @@ pub(crate) fn error_of(kind: ErrorKind, text: &[u8]) -> Error {
 
 /// A peer's text, fit to be shown: UTF-8, short, without the line's end.
 pub(crate) fn text_from(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX + 1)]);
-    head(text.strip_suffix('\n').unwrap_or(&text), TEXT_BYTES_MAX).to_owned()
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT_BYTES + 1)]);
+    head(text.strip_suffix('\n').unwrap_or(&text), MAX_TEXT_BYTES).to_owned()
 }
 
 /// At most so many bytes of a text, and only whole characters.
@@ -95,7 +95,7 @@ pub(crate) fn head(text: &str, bytes_max: usize) -> &str {
 
 /// A frame's payload for an error: the code, then the text.
 pub(crate) fn payload(code: u8, text: &str) -> Bytes {
-    [&[code], head(text, TEXT_BYTES_MAX).as_bytes()].concat().into()
+    [&[code], head(text, MAX_TEXT_BYTES).as_bytes()].concat().into()
 }
 
 #[cfg(test)]
@@ -122,6 +122,6 @@ mod tests {
     fn a_long_text_ends_between_characters() {
         let text = text_of(&Error::with_source(ErrorKind::LoadFailed, format!("a{}", "é".repeat(1024))));
         assert_eq!((text.len(), text.chars().last()), (1023, Some('é')));
-        assert!(text_from(&[0xff; 5000]).len() <= TEXT_BYTES_MAX);
+        assert!(text_from(&[0xff; 5000]).len() <= MAX_TEXT_BYTES);
     }
 }

@@ -116,7 +116,7 @@ pub(crate) const KEYS_MAX: usize = 1024;
 pub(crate) const KEYS_BYTES_MAX: usize = 64 * 1024;
 
 /// How many of these keys, given by their lengths, go into the next exchange: one at least, if there is one.
-pub(crate) fn keys_of_one_exchange(lengths: impl IntoIterator<Item = usize>) -> usize {
+pub(crate) fn keys_of_one_batch(lengths: impl IntoIterator<Item = usize>) -> usize {
     let mut bytes = 0_usize;
     let fits = |(nth, length): &(usize, usize)| {
         bytes = bytes.saturating_add(*length);
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn keys_are_split_by_number_and_by_bytes() {
-        let fit = |count: usize, length: usize| keys_of_one_exchange(std::iter::repeat_n(length, count));
+        let fit = |count: usize, length: usize| keys_of_one_batch(std::iter::repeat_n(length, count));
         assert_eq!([fit(0, 1), fit(1_024, 1), fit(1_025, 1), fit(1_025, 0)], [0, 1_024, 1_024, 1_024]);
         assert_eq!([fit(9, 16_384), fit(9, 16_385), fit(9, 65_536), fit(9, 65_537)], [4, 3, 1, 1]);
     }

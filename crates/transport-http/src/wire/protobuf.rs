@@ -14,7 +14,7 @@ pub(crate) struct GetResponse {
 }
 
 /// How many bytes beyond the value a body may have: tags, lengths and fields that we do not know.
-pub(crate) const OVERHEAD_BYTES_MAX: usize = 1024;
+pub(crate) const MAX_OVERHEAD_BYTES: usize = 1024;
 
 /// The tag and the length that come before a value of this many bytes. With the value itself they are a whole body,
 /// so that a large value is not copied to be sent.

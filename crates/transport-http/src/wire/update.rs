@@ -48,7 +48,7 @@ pub(crate) fn parts(update: PeerUpdate, key_bytes_max: usize) -> Option<Vec<Peer
     let mut parts = Vec::new();
     // A change without keys is told, too.
     while !rest.is_empty() || parts.is_empty() {
-        let (part, later) = rest.split_at(frame::keys_of_one_exchange(rest.iter().map(Key::len)));
+        let (part, later) = rest.split_at(frame::keys_of_one_batch(rest.iter().map(Key::len)));
         let change = Change::Remove(part.to_vec());
         let part = PeerUpdate::new(update.group.clone(), update.ring, change);
         parts.push(part.missed(update.missed.clone()).age(update.age).second(update.second));
