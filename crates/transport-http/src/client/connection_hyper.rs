@@ -28,7 +28,7 @@ use crate::{
 
 /// The longest head of an answer, in bytes: a hostile peer gets no more of our memory than that and
 /// one read. Bodies are taken away piece by piece.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Connects with HTTP/1.1 over TCP, without proxies, redirects or cookies.
 pub(super) struct HyperConnector {
@@ -131,7 +131,7 @@ impl Open {
         // Without it a request waits for the other side's acknowledgement. It fails on dead connections only.
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::Builder::new()
-            .max_header_size(HEAD_BYTES_MAX)
+            .max_header_size(MAX_HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(failure)?;

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    server::prefixed_body::COPIED_BYTES_MAX,
-    server::ready_values::{READY_BYTES_MAX, ReadyValues},
+    server::prefixed_body::MAX_COPIED_BYTES,
+    server::ready_values::{MAX_READY_BYTES, ReadyValues},
     server::reply_frames::{RequestLimits, write_head},
     server::response_budget::{ResponseBudget, reserved, value_bytes},
     server::single_body::heartbeat,
@@ -105,7 +105,7 @@ impl Answers {
         }
         for ((index, key), served) in indices.into_iter().zip(keys).zip(served) {
             match served {
-                Served::Ready(outcome) if outcome.as_ref().map_or(0, value_bytes) <= READY_BYTES_MAX => {
+                Served::Ready(outcome) if outcome.as_ref().map_or(0, value_bytes) <= MAX_READY_BYTES => {
                     self.ready.push_back((index, outcome));
                 }
                 // The encoding may be longer than the weight for which it was held.
@@ -169,7 +169,7 @@ impl BatchBody {
                     let has_deadline = self.answers.have_deadlines[usize::from(index)];
                     let limits = RequestLimits { max_value_bytes: self.max_value_bytes, has_deadline };
                     let value = write_head(&mut piece, index, outcome, limits);
-                    if value.len() > COPIED_BYTES_MAX {
+                    if value.len() > MAX_COPIED_BYTES {
                         self.value = value;
                         break false;
                     }

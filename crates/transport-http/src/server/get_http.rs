@@ -1,4 +1,4 @@
-//! golang/groupcache's GET, answered.
+//! golang/groupcache's GET, as it is answered.
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -6,29 +6,32 @@ use http::{HeaderValue, StatusCode, header};
 use peercache_groupcache::{Error, ErrorKind, Terms};
 
 use crate::{
+    dialect::Dialect,
     server::prefixed_body::PrefixedBody,
-    server::router::{Desk, text},
-};
-use crate::{
+    server::response::{bad_request, text},
+    server::state::ServerState,
     wire::error_codes::{self, MAX_TEXT_BYTES},
     wire::identity_header::ERROR_WORD,
     wire::{escape, protobuf, reply_meta},
 };
 
-/// What is worth waiting before asking again when loads are too many, in seconds.
+/// The time after which a client may ask again when loads are too many, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Response {
-    if desk.is_from_self(&request.headers) {
+/// The path is golang's own, in whatever dialect this node asks its peers.
+const PATH_DIALECT: Dialect = Dialect::Golang;
+
+pub(super) async fn answer(state: &ServerState, request: &http::request::Parts) -> Response {
+    if state.is_from_self(&request.headers) {
         return text(StatusCode::MISDIRECTED_REQUEST, "this is the asker itself\n");
     }
-    let Some((group, key)) = parts(desk, request.uri.path()) else {
-        return text(StatusCode::BAD_REQUEST, "bad request\n");
+    let Some((group, key)) = group_and_key(&state.base_path, request.uri.path()) else {
+        return bad_request();
     };
-    let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| desk.groups.get(name)) else {
+    let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| state.groups.get(name)) else {
         return text(StatusCode::NOT_FOUND, [b"no such group: ", &group[..], b"\n"].concat());
     };
-    match desk.budget.answer(served_group, key.into(), Terms::new()).finish().await {
+    match state.budget.answer(served_group, key.into(), Terms::new()).finish().await {
         Ok(reply) => {
             // A "not found" without the header would be one that may not be cached.
             let has_header = reply.value.is_none() || !reply_meta::is_default(&reply.meta);
@@ -43,9 +46,9 @@ pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Respo
 }
 
 /// Group and key, decoded after the path is cut at the first slash: a group may have one, escaped.
-fn parts(desk: &Desk, path: &str) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (group, key) = path.strip_prefix(&desk.base_path)?.split_once('/')?;
-    let plus_is_space = desk.path_dialect.plus_is_space();
+fn group_and_key(base_path: &str, path: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (group, key) = path.strip_prefix(base_path)?.split_once('/')?;
+    let plus_is_space = PATH_DIALECT.plus_is_space();
     Some((escape::unescape(group.as_bytes(), plus_is_space)?, escape::unescape(key.as_bytes(), plus_is_space)?))
 }
 
@@ -56,13 +59,8 @@ fn found(value: Bytes) -> Response {
     answer
 }
 
-/// One line of at most [`MAX_TEXT_BYTES`] bytes with its end.
-fn line(words: String) -> String {
-    error_codes::head(&words, MAX_TEXT_BYTES - 1).to_owned() + "\n"
-}
-
 fn refused(error: &Error) -> Response {
-    let (_, word) = error_codes::code_and_word(error_codes::said_to(false, error.kind()));
+    let (_, word) = error_codes::code_and_word(error_codes::kind_for(false, error.kind()));
     let status = match error.kind() {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
@@ -74,10 +72,15 @@ fn refused(error: &Error) -> Response {
         ErrorKind::NotFound => "not found".to_owned(),
         _ => error_codes::text_of(error),
     };
-    let mut answer = text(status, line(words));
+    let mut answer = text(status, line(&words));
     answer.headers_mut().insert(ERROR_WORD, HeaderValue::from_static(word));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     }
     answer
+}
+
+/// One line of at most [`MAX_TEXT_BYTES`] bytes with its end.
+fn line(words: &str) -> String {
+    error_codes::head(words, MAX_TEXT_BYTES - 1).to_owned() + "\n"
 }

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 /// The longest value, in bytes, that is copied behind its prefix: one write and one piece are cheaper
 /// than the copy.
-pub(super) const COPIED_BYTES_MAX: usize = 4 * 1024;
+pub(super) const MAX_COPIED_BYTES: usize = 4 * 1024;
 
 /// A body of a known length: a prefix and a value.
 pub(super) struct PrefixedBody {
@@ -22,7 +22,7 @@ pub(super) struct PrefixedBody {
 
 impl PrefixedBody {
     pub(super) fn new(prefix: &[u8], value: Bytes) -> Self {
-        if value.len() <= COPIED_BYTES_MAX {
+        if value.len() <= MAX_COPIED_BYTES {
             PrefixedBody { first: [prefix, &value].concat().into(), second: Bytes::new() }
         } else {
             PrefixedBody { first: Bytes::copy_from_slice(prefix), second: value }
@@ -57,7 +57,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_value_is_not_copied() {
-        let value = Bytes::from(vec![1; COPIED_BYTES_MAX + 1]);
+        let value = Bytes::from(vec![1; MAX_COPIED_BYTES + 1]);
         let mut body = PrefixedBody::new(b"prefix", value.clone());
         assert_eq!(body.size_hint().exact(), Some(6 + value.len() as u64));
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "prefix");

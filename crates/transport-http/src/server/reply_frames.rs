@@ -42,7 +42,7 @@ pub(super) fn write_head(
 }
 
 fn refuse(out: &mut Vec<u8>, index: u16, error: &Error, limits: RequestLimits) -> Bytes {
-    let (code, _) = error_codes::code_and_word(error_codes::said_to(limits.has_deadline, error.kind()));
+    let (code, _) = error_codes::code_and_word(error_codes::kind_for(limits.has_deadline, error.kind()));
     out.extend(frame::error(index, &error_codes::payload(code, &error_codes::text_of(error))));
     Bytes::new()
 }

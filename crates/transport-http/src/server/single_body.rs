@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::{
     server::prefixed_body::PrefixedBody,
     server::reply_frames::{RequestLimits, write_head},
-    wire::{error_codes, frame},
+    wire::frame,
 };
 
 /// The body of a native answer to one key: heartbeats while the load runs, then the answer.
@@ -48,12 +48,6 @@ impl SingleBody {
             }
         };
         SingleBody { state, limits }
-    }
-
-    /// The body that says that the peer cannot answer.
-    pub(super) fn failure(code: u8, text: &str) -> Self {
-        let body = PrefixedBody::new(&frame::error(0, &error_codes::payload(code, text)), Bytes::new());
-        SingleBody { state: State::Ready(body), limits: RequestLimits { max_value_bytes: 0, has_deadline: false } }
     }
 }
 
