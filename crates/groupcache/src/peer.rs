@@ -21,22 +21,23 @@ use crate::{
 /// Another member, as a group asks it for values and sends it updates. A transport implements this;
 /// one `Peer` serves all groups.
 pub trait Peer: Send + Sync + 'static {
-    /// Asks the member for a value and returns at once; the answer goes to `reply`, from any thread.
+    /// Asks the member for a value and returns at once; the answer goes to `reply`, from any
+    /// thread.
     ///
-    /// No caller's deadline cancels a fetch, so the transport bounds it: by the peer's silence and by
-    /// [`PeerRequest::load_timeout`].
+    /// No caller's deadline cancels a fetch, so the transport bounds it: by the peer's silence and
+    /// by [`PeerRequest::load_timeout`].
     fn get(&self, request: PeerRequest, reply: Reply);
 
-    /// Asks the member for many values of one group, all on the same terms, and returns at once. Each
-    /// answer goes to its reply as soon as it is there: a slow key holds back no other.
+    /// Asks the member for many values of one group, all on the same terms, and returns at once.
+    /// Each answer goes to its reply as soon as it is there: a slow key holds back no other.
     ///
     /// Defaults to a [`get`](Peer::get) for each.
     fn get_many(&self, requests: Vec<(PeerRequest, Reply)>) {
         requests.into_iter().for_each(|(request, reply)| self.get(request, reply));
     }
 
-    /// Opens a connection, if the transport has such: the member has come into force as one of a new
-    /// list, and will be asked soon. Called within a tokio runtime or without; returns at once.
+    /// Opens a connection, if the transport has such: the member has come into force as one of a
+    /// new list, and will be asked soon. Called within a tokio runtime or without; returns at once.
     ///
     /// Defaults to nothing.
     fn connect_ahead(&self) {}
@@ -44,8 +45,8 @@ pub trait Peer: Send + Sync + 'static {
     /// Sends the member an update and returns at once; its acknowledgement goes to `reply`. After
     /// `timeout` nothing waits for one any more.
     ///
-    /// Defaults to [`PeerError::NotCarried`]: a member that gets no updates. The caller who makes the
-    /// update is given its name.
+    /// Defaults to [`PeerError::NotCarried`]: a member that gets no updates. The caller who makes
+    /// the update is given its name.
     fn update(&self, update: PeerUpdate, timeout: Duration, reply: Reply<Ack>) {
         let _ = (update, timeout);
         reply.send(Err(PeerError::NotCarried));
@@ -57,7 +58,8 @@ pub trait Connect: Send + Sync + 'static {
     /// The peer behind `name`. It need not be reachable yet, and nothing is sent.
     ///
     /// # Errors
-    /// A name that the transport can never reach, with the reason in words for the person who wrote the list.
+    /// A name that the transport can never reach, with the reason in words for the person who wrote
+    /// the list.
     fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError>;
 }
 
@@ -69,7 +71,8 @@ pub struct PeerRequest {
     pub group: Arc<str>,
     /// The key.
     pub key: Key,
-    /// The longest time that the owner's load may take. After it no answer can be expected any more.
+    /// The longest time that the owner's load may take. After it no answer can be expected any
+    /// more.
     pub load_timeout: Duration,
     /// The longest value that the group takes, in bytes.
     pub max_value_bytes: usize,
@@ -94,8 +97,8 @@ impl PeerRequest {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms {
-    /// The time for which the callers go on waiting; `None` is without end. The owner starts no load
-    /// for callers that are gone; a load that has started is finished.
+    /// The time for which the callers go on waiting; `None` is without end. The owner starts no
+    /// load for callers that are gone; a load that has started is finished.
     pub timeout: Option<Duration>,
     /// Whether the value must be within its time to live and not due for a refresh: the member that
     /// asks has such a value already.
@@ -109,12 +112,14 @@ impl Terms {
     }
 
     /// The same terms for callers who wait this long.
+    #[must_use]
     pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
         self
     }
 
     /// The same terms, for a fresh value only or for any.
+    #[must_use]
     pub fn fresh(mut self, fresh: bool) -> Self {
         self.fresh = fresh;
         self
@@ -146,6 +151,7 @@ impl PeerReply {
     }
 
     /// The same answer with these facts.
+    #[must_use]
     pub fn meta(mut self, meta: ReplyMeta) -> Self {
         self.meta = meta;
         self
@@ -160,8 +166,8 @@ pub enum PeerError {
     /// answer; nothing is loaded here.
     #[error(transparent)]
     Answered(Error),
-    /// The peer could not be asked or understood: no connection, silence, garbage, an unknown group.
-    /// The value is loaded here and kept only briefly.
+    /// The peer could not be asked or understood: no connection, silence, garbage, an unknown
+    /// group. The value is loaded here and kept only briefly.
     #[error("{0}")]
     Failed(#[source] BoxError),
     /// The peer's protocol cannot carry the request: a key that would not arrive unchanged, or an

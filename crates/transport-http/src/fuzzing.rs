@@ -11,8 +11,8 @@ use crate::{
 const MAX_KEY_BYTES: usize = 512;
 const MAX_VALUE_BYTES: usize = 4 * 1024;
 
-/// Reads bytes as answers, as a request and as an update. The first byte gives the size of the pieces in
-/// which answers come.
+/// Reads bytes as answers, as a request and as an update. The first byte gives the size of the
+/// pieces in which answers come.
 ///
 /// # Panics
 /// When the result depends on the pieces, or is more than came.
@@ -28,7 +28,8 @@ pub fn read_as_everybody_does(bytes: &[u8]) {
     update::read(bytes, MAX_KEY_BYTES);
 }
 
-/// Reads answers that come in pieces of this many bytes: their frames, and whether they ended with one.
+/// Reads answers that come in pieces of this many bytes: their frames, and whether they ended with
+/// one.
 fn read_answers(bytes: &Bytes, piece_bytes: usize) -> (Vec<Frame>, Result<bool, FrameError>) {
     let mut decoder = Decoder::of_answers(MAX_VALUE_BYTES);
     let (mut frames, mut rest) = (Vec::new(), bytes.clone());
@@ -103,8 +104,8 @@ mod tests {
             (self.next() >> 33) as usize % bound
         }
 
-        /// Writes a frame that is good, more often than not, at this place of a request, an update or an
-        /// answer.
+        /// Writes a frame that is good, more often than not, at this place of a request, an update
+        /// or an answer.
         fn frame(&mut self, nth: usize, out: &mut Vec<u8>) {
             const KINDS: [(u8, usize); 13] = [
                 (kind::ASK, 9),

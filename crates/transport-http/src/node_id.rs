@@ -7,10 +7,11 @@ use std::{
     time::SystemTime,
 };
 
-/// The random number of one running node, by which it recognises itself at the other end of a request.
+/// The random number of one running node, by which it recognises itself at the other end of a
+/// request.
 ///
-/// A name cannot serve for that: one process may be reached by many names, and this is to find a wrong
-/// peer list. Give the same id to the node's pool and to its server:
+/// A name cannot serve for that: one process may be reached by many names, and this is to find a
+/// wrong peer list. Give the same id to the node's pool and to its server:
 /// `PeerServer::new(groups).node_id(pool.node_id())`. It is written as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId(u64);
@@ -18,8 +19,8 @@ pub struct NodeId(u64);
 impl NodeId {
     /// A new id. Of 10,000 nodes, two have the same one in 1 of 300 billion cases.
     pub fn random() -> Self {
-        // `RandomState` is seeded by the operating system, once a thread. The process id and the time tell
-        // processes apart that were forked after that.
+        // `RandomState` is seeded by the operating system, once a thread. The process id and the
+        // time tell processes apart that were forked after that.
         NodeId(RandomState::new().hash_one((std::process::id(), SystemTime::now())))
     }
 }

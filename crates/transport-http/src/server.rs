@@ -1,4 +1,5 @@
-//! The server side, in reading order: the answers to peers, and the server that any router may have.
+//! The server side, in reading order: the answers to peers, and the server that any router may
+//! have.
 
 pub(crate) mod router;
 pub(crate) mod state;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Describes a peer's answer beside its value: how old it is, how long it holds, where it was placed
-/// and how often it is asked for.
+/// Describes a peer's answer beside its value: how old it is, how long it holds, where it was
+/// placed and how often it is asked for.
 ///
 /// The default describes a value that was loaded just now and does not expire.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,6 +25,7 @@ pub struct ReplyMeta {
 
 impl ReplyMeta {
     /// The same facts, after `passed`.
+    #[must_use]
     pub fn after(mut self, passed: Duration) -> Self {
         self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(passed));
         self.age = self.age.saturating_add(passed);

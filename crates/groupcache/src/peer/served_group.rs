@@ -23,16 +23,16 @@ pub trait ServedGroup: Send + Sync + 'static {
     /// A load is a task of its own, so this has to be called within a tokio runtime.
     fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served;
 
-    /// Answers a peer that asks for many keys, each in its place. Keys that are not cached are loaded
-    /// together where the group has a [`BatchLoader`](crate::BatchLoader).
+    /// Answers a peer that asks for many keys, each in its place. Keys that are not cached are
+    /// loaded together where the group has a [`BatchLoader`](crate::BatchLoader).
     ///
     /// The server decides how much is held before its peer reads it. `hold` is called once for each
     /// cached value, with its size in bytes. If it returns `true`, the value is
-    /// [`Ready`](Served::Ready); if not, it is [`Loading`](Served::Loading), and encoded when that is
-    /// polled.
+    /// [`Ready`](Served::Ready); if not, it is [`Loading`](Served::Loading), and encoded when that
+    /// is polled.
     ///
-    /// Defaults to [`answer`](ServedGroup::answer) for each key, and once more for each value that is
-    /// not held.
+    /// Defaults to [`answer`](ServedGroup::answer) for each key, and once more for each value that
+    /// is not held.
     fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, hold: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
         let answer = |key: Key| match self.clone().answer(key.as_bytes(), terms) {
             Served::Ready(Ok(reply)) if !hold(reply.value.as_ref().map_or(0, bytes::Bytes::len)) => {
@@ -60,8 +60,8 @@ pub trait ServedGroup: Send + Sync + 'static {
 pub enum Served {
     /// The answer is known already.
     Ready(Result<PeerReply, Error>),
-    /// The value is being loaded, or encoded when this is polled. Dropping the future does not cancel
-    /// a load.
+    /// The value is being loaded, or encoded when this is polled. Dropping the future does not
+    /// cancel a load.
     Loading(Pin<Box<dyn Future<Output = Result<PeerReply, Error>> + Send>>),
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::{error::Error, key::Key};
 
-/// An update, as one member sends it to another. See [`Group::remove`](crate::Group::remove) for the
-/// protocol.
+/// An update, as one member sends it to another. See [`Group::remove`](crate::Group::remove) for
+/// the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerUpdate {
@@ -17,8 +17,8 @@ pub struct PeerUpdate {
     pub ring: u64,
     /// The change to make.
     pub change: Change,
-    /// The members that could not be reached with this update. A member that learns their names queues
-    /// the update for them, and does not ask them for values before it is delivered.
+    /// The members that could not be reached with this update. A member that learns their names
+    /// queues the update for them, and does not ask them for values before it is delivered.
     pub missed: Vec<String>,
     /// The time since the update was made, if it is sent only now because the member could not be
     /// reached then. A value that was [set](Change::Set) since is kept.
@@ -50,9 +50,9 @@ pub struct SetValue {
     pub value: Bytes,
     /// The time for which it may be answered; `None` is the group's `time_to_live`.
     pub ttl: Option<Duration>,
-    /// The owner's last known time. The owner takes the value until [`within`](SetValue::within) after
-    /// that, on its own clock. A set that was delayed on its way is not taken: its sender has given it
-    /// up by then, and a later one may have been made.
+    /// The owner's last known time. The owner takes the value until [`within`](SetValue::within)
+    /// after that, on its own clock. A set that was delayed on its way is not taken: its sender has
+    /// given it up by then, and a later one may have been made.
     pub stamp: Stamp,
     /// The time after [`stamp`](SetValue::stamp) in which the owner takes the value.
     pub within: Duration,
@@ -71,8 +71,8 @@ pub struct Stamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ack {
-    /// The digest of its ring. If it is not the sender's, there may be members that the sender does not
-    /// know.
+    /// The digest of its ring. If it is not the sender's, there may be members that the sender does
+    /// not know.
     pub ring: u64,
     /// The time at which it made the update.
     pub stamp: Stamp,
@@ -85,18 +85,21 @@ impl PeerUpdate {
     }
 
     /// The same update, made this long ago.
+    #[must_use]
     pub fn age(mut self, age: Duration) -> Self {
         self.age = age;
         self
     }
 
     /// The same update, in the second round or the first.
+    #[must_use]
     pub fn second(mut self, second: bool) -> Self {
         self.second = second;
         self
     }
 
     /// The same update with the names of members that it has missed.
+    #[must_use]
     pub fn missed(mut self, missed: Vec<String>) -> Self {
         self.missed = missed;
         self
@@ -124,8 +127,8 @@ pub enum UpdateError {
     /// Some members could not be reached. All others have made the update.
     #[error("{} could not be told: {}", Count(.0.len()), Names(.0))]
     Missed(Vec<Missed>),
-    /// The update was refused: a value or a key that is too long, a value that cannot be encoded, no
-    /// runtime.
+    /// The update was refused: a value or a key that is too long, a value that cannot be encoded,
+    /// no runtime.
     #[error(transparent)]
     Refused(#[from] Error),
 }

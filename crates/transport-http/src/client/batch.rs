@@ -18,7 +18,7 @@ pub(super) type Outcome = Result<Result<PeerReply, Error>, Failure>;
 /// Keys of one group that are asked for together.
 pub(super) struct Batch {
     peer: Arc<PeerState>,
-    /// By index; `None` has its answer.
+    /// The keys by their index; `None` has its answer.
     pending: Vec<Option<Pending>>,
     unanswered: usize,
     received_bytes: usize,
@@ -65,8 +65,8 @@ impl Batch {
         if self.len() == 1 { self.first() } else { None }
     }
 
-    /// The body of a request for its keys, none of which is answered yet, and the longest value that
-    /// is taken.
+    /// The body of a request for its keys, none of which is answered yet, and the longest value
+    /// that is taken.
     pub(super) fn body(&self, max_silence: Duration) -> (Bytes, usize) {
         let pending = || self.pending.iter().flatten();
         let first = self.first().expect("a batch is sent before it is answered");

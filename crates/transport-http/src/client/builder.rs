@@ -21,7 +21,7 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(1);
 /// 256 to one peer: it takes four busy nodes, all at their most, to fill a peer's 1,024.
 const MAX_CONNECTIONS: usize = 256;
 
-/// As many keys as thirty batches take. They need some 10 MB of memory, and more of them would not
+/// Thirty times the keys of one batch. They need some 10 MB of memory, and more of them would not
 /// make a storm pass sooner.
 const MAX_FETCHES: usize = 32 * 1024;
 
@@ -63,8 +63,8 @@ impl HttpPool {
 }
 
 impl HttpPoolBuilder {
-    /// Sets the path under which peers answer golang/groupcache's GET. It is appended to a peer's name
-    /// as it stands, so it begins and ends with a slash. Defaults to `/_groupcache/`.
+    /// Sets the path under which peers answer golang/groupcache's GET. It is appended to a peer's
+    /// name as it stands, so it begins and ends with a slash. Defaults to `/_groupcache/`.
     pub fn base_path(mut self, base_path: impl Into<String>) -> Self {
         self.base_path = base_path.into();
         self
@@ -76,9 +76,9 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// Restricts the pool to plain GETs, as if this node did not know the native protocol. It may be
-    /// turned on and off node by node, in any order. No member gets updates while it is on, and the
-    /// caller who makes one is told so. Defaults to false.
+    /// Restricts the pool to plain GETs, as if this node did not know the native protocol. It may
+    /// be turned on and off node by node, in any order. No member gets updates while it is on, and
+    /// the caller who makes one is told so. Defaults to false.
     pub fn plain_gets(mut self, plain_gets: bool) -> Self {
         self.plain_gets = plain_gets;
         self
@@ -87,9 +87,9 @@ impl HttpPoolBuilder {
     /// Sets the HTTP client, for TLS, a proxy or headers of your own. The
     /// [`connect_timeout`](Self::connect_timeout) is then the client's own.
     ///
-    /// A default reqwest client follows redirects and takes proxies from the environment, and both lead
-    /// a request away from the peer that it is meant for. Turn them off, and drop idle connections
-    /// before our servers close them after 10 seconds:
+    /// A default reqwest client follows redirects and takes proxies from the environment, and both
+    /// lead a request away from the peer that it is meant for. Turn them off, and drop idle
+    /// connections before our servers close them after 10 seconds:
     ///
     /// ```
     /// use std::time::Duration;
@@ -105,26 +105,28 @@ impl HttpPoolBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Defaults to a lean client of this crate's own for `http://` peers, at about two thirds of the
-    /// cost, and to a reqwest client without redirects, proxy or decompression for `https://` ones.
-    /// This crate does not turn on reqwest's TLS: to reach `https://` peers, depend on reqwest with the
-    /// TLS of your choice.
+    /// Defaults to a lean client of this crate's own for `http://` peers, at about two thirds of
+    /// the cost, and to a reqwest client without redirects, proxy or decompression for `https://`
+    /// ones. This crate does not turn on reqwest's TLS: to reach `https://` peers, depend on
+    /// reqwest with the TLS of your choice.
     pub fn client(mut self, client: reqwest::Client) -> Self {
         self.client = Some(client);
         self
     }
 
-    /// Sets the longest time to open a connection. Defaults to [`peer_timeout`](Self::peer_timeout).
+    /// Sets the longest time to open a connection. Defaults to
+    /// [`peer_timeout`](Self::peer_timeout).
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = Some(timeout);
         self
     }
 
-    /// Sets the longest silence of a peer before it counts as failed, at least 30 ms. Defaults to 1 s.
+    /// Sets the longest silence of a peer before it counts as failed, at least 30 ms. Defaults to 1
+    /// s.
     ///
-    /// A slow load is not silence: one of our nodes sends heartbeats while it loads. A Go peer sends
-    /// none. Its answer may take as long as a load, and this bounds the connection and the gaps within
-    /// the body.
+    /// A slow load is not silence: one of our nodes sends heartbeats while it loads. A Go peer
+    /// sends none. Its answer may take as long as a load, and this bounds the connection and the
+    /// gaps within the body.
     ///
     /// A whole fetch takes at most the group's `load_timeout` and this, counted from when it has a
     /// connection.
@@ -133,29 +135,29 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// Sets how many batches of keys may be in flight to one peer, each on a connection of its own. Up
-    /// to 32 of the connections are kept for 8 s afterwards. Defaults to 256.
+    /// Sets how many batches of keys may be in flight to one peer, each on a connection of its own.
+    /// Up to 32 of the connections are kept for 8 s afterwards. Defaults to 256.
     ///
-    /// Keys that are asked for while another batch is on its way go together in the next one, so a few
-    /// connections carry much. A key without a connection waits for one, for as long as a fetch may
-    /// take, and is answered as overload then. If the peer is found silent or out of reach meanwhile,
-    /// it fails at once. Updates have 16 connections of their own.
+    /// Keys that are asked for while another batch is on its way go together in the next one, so a
+    /// few connections carry much. A key without a connection waits for one, for as long as a fetch
+    /// may take, and is answered as overload then. If the peer is found silent or out of reach
+    /// meanwhile, it fails at once. Updates have 16 connections of their own.
     pub fn max_connections(mut self, max_connections: usize) -> Self {
         self.max_connections = max_connections;
         self
     }
 
-    /// Sets how many keys one peer may be asked for at once, those that wait included. One too many is
-    /// answered as overload at once, which a group's statistics count as an answer of the owner.
+    /// Sets how many keys one peer may be asked for at once, those that wait included. One too many
+    /// is answered as overload at once, which a group's statistics count as an answer of the owner.
     /// Defaults to 32,768.
     pub fn max_fetches(mut self, max_fetches: usize) -> Self {
         self.max_fetches = max_fetches;
         self
     }
 
-    /// Sets the longest key that peers are asked for, in bytes; a longer one is loaded here. Peers have
-    /// the same bound, [`PeerServer::max_key_bytes`](crate::PeerServer::max_key_bytes). Defaults to
-    /// [64 KiB](Limits::DEFAULT).
+    /// Sets the longest key that peers are asked for, in bytes; a longer one is loaded here. Peers
+    /// have the same bound, [`PeerServer::max_key_bytes`](crate::PeerServer::max_key_bytes).
+    /// Defaults to [64 KiB](Limits::DEFAULT).
     pub fn max_key_bytes(mut self, bytes: usize) -> Self {
         self.max_key_bytes = bytes;
         self

@@ -31,8 +31,8 @@ pub(super) trait Connection: Send {
     /// Opens the connection if it is not open, so that a request need not wait for that.
     fn connect_ahead(&mut self) -> Step<'_, ()>;
 
-    /// Sends a request, whose URI is a path, and resolves when the answer's head is there. The unread
-    /// rest of the answer before is given up.
+    /// Sends a request, whose URI is a path, and resolves when the answer's head is there. The
+    /// unread rest of the answer before is given up.
     fn send(&mut self, request: http::Request<Bytes>) -> Step<'_, http::response::Parts>;
 
     /// The next piece of the answer; `None` at its end.

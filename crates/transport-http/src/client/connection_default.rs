@@ -9,9 +9,9 @@ use crate::client::{
     connection_hyper::HyperConnector,
 };
 
-/// Connects with our own client where no TLS is needed, since it costs a third less than reqwest does
-/// (`benches/get_peer.rs`), and with reqwest to `https://` peers: it has TLS if the application turned
-/// that on.
+/// Connects with our own client where no TLS is needed, since it costs a third less than reqwest
+/// does (`benches/get_peer.rs`), and with reqwest to `https://` peers: it has TLS if the
+/// application turned that on.
 pub(super) struct DefaultConnector {
     http: HyperConnector,
     https: reqwest::Client,

@@ -128,13 +128,14 @@ impl Open {
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let stream = TcpStream::connect((address, authority.port_u16().unwrap_or(80))).await;
         let stream = stream.map_err(|error| unconnected(&error))?;
-        // Without it a request waits for the other side's acknowledgement. It fails on dead connections only.
+        // Without it a request waits for the other side's acknowledgement. It fails on dead
+        // connections only.
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(failure)?;
+            .map_err(|error| failure(&error))?;
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let host = HeaderValue::try_from(authority.as_str()).map_err(|error| Failure::Send(error.into()))?;
         Ok(Open { sender, connection, host, prefix, body: None, has_ended: false })
@@ -162,7 +163,7 @@ impl Open {
             match answer.as_mut().poll(cx) {
                 // It ended without having taken the request, which gets no answer any more.
                 Poll::Pending if *has_ended => Poll::Ready(Err(Failure::Closed("it had ended before".into()))),
-                answer => answer.map_err(failure),
+                answer => answer.map_err(|error| failure(&error)),
             }
         });
         let (head, body) = answer.await?.into_parts();
@@ -210,7 +211,8 @@ fn drive(
     }
 }
 
-/// Tells a peer that is out of reach from a fault of this node, such as having no file descriptor left.
+/// Tells a peer that is out of reach from a fault of this node, such as having no file descriptor
+/// left.
 fn unconnected(error: &io::Error) -> Failure {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
@@ -223,8 +225,8 @@ fn unconnected(error: &io::Error) -> Failure {
     }
 }
 
-fn failure(error: hyper::Error) -> Failure {
-    if was_closed(&error) { Failure::Closed(chained(&error)) } else { Failure::Send(chained(&error)) }
+fn failure(error: &hyper::Error) -> Failure {
+    if was_closed(error) { Failure::Closed(chained(error)) } else { Failure::Send(chained(error)) }
 }
 
 #[cfg(test)]

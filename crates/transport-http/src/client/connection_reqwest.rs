@@ -76,7 +76,8 @@ impl Connection for ReqwestConnection {
     }
 }
 
-/// The failure without the URL, which holds the key: that can be long, and does not belong in a log.
+/// The failure without the URL, which holds the key: that can be long, and does not belong in a
+/// log.
 fn failure(error: reqwest::Error) -> Failure {
     let error = error.without_url();
     match () {

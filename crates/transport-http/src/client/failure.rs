@@ -41,8 +41,8 @@ pub(super) enum Failure {
     Connect(#[source] BoxError),
     #[error("cannot be asked: {0}")]
     Send(#[source] BoxError),
-    /// The connection was open and ended before an answer began: a stale one, or a server that closes
-    /// it on an unknown path.
+    /// The connection was open and ended before an answer began: a stale one, or a server that
+    /// closes it on an unknown path.
     #[error("closed the connection instead of answering: {0}")]
     Closed(#[source] BoxError),
     #[error("broke off its answer: {0}")]

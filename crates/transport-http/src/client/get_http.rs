@@ -32,8 +32,8 @@ pub(super) async fn fetch(
     let Some(path) = path(&peer.config.base_path, &request.group, request.key.as_bytes()) else {
         return Err(RequestError::NotCarried);
     };
-    // A Go peer's head comes after the load, so silence before it means nothing: only the timeout of
-    // the whole fetch bounds it.
+    // A Go peer's head comes after the load, so silence before it means nothing: only the timeout
+    // of the whole fetch bounds it.
     let head = connection.send(request::get(&peer.config, &path)?).await?;
     let identity = Identity::read(&head.headers);
     peer.observe_identity(identity)?;

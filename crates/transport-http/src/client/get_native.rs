@@ -16,11 +16,11 @@ use crate::{
     wire::identity_header::GET_PATH,
 };
 
-/// Sends the keys of a batch, and gives each answer as its frame comes. The keys that have no answer
-/// when this fails get none.
+/// Sends the keys of a batch, and gives each answer as its frame comes. The keys that have no
+/// answer when this fails get none.
 ///
-/// `on_answer` is called once the head is there and the frames that came with it are read, and perhaps
-/// more often: the peer is at work, and further keys may be sent.
+/// `on_answer` is called once the head is there and the frames that came with it are read, and
+/// perhaps more often: the peer is at work, and further keys may be sent.
 pub(super) async fn fetch(
     peer: &PeerState,
     connection: &mut dyn Connection,
@@ -56,8 +56,8 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// Reads the next piece and gives the answers that end in it. `answer` returns `false` for a key
-    /// that was not asked for, or has its answer.
+    /// Reads the next piece and gives the answers that end in it. `answer` returns `false` for a
+    /// key that was not asked for, or has its answer.
     async fn read(
         &mut self,
         before_waiting: impl FnOnce(),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     const WORKING: &[u8] = &[0x80, 0, 0, 0, 0, 0, 0, 0];
-    /// Of 10 s.
+    /// The facts of an answer that holds for 10 s.
     const LIFE: &[u8] = &[0x81, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0x27, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     const VALUE: &[u8] = &[0x11, 0, 0, 0, 0, 0, 0, 1, b'v'];
 

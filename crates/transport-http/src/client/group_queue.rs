@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use crate::{client::batch::Received, client::peer_state::PeerState, client::pending::Pending, wire::frame};
 
 /// The values that one batch brings, in bytes, as far as they can be foreseen: as large as the last
-/// ones. CPU of both sides at 64 callers, with as many keys together as make 64 KiB, 256 KiB and
-/// 1 MiB, against each key by itself: 0.20, 0.13, 0.13 at 4 KB; 0.45, 0.27, 0.26 at 10 KB; 0.88, 0.5,
+/// ones. CPU of both sides at 64 callers, with as many keys together as make 64 KiB, 256 KiB and 1
+/// MiB, against each key by itself: 0.20, 0.13, 0.13 at 4 KB; 0.45, 0.27, 0.26 at 10 KB; 0.88, 0.5,
 /// 0.5 at 30 KB; 1.0 at 100 KB, at any of the three.
 const BATCH_BYTES: usize = 256 * 1024;
 

@@ -5,8 +5,8 @@ use reqwest::Url;
 
 use crate::wire::base_path::DEFAULT_BASE_PATH;
 
-/// Checks a member's name. A request's URL is the name with a path appended, so the name has to stand
-/// as it is in front of one.
+/// Checks a member's name. A request's URL is the name with a path appended, so the name has to
+/// stand as it is in front of one.
 ///
 /// # Errors
 /// The reason why the name cannot be used, in words for the person who wrote the list.

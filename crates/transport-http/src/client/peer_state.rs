@@ -1,4 +1,5 @@
-//! One peer as requests to it see it: its name, the pool's settings and the protocol it understands.
+//! One peer as requests to it see it: its name, the pool's settings and the protocol it
+//! understands.
 
 use std::{
     sync::{
@@ -59,7 +60,8 @@ impl PeerState {
         }
     }
 
-    /// The failure with this peer's name. The first time that the peer is this node itself is logged.
+    /// The failure with this peer's name. The first time that the peer is this node itself is
+    /// logged.
     pub(super) fn failure(&self, failure: Failure) -> PeerFailure {
         if matches!(failure, Failure::IsSelf) && !self.reported_self.swap(true, Ordering::Relaxed) {
             tracing::error!(peer = %self.name, "this peer is this node itself: it is in the peer list under two names");

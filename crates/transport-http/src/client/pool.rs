@@ -6,26 +6,27 @@ use peercache_groupcache::{BoxError, Connect, Peer};
 
 use crate::{client::config::PoolConfig, client::http_peer::HttpPeer, client::member_name, node_id::NodeId};
 
-/// Reaches members over HTTP: the transport that a node's member list is built with. A cheap handle;
-/// clones share their connections.
+/// Reaches members over HTTP: the transport that a node's member list is built with. A cheap
+/// handle; clones share their connections.
 ///
 /// A member's name is the URL that requests begin with, `http://10.0.0.2:8001` for instance, with a
-/// host (a name or an address) and perhaps a path. The base path is appended to it as it stands, and
-/// the name is never rewritten. A name that ends with a slash, has a query or would not survive a URL
-/// library is refused when the list is set.
+/// host (a name or an address) and perhaps a path. The base path is appended to it as it stands,
+/// and the name is never rewritten. A name that ends with a slash, has a query or would not survive
+/// a URL library is refused when the list is set.
 #[derive(Clone)]
 pub struct HttpPool {
     pub(super) config: Arc<PoolConfig>,
 }
 
 impl HttpPool {
-    /// The path under which peers are asked in a Go dialect: `/_groupcache/`, unless the builder said
-    /// otherwise.
+    /// The path under which peers are asked in a Go dialect: `/_groupcache/`, unless the builder
+    /// said otherwise.
     pub fn base_path(&self) -> &str {
         &self.config.base_path
     }
 
-    /// The id that this pool's requests carry. Give it to the node's own [`PeerServer`](crate::PeerServer).
+    /// The id that this pool's requests carry. Give it to the node's own
+    /// [`PeerServer`](crate::PeerServer).
     pub fn node_id(&self) -> NodeId {
         self.config.identity.node_id()
     }

@@ -10,8 +10,8 @@ use crate::{
     wire::identity_header::Identity,
 };
 
-/// Whether the peer is one of ours. The probe is a GET of a path without a key: every server under the
-/// base path refuses it, ours and Go's, and none of them loads.
+/// Whether the peer is one of ours. The probe is a GET of a path without a key: every server under
+/// the base path refuses it, ours and Go's, and none of them loads.
 pub(super) async fn probe(peer: &PeerState, connection: &mut dyn Connection) -> Result<bool, Failure> {
     match probe_once(peer, connection).await {
         // The connection may have been a stale one.

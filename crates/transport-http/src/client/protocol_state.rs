@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use crate::{client::config::PoolConfig, dialect::Dialect};
 
 /// The time for which a peer that does not know the native protocol is asked with GETs before it is
-/// tried again. It may have been replaced by a newer node meanwhile, and trying costs one short round
-/// trip.
+/// tried again. It may have been replaced by a newer node meanwhile, and trying costs one short
+/// round trip.
 const HTTP_FOR: Duration = Duration::from_secs(30);
 
 /// The protocol of the next request.
@@ -38,14 +38,14 @@ pub(super) enum Event {
     Identified,
     /// An answer had no such header.
     NotIdentified,
-    /// The peer does not know the native path: its answer said so, or it closed the connection there
-    /// and a probe found no identity.
+    /// The peer does not know the native path: its answer said so, or it closed the connection
+    /// there and a probe found no identity.
     NativeUnsupported,
     /// The peer closed the connection on the native path, and then answered a GET.
     NativeClosed,
 }
 
-/// How one peer is asked, from what was observed of it.
+/// The state of one peer, from what was observed of it.
 pub(super) struct ProtocolState {
     /// The protocol for a peer of which nothing is known.
     preferred: Protocol,
@@ -69,7 +69,8 @@ impl State {
         match (self, event) {
             (_, Event::NativeUnsupported) | (State::Unknown, Event::NativeClosed) => State::HttpUntil(now + HTTP_FOR),
             (_, Event::NativeClosed) => self,
-            // A peer that identifies itself but refused the native path is not asked twice each time.
+            // A peer that identifies itself but refused the native path is not asked twice each
+            // time.
             (State::HttpUntil(end), _) if now < end => self,
             (_, Event::Identified) => State::Native,
             (_, Event::NotIdentified) => State::Unknown,

@@ -1,8 +1,9 @@
-//! The requests to one peer that wait, and natural batching: which of them leave when, and together.
+//! The requests to one peer that wait, and natural batching: which of them leave when, and
+//! together.
 //!
-//! A lone key leaves at once. While a batch of its group is on its way, which is until the head of its
-//! answer is there, further keys collect; then they leave together. There is no timer in it, and under
-//! light load no key waits.
+//! A lone key leaves at once. While a batch of its group is on its way, which is until the head of
+//! its answer is there, further keys collect; then they leave together. There is no timer in it,
+//! and under light load no key waits.
 
 use std::{
     collections::VecDeque,
@@ -74,8 +75,8 @@ pub(super) enum Job {
 
 /// Gives an idle worker a job.
 ///
-/// The queue has the only handle of an idle worker, so that workers end with their peer. A job brings
-/// the handle back to the worker.
+/// The queue has the only handle of an idle worker, so that workers end with their peer. A job
+/// brings the handle back to the worker.
 #[derive(Clone)]
 pub(super) struct WorkerHandle(pub(super) mpsc::Sender<(Job, WorkerHandle)>);
 
@@ -126,8 +127,8 @@ impl RequestQueue {
         self.dispatch(state);
     }
 
-    /// Asks for these keys of one group as soon as possible. Keys beyond the most that may be pending
-    /// are answered as overload.
+    /// Asks for these keys of one group as soon as possible. Keys beyond the most that may be
+    /// pending are answered as overload.
     pub(super) fn fetch_many(self: &Arc<Self>, requests: Vec<(PeerRequest, Reply)>) {
         let since = Instant::now();
         let (mut accepted, mut excess) = (Vec::with_capacity(requests.len()), Vec::new());
@@ -176,8 +177,8 @@ impl RequestQueue {
         }
     }
 
-    /// Fails the keys that wait: the peer was found silent or out of reach, and they need not find it
-    /// out again.
+    /// Fails the keys that wait: the peer was found silent or out of reach, and they need not find
+    /// it out again.
     pub(super) fn fail_waiting(&self) {
         let waiting = self.state().take_waiting();
         if !waiting.is_empty() {
@@ -185,8 +186,8 @@ impl RequestQueue {
         }
     }
 
-    /// The next job of a worker that has done one. Without a job it is idle, or, if enough workers are
-    /// idle, it ends.
+    /// The next job of a worker that has done one. Without a job it is idle, or, if enough workers
+    /// are idle, it ends.
     pub(super) fn next_job(
         self: &Arc<Self>,
         finished: Option<Finished>,

@@ -66,8 +66,8 @@ fn read(piece: Option<Result<Bytes, BoxError>>) -> Result<Option<Bytes>, Failure
 }
 
 /// Reads the little that may follow an answer, so that the connection can be used again.
-/// `before_waiting` is called before each wait. An error by now concerns the connection alone, and that
-/// ends by itself.
+/// `before_waiting` is called before each wait. An error by now concerns the connection alone, and
+/// that ends by itself.
 pub(super) async fn drain(connection: &mut dyn Connection, max_silence: Duration, mut before_waiting: impl FnMut()) {
     /// The end of a chunked body comes with the answer or right after it.
     const MAX_PIECES: usize = 4;

@@ -4,8 +4,8 @@ use http::StatusCode;
 
 use crate::{client::failure::Failure, client::peer_state::PeerState, wire::identity_header::Identity};
 
-/// Checks that frames follow. Success without an identity header is what a foreign server answers to
-/// any path.
+/// Checks that frames follow. Success without an identity header is what a foreign server answers
+/// to any path.
 pub(super) fn check_native(peer: &PeerState, head: &http::response::Parts) -> Result<(), Failure> {
     let identity = Identity::read(&head.headers);
     match head.status {

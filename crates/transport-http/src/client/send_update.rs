@@ -20,7 +20,8 @@ use crate::{
     wire::{error_codes, update},
 };
 
-/// Sends an update, in as many requests as it takes. The peer may be silent for the whole `timeout`.
+/// Sends an update, in as many requests as it takes. The peer may be silent for the whole
+/// `timeout`.
 pub(super) async fn send(
     peer: &PeerState,
     connection: &mut dyn Connection,
@@ -43,8 +44,8 @@ pub(super) async fn send(
     Ok(ack.expect("an update has one part at least"))
 }
 
-/// The acknowledgement of two parts of an update: with the later stamp, and with the ring that is not
-/// ours if either has one.
+/// The acknowledgement of two parts of an update: with the later stamp, and with the ring that is
+/// not ours if either has one.
 fn combine(earlier: Option<Ack>, mut later: Ack, ring: u64) -> Ack {
     if let Some(earlier) = earlier.filter(|earlier| earlier.ring != ring) {
         later.ring = earlier.ring;
@@ -59,8 +60,8 @@ async fn send_part(
     timeout: Duration,
 ) -> Result<Ack, RequestError> {
     match post(peer, connection, body.clone(), timeout).await {
-        // Either the connection was a stale one, or the server closes it on unknown paths, as golang's
-        // does when it is mounted at the root.
+        // Either the connection was a stale one, or the server closes it on unknown paths, as
+        // golang's does when it is mounted at the root.
         Err(RequestError::Failed(Failure::Closed(_))) => {
             if peer.protocol.is_ours() || probe(peer, connection).await? {
                 // An update that arrives twice is made twice, which makes no difference.

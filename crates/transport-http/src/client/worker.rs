@@ -106,8 +106,8 @@ async fn fetch(
     in_flight: &mut InFlight,
 ) {
     let Some(first) = batch.first() else { return };
-    // The peer's time begins now and not when the key began to wait: it is not at fault that our own
-    // connections are taken.
+    // The peer's time begins now and not when the key began to wait: it is not at fault that our
+    // own connections are taken.
     let fetch_timeout = queue.peer().fetch_timeout(first);
     let fetched = timeout(fetch_timeout, fetch_in_protocol(queue, connection, batch, in_flight)).await;
     match fetched.unwrap_or_else(|_| Err(Failure::TooLate(fetch_timeout).into())) {
@@ -118,7 +118,8 @@ async fn fetch(
         Err(error) => {
             let concerns_all = match &error {
                 RequestError::Failed(Failure::Connect(_)) => true,
-                // Not even the head of an answer came. A stall later on is one connection's, or one load's.
+                // Not even the head of an answer came. A stall later on is one connection's, or one
+                // load's.
                 RequestError::Failed(Failure::Silent(_)) => in_flight.blocks_group(),
                 _ => false,
             };
@@ -152,8 +153,8 @@ async fn fetch_in_protocol(
         Err(RequestError::Failed(Failure::PathUnknown(status))) => {
             tracing::debug!(peer = %peer.name, %status, "no native exchange there; asking plainly for a while");
             peer.protocol.observe(Event::NativeUnsupported);
-            // The head comes after the load from now on, and keys that wait for this head would wait
-            // for the load.
+            // The head comes after the load from now on, and keys that wait for this head would
+            // wait for the load.
             in_flight.unblock_group();
             fetch_http(queue, connection, batch).await
         }
@@ -169,9 +170,9 @@ async fn fetch_in_protocol(
 
 /// Goes on after the connection was closed instead of an answer to a native request.
 ///
-/// Either the connection was a stale one, or the server closes it on unknown paths, as golang's does
-/// when it is mounted at the root. A GET is harmless, and its answer tells which: a single key is asked
-/// for by it, and for several a probe is sent.
+/// Either the connection was a stale one, or the server closes it on unknown paths, as golang's
+/// does when it is mounted at the root. A GET is harmless, and its answer tells which: a single key
+/// is asked for by it, and for several a probe is sent.
 async fn after_close(
     queue: &Arc<RequestQueue>,
     connection: &mut dyn Connection,

@@ -16,8 +16,8 @@ use crate::server::{
     settings::ServerSettings,
 };
 
-/// The pause after a failed accept. When the process has no file left, accepting again at once would
-/// only spin.
+/// The pause after a failed accept. When the process has no file left, accepting again at once
+/// would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server at work.
@@ -61,8 +61,8 @@ impl Acceptor {
     /// Accepts the connections that were made before the shutdown and still wait in the listener's
     /// queue, and closes it.
     ///
-    /// The system is asked directly: tokio reports an empty queue until its driver has heard of a new
-    /// connection, and under load that is later.
+    /// The system is asked directly: tokio reports an empty queue until its driver has heard of a
+    /// new connection, and under load that is later.
     pub(super) fn accept_queued(&mut self, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else { return };
         while self.has_free() {
@@ -151,7 +151,8 @@ fn into_tokio(stream: std::net::TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream)
 }
 
-/// Whether the connection ended while it waited, in contrast to an error that the next one meets, too.
+/// Whether the connection ended while it waited, in contrast to an error that the next one meets,
+/// too.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

@@ -16,8 +16,8 @@ use tokio::{sync::Notify, time::Instant};
 /// may be closed for another connection.
 pub(super) struct Connection {
     admission: Arc<Admission>,
-    /// The time at which it last became idle, in microseconds since the server started; [`BUSY`] while
-    /// a request is answered.
+    /// The time at which it last became idle, in microseconds since the server started; [`BUSY`]
+    /// while a request is answered.
     idle_since: AtomicU64,
     /// Whether the client has not taken all bytes yet. The answer may have ended for its handler.
     is_write_stalled: AtomicBool,
@@ -68,8 +68,8 @@ impl Connection {
         self.close.notify_one();
     }
 
-    /// Resolves when the connection was asked to close and is idle. Polled by the task that serves the
-    /// connection, so no request begins between the check and the end.
+    /// Resolves when the connection was asked to close and is idle. Polled by the task that serves
+    /// the connection, so no request begins between the check and the end.
     pub(super) async fn must_close(&self) {
         loop {
             self.close.notified().await;
@@ -89,8 +89,8 @@ impl Admission {
         })
     }
 
-    /// Says whether a new connection waits. To be set before the look for an idle one, so that one that
-    /// becomes idle later is reported.
+    /// Says whether a new connection waits. To be set before the look for an idle one, so that one
+    /// that becomes idle later is reported.
     pub(super) fn set_waiting(&self, is_waiting: bool) {
         self.is_waiting.store(is_waiting, Ordering::SeqCst);
     }

@@ -16,9 +16,9 @@ const MAX_LINGER_BYTES: u64 = 1 << 20;
 
 /// Closes a connection so that the last answer on it arrives.
 ///
-/// Bytes that arrive at a closed socket make the system send a reset, and a reset makes the other side
-/// throw away all that it has not read yet: the very answer that says why. So this stops sending, and
-/// reads until the other side has stopped, too.
+/// Bytes that arrive at a closed socket make the system send a reset, and a reset makes the other
+/// side throw away all that it has not read yet: the very answer that says why. So this stops
+/// sending, and reads until the other side has stopped, too.
 pub(super) async fn linger(mut stream: TcpStream) {
     let read_to_end = async {
         stream.shutdown().await?;

@@ -4,13 +4,13 @@ use std::io;
 
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
-/// As many connections as a [`Server`](crate::Server) takes by default: a burst of them fills no queue
-/// before they are accepted.
+/// The queue is as long as a [`Server`](crate::Server) takes connections by default: a burst of
+/// them fills no queue before they are accepted.
 const BACKLOG: u32 = 1_024;
 
-/// Listens on `address`, `HOST:PORT`, with a queue for a burst of 1,024 connections, where tokio's own
-/// `bind` has one of 128. A client that finds the queue full waits a second before it tries again. A
-/// host that is a name is tried at each of its addresses in turn.
+/// Listens on `address`, `HOST:PORT`, with a queue for a burst of 1,024 connections, where tokio's
+/// own `bind` has one of 128. A client that finds the queue full waits a second before it tries
+/// again. A host that is a name is tried at each of its addresses in turn.
 ///
 /// # Errors
 /// A name without an address, or without one that can be listened on.
@@ -18,8 +18,8 @@ pub async fn listen(address: &str) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{address} has no address"));
     for address in lookup_host(address).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart takes the port at once, though connections of the last process linger. Elsewhere it would let two
-        // processes share a port.
+        // A restart takes the port at once, though connections of the last process linger.
+        // Elsewhere it would let two processes share a port.
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
@@ -36,8 +36,8 @@ mod tests {
 
     use super::*;
 
-    /// No connection is accepted, so all of them stand in the queue. One too many would get no reply and
-    /// try again after a second.
+    /// No connection is accepted, so all of them stand in the queue. One too many would get no
+    /// reply and try again after a second.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_burst_of_clients_is_connected_before_any_is_accepted() {

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// The longest value, in bytes, that is copied behind its prefix: one write and one piece are cheaper
-/// than the copy.
+/// The longest value, in bytes, that is copied behind its prefix: one write and one piece are
+/// cheaper than the copy.
 pub(super) const MAX_COPIED_BYTES: usize = 4 * 1024;
 
 /// A body of a known length: a prefix and a value.

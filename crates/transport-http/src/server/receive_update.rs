@@ -22,7 +22,7 @@ pub(super) async fn answer(state: &ServerState, request: Request) -> Response {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
-    let Some(update) = update::read(body.bytes.clone(), state.max_key_bytes) else {
+    let Some(update) = update::read(body.bytes, state.max_key_bytes) else {
         return bad_request();
     };
     if matches!(&update.change, Change::Set(set) if set.value.len() > state.max_value_bytes) {

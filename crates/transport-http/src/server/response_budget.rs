@@ -12,15 +12,15 @@ use tokio::{
 /// The longest value, in bytes, that needs no budget: a thousand of them are 16 MiB.
 const FREE_VALUE_BYTES: usize = 16 * 1024;
 
-/// The longest wait of an answer for its budget. Readers that stand still lose theirs to the server's
-/// write timeout.
+/// The longest wait of an answer for its budget. Readers that stand still lose theirs to the
+/// server's write timeout.
 const BUDGET_WAIT: Duration = Duration::from_secs(5);
 
 /// Bounds the bytes of values that are on their way to readers.
 ///
-/// A value that is not small reserves its bytes and keeps them until the last of it is sent or thrown
-/// away. A value that finds no budget is dropped, so that nothing is held while it waits; the group is
-/// asked again when there is budget.
+/// A value that is not small reserves its bytes and keeps them until the last of it is sent or
+/// thrown away. A value that finds no budget is dropped, so that nothing is held while it waits;
+/// the group is asked again when there is budget.
 pub(super) struct ResponseBudget {
     bytes: Arc<Semaphore>,
     max_bytes: u32,

@@ -26,8 +26,8 @@ use crate::{
 /// The time in which the body of a request has to arrive. It is a key or a few.
 const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Readers that do not read cost less than 50 MB with it: a hundred clients that asked for one string
-/// of 4 MiB cost 45 MiB, the allocator's share included. A longer value goes alone.
+/// Readers that do not read cost less than 50 MB with it: a hundred clients that asked for one
+/// string of 4 MiB cost 45 MiB, the allocator's share included. A longer value goes alone.
 const MAX_HELD_BYTES: usize = 20 * 1024 * 1024;
 
 /// The largest setting for the longest value. Much longer ones have no place in a frame.
@@ -72,8 +72,8 @@ impl PeerServer {
         self
     }
 
-    /// Sets the path under which golang/groupcache's GET is answered. The native paths stay where they
-    /// are, under `/_peercache/`. Defaults to `/_groupcache/`.
+    /// Sets the path under which golang/groupcache's GET is answered. The native paths stay where
+    /// they are, under `/_peercache/`. Defaults to `/_groupcache/`.
     ///
     /// # Errors
     /// A path that does not begin and end with a slash, or that has other than letters, digits and
@@ -96,11 +96,12 @@ impl PeerServer {
         self
     }
 
-    /// Sets how many bytes of values may be on their way to readers at once, not counting values of at
-    /// most 16 KiB. Defaults to 20 MiB.
+    /// Sets how many bytes of values may be on their way to readers at once, not counting values of
+    /// at most 16 KiB. Defaults to 20 MiB.
     ///
     /// Readers that do not read can make the node hold no more than this. Further values wait their
-    /// turn, for 5 s, and are answered as overload then; one that is larger than all of it goes alone.
+    /// turn, for 5 s, and are answered as overload then; one that is larger than all of it goes
+    /// alone.
     pub fn max_held_bytes(mut self, bytes: usize) -> Self {
         self.max_held_bytes = bytes;
         self
@@ -116,8 +117,8 @@ impl PeerServer {
         self
     }
 
-    /// Restricts the server to plain GETs, as if this node did not know the native protocol. Its peers
-    /// take it for one that does not. Defaults to false.
+    /// Restricts the server to plain GETs, as if this node did not know the native protocol. Its
+    /// peers take it for one that does not. Defaults to false.
     pub fn plain_gets(mut self, plain_gets: bool) -> Self {
         self.plain_gets = plain_gets;
         self

@@ -25,9 +25,9 @@ use crate::server::{
     write_timeout::WriteTimeout,
 };
 
-/// The time from the end of accepting to the closing of idle connections. A request that crosses the
-/// shutdown on its way is answered, and an answer in this time tells its client that the connection
-/// ends.
+/// The time from the end of accepting to the closing of idle connections. A request that crosses
+/// the shutdown on its way is answered, and an answer in this time tells its client that the
+/// connection ends.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// The same for a connection without a request so far: its client has one to send, and may be slow.
@@ -41,7 +41,8 @@ pub(super) async fn serve_connection(
     mut draining: watch::Receiver<bool>,
     connection: Arc<Connection>,
 ) {
-    // Without it small answers wait for the other side's acknowledgement. It fails on dead connections only.
+    // Without it small answers wait for the other side's acknowledgement. It fails on dead
+    // connections only.
     let _ = stream.set_nodelay(true);
     let io = WriteTimeout::new(TokioIo::new(stream), settings.write_timeout, connection.clone());
     let (is_draining, is_new) = (draining.clone(), Arc::new(AtomicBool::new(true)));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The longest time that a setting takes: a year. The clock does not count for ever, and adding more
-/// to it may panic.
+/// The longest time that a setting takes: a year. The clock does not count for ever, and adding
+/// more to it may panic.
 pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The bounds of a server.

@@ -7,8 +7,8 @@ use peercache_groupcache::BuildError;
 /// The path under which golang/groupcache answers by default.
 pub(crate) const DEFAULT_BASE_PATH: &str = "/_groupcache/";
 
-/// Checks a base path. It stands in a request line and in a route, so it may have only the characters
-/// that stand for themselves in both.
+/// Checks a base path. It stands in a request line and in a route, so it may have only the
+/// characters that stand for themselves in both.
 pub(crate) fn check(path: String) -> Result<String, BuildError> {
     let plain = |segment: &str| {
         let unreserved = segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));

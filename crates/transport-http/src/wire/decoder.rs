@@ -79,8 +79,9 @@ impl Decoder {
         Decoder { max_key_bytes, max_value_bytes, header, header_filled: 0, payload: Payload::None }
     }
 
-    /// Takes bytes off `input` up to the end of a frame, and returns the frame. `None` means that all of
-    /// `input` is taken and more is needed. After an error the rest of the stream has no meaning.
+    /// Takes bytes off `input` up to the end of a frame, and returns the frame. `None` means that
+    /// all of `input` is taken and more is needed. After an error the rest of the stream has no
+    /// meaning.
     pub(crate) fn next(&mut self, input: &mut Bytes) -> Result<Option<Frame>, FrameError> {
         loop {
             if matches!(self.payload, Payload::None) && !self.read_header(input)? {
@@ -203,7 +204,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::wire::frame::{ack, error, header, request, value_header, working, write_life};
 
-    /// Reads all frames of a stream that comes in these pieces, and whether it ended between frames.
+    /// Reads all frames of a stream that comes in these pieces, and whether it ended between
+    /// frames.
     pub(crate) fn read(pieces: &[&[u8]]) -> Result<(Vec<Frame>, bool), FrameError> {
         let mut decoder = Decoder::new(100, 100);
         let mut frames = Vec::new();
@@ -295,7 +297,9 @@ pub(crate) mod tests {
             let made = Ack::new(1, Stamp { incarnation: 2, ms: 3 });
             let mut life = Vec::new();
             write_life(&mut life, 3, &ReplyMeta::default());
-            let wire = [&request(ask, 9, "grp", keys.into_iter())[..], &working(), &header(0x90, 1, 2), b"xx", &life, &value(3, "val"), &error(0, b"\x01"), &ack(&made)].concat();
+            let request = request(ask, 9, "grp", keys.into_iter());
+            let answers = [&working()[..], &header(0x90, 1, 2), b"xx", &life, &value(3, "val"), &error(0, b"\x01")];
+            let wire = [&request[..], &answers.concat(), &ack(&made)].concat();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(wire.len())).chain([0, wire.len()]).collect();
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect();

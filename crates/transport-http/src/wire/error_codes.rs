@@ -1,4 +1,5 @@
-//! The answers without a value: each as a number in a frame, a word in a header and an [`ErrorKind`].
+//! The answers without a value: each as a number in a frame, a word in a header and an
+//! [`ErrorKind`].
 
 use std::error::Error as _;
 
@@ -34,8 +35,8 @@ pub(crate) fn code_and_word(kind: ErrorKind) -> (u8, &'static str) {
     }
 }
 
-/// The error as a client gets it. If its callers wait without end, the deadline was another client's,
-/// hit while loading: the load took too long.
+/// The error as a client gets it. If its callers wait without end, the deadline was another
+/// client's, hit while loading: the load took too long.
 pub(crate) fn kind_for(has_deadline: bool, kind: ErrorKind) -> ErrorKind {
     match kind {
         ErrorKind::DeadlineExceeded if !has_deadline => ErrorKind::LoadTimedOut,

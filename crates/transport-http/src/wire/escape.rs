@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
-/// Escapes so strictly that no server, proxy or URL library between here and the peer takes a byte for
-/// anything but itself: a space is `%20`, a plus `%2B`, a slash `%2F`.
+/// Escapes so strictly that no server, proxy or URL library between here and the peer takes a byte
+/// for anything but itself: a space is `%20`, a plus `%2B`, a slash `%2F`.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Appends the escaped bytes to a path.
@@ -18,14 +18,14 @@ pub(crate) fn escaped_len(bytes: &[u8]) -> usize {
     percent_encode(bytes, ESCAPED).map(str::len).sum()
 }
 
-/// Whether a path carries these bytes. It does not carry `.` and `..`: URL libraries and servers take
-/// them, escaped or not, for "here" and "one up".
+/// Whether a path carries these bytes. It does not carry `.` and `..`: URL libraries and servers
+/// take them, escaped or not, for "here" and "one up".
 pub(crate) fn survives_in_path(segment: &[u8]) -> bool {
     segment != b"." && segment != b".."
 }
 
-/// The bytes of an escaped segment; `None` when an escape is broken, which the library would keep as it
-/// stands.
+/// The bytes of an escaped segment; `None` when an escape is broken, which the library would keep
+/// as it stands.
 pub(crate) fn unescape(segment: &[u8], plus_is_space: bool) -> Option<Vec<u8>> {
     let is_whole = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
     if !segment.split(|byte| *byte == b'%').skip(1).all(is_whole) {

@@ -1,5 +1,5 @@
-//! The frames of the native protocol: a header of eight bytes, then the payload. They are named as in
-//! `docs/wire.md`.
+//! The frames of the native protocol: a header of eight bytes, then the payload. They are named as
+//! in `docs/wire.md`.
 
 use std::time::Duration;
 
@@ -116,13 +116,14 @@ pub(crate) fn read_terms(mut payload: impl Buf) -> Option<Terms> {
 /// little at once.
 pub(crate) const MAX_KEYS: usize = 1024;
 
-/// The most bytes that the keys of one batch have together. A single key may be as long as a key may be.
+/// The most bytes that the keys of one batch have together. A single key may be as long as a key
+/// may be.
 ///
 /// It bounds the keys of an update, too.
 pub(crate) const MAX_KEYS_BYTES: usize = 64 * 1024;
 
-/// The number of these keys, given by their lengths, that go into the next batch: one at least, if there
-/// is one.
+/// The number of these keys, given by their lengths, that go into the next batch: one at least, if
+/// there is one.
 pub(crate) fn keys_of_one_batch(lengths: impl IntoIterator<Item = usize>) -> usize {
     let mut bytes = 0_usize;
     let fits = |(nth, length): &(usize, usize)| {

@@ -24,13 +24,13 @@ enum Pieces {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-/// The bytes that are reserved on a claim alone, before any come. A thousand hostile connections may make
-/// such claims.
+/// The bytes that are reserved on a claim alone, before any come. A thousand hostile connections
+/// may make such claims.
 const FIRST_BYTES: usize = 8 * 1024;
 
 impl Gather {
-    /// Takes at most `max_bytes` bytes, of which `claimed` are announced. Without a claim anything up to
-    /// `max_bytes` may come.
+    /// Takes at most `max_bytes` bytes, of which `claimed` are announced. Without a claim anything
+    /// up to `max_bytes` may come.
     pub(crate) fn new(claimed: Option<usize>, max_bytes: usize) -> Self {
         Gather { claimed: claimed.unwrap_or(max_bytes).min(max_bytes), max_bytes, pieces: Pieces::One(Bytes::new()) }
     }
@@ -70,9 +70,9 @@ impl Gather {
     }
 }
 
-/// Appends to a buffer that doubles when it is full, but not beyond the claim, so that a true claim ends
-/// in a full buffer. A claim of which a sixteenth has come is believed: pages that are not written to
-/// cost nothing, and each buffer that is outgrown may stay with the allocator.
+/// Appends to a buffer that doubles when it is full, but not beyond the claim, so that a true claim
+/// ends in a full buffer. A claim of which a sixteenth has come is believed: pages that are not
+/// written to cost nothing, and each buffer that is outgrown may stay with the allocator.
 fn append(bytes: &mut Vec<u8>, piece: &[u8], claimed: usize) {
     let needed = bytes.len() + piece.len();
     if needed > bytes.capacity() {

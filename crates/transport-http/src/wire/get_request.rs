@@ -18,8 +18,8 @@ pub(crate) struct GetRequest {
     pub(crate) keys: Vec<(Bytes, Terms)>,
 }
 
-/// Reads a body: `ASK`, `GROUP`, then at least one `KEY`, counted from 0, each perhaps behind its own
-/// `TERMS`. `None` when it is no request.
+/// Reads a body: `ASK`, `GROUP`, then at least one `KEY`, counted from 0, each perhaps behind its
+/// own `TERMS`. `None` when it is no request.
 pub(crate) fn read(mut body: Bytes, max_key_bytes: usize) -> Option<GetRequest> {
     let mut decoder = Decoder::of_requests(max_key_bytes);
     let mut next = || decoder.next(&mut body).ok();

@@ -20,7 +20,8 @@ pub(crate) const GET_PATH: &str = "/_peercache/v1/get";
 /// The path of an update.
 pub(crate) const UPDATE_PATH: &str = "/_peercache/v1/update";
 
-/// The identity of a node, as it is sent with every request and answer. Unknown parameters are skipped.
+/// The identity of a node, as it is sent with every request and answer. Unknown parameters are
+/// skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) version: u32,

@@ -1,16 +1,16 @@
-//! Lengths of time in the 32 bits that frames have for them: whole milliseconds, and the largest number
-//! for "without end".
+//! Lengths of time in the 32 bits that frames have for them: whole milliseconds, and the largest
+//! number for "without end".
 //!
-//! A frame has a length of time, never a reading of a clock: the clocks of two nodes have nothing to do
-//! with each other.
+//! A frame has a length of time, never a reading of a clock: the clocks of two nodes have nothing
+//! to do with each other.
 
 use std::time::Duration;
 
 /// The number for "without end".
 pub(crate) const WITHOUT_END: u32 = u32::MAX;
 
-/// The milliseconds of a time, rounded down, so that no value holds longer for having travelled. 49 days
-/// and more do not fit and are cut short.
+/// The milliseconds of a time, rounded down, so that no value holds longer for having travelled. 49
+/// days and more do not fit and are cut short.
 pub(crate) fn of(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(WITHOUT_END).min(WITHOUT_END - 1)
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 
-/// The body of a 200. proto2: `optional bytes value = 1; optional double minute_qps = 2;`. Go neither
-/// writes nor reads `minute_qps`.
+/// The body of a 200. proto2: `optional bytes value = 1; optional double minute_qps = 2;`. Go
+/// neither writes nor reads `minute_qps`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct GetResponse {
     #[prost(bytes = "bytes", optional, tag = "1")]
@@ -36,7 +36,8 @@ mod tests {
 
     use super::*;
 
-    // Written by Go: `proto.Marshal(&pb.GetResponse{Value: []byte("v")})` at golang/groupcache 2c02b82.
+    // Written by Go: `proto.Marshal(&pb.GetResponse{Value: []byte("v")})` at golang/groupcache
+    // 2c02b82.
     const EMPTY: &[u8] = &[0x0a, 0x00];
     const V: &[u8] = &[0x0a, 0x01, 0x76];
     const V_AT_1_5_QPS: &[u8] = &[0x0a, 0x01, 0x76, 0x11, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f];

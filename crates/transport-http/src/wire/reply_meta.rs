@@ -9,7 +9,8 @@ use peercache_groupcache::ReplyMeta;
 
 use crate::wire::millis;
 
-/// The header of a plain answer: `peercache-life: age=20; remaining=1500; stale; ring=0123456789abcdef`.
+/// The header of a plain answer: `peercache-life: age=20; remaining=1500; stale;
+/// ring=0123456789abcdef`.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("peercache-life");
 
 /// The bytes of the fields without a rate. A later version may have more behind them.

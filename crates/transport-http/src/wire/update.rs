@@ -23,8 +23,8 @@ pub(crate) fn max_bytes(max_key_bytes: usize) -> usize {
     frame::max_request_bytes(max_key_bytes).saturating_add(MAX_NAMES_BYTES + Members::MAX * HEADER_BYTES)
 }
 
-/// The update as requests that a member takes, one after another. `None` when it cannot be sent: a key,
-/// a value or the names are too long.
+/// The update as requests that a member takes, one after another. `None` when it cannot be sent: a
+/// key, a value or the names are too long.
 pub(crate) fn parts(update: PeerUpdate, max_key_bytes: usize) -> Option<Vec<PeerUpdate>> {
     let names_fit = update.missed.len() <= Members::MAX
         && update.missed.iter().all(|name| name.len() <= MAX_NAME_BYTES)
