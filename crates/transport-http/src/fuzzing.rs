@@ -16,7 +16,7 @@ const MAX_VALUE_BYTES: usize = 4 * 1024;
 ///
 /// # Panics
 /// When the result depends on the pieces, or is more than came.
-pub fn read_as_everybody_does(bytes: &[u8]) {
+pub fn read_as_both_sides(bytes: &[u8]) {
     let Some((cut, bytes)) = bytes.split_first() else { return };
     let bytes = Bytes::copy_from_slice(bytes);
     let whole = read_answers(&bytes, bytes.len());
@@ -58,7 +58,7 @@ mod tests {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/frames");
         let files: Vec<_> = fs::read_dir(corpus).unwrap().map(|file| file.unwrap().path()).collect();
         assert!(files.len() >= 10, "{} files", files.len());
-        files.iter().for_each(|file| read_as_everybody_does(&fs::read(file).unwrap()));
+        files.iter().for_each(|file| read_as_both_sides(&fs::read(file).unwrap()));
     }
 
     /// The number of frames, unless the environment says another.
@@ -79,7 +79,7 @@ mod tests {
             if random.below(4) == 0 {
                 random.damage(&mut bytes);
             }
-            read_as_everybody_does(&bytes);
+            read_as_both_sides(&bytes);
             made += count;
         }
     }

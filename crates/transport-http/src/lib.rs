@@ -17,7 +17,7 @@ mod client;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(fuzzing)]
-pub use crate::fuzzing::read_as_everybody_does;
+pub use crate::fuzzing::read_as_both_sides;
 
 pub use crate::dialect::Dialect;
 pub use crate::node_id::{NodeId, NotANodeId};

@@ -285,11 +285,7 @@ async fn an_absent_peer_fails_all() {
     let url = support::fixed_answer("").await;
     let peer = pool(HttpPool::builder()).connect(&url).unwrap();
     let words = words_of_all(ask_many(&peer, "g", ["a", "b"])).await;
-    assert!(
-        words.len() == 2
-            && words.iter().all(|words| words.contains(" closed the connection")),
-        "{words:?}"
-    );
+    assert!(words.len() == 2 && words.iter().all(|words| words.contains(" closed the connection")), "{words:?}");
 }
 
 #[tokio::test]

@@ -1,12 +1,11 @@
 //! The protocol in which a peer is asked: one state machine, with all of its transitions.
 //!
 //! ```text
-//!             Identified               NativeUnsupported, NativeClosed
-//!   Unknown ------------> Native   Unknown ------------------------------> HttpUntil(30 s)
-//!           <------------          Native  ------------------------------> HttpUntil(30 s)
-//!           NotIdentified                   NativeUnsupported alone
-//!
-//!   HttpUntil: no identity changes it before its time is over, and then as in Unknown.
+//! after:                 Identified   NotIdentified   NativeUnsupported   NativeClosed
+//! Unknown                Native       Unknown         HttpUntil(+30 s)    HttpUntil(+30 s)
+//! Native                 Native       Unknown         HttpUntil(+30 s)    Native
+//! HttpUntil, running     unchanged    unchanged       HttpUntil(+30 s)    unchanged
+//! HttpUntil, over        Native       Unknown         HttpUntil(+30 s)    unchanged
 //! ```
 
 use std::{
@@ -68,6 +67,7 @@ impl State {
     fn after(self, event: Event, now: Instant) -> State {
         match (self, event) {
             (_, Event::NativeUnsupported) | (State::Unknown, Event::NativeClosed) => State::HttpUntil(now + HTTP_FOR),
+            // The answer to the GET was observed before, and decided already.
             (_, Event::NativeClosed) => self,
             // A peer that identifies itself but refused the native path is not asked twice each
             // time.

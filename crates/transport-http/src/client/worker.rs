@@ -65,7 +65,10 @@ async fn run(queue: Arc<RequestQueue>, job: Job) {
                 match next {
                     Some(next) => next,
                     None if queue.remove_idle(&myself) => return,
-                    // It was given a job just then.
+                    // It was given a job just then:
+                    //   worker: the idle time is over
+                    //   queue:  takes its handle from the idle ones and sends the job
+                    //   worker: is not among the idle ones any more, so a job is on its way
                     None => match jobs.recv().await {
                         Some(next) => next,
                         None => return,

@@ -92,7 +92,10 @@ impl Acceptor {
     /// closed for it.
     async fn free_one(&mut self) {
         while !self.has_free() {
-            // Set before the look for an idle connection: one that becomes idle later is noticed.
+            // Set before the look for an idle connection. Otherwise:
+            //   acceptor:   finds no idle connection
+            //   connection: becomes idle, and notifies nobody since nobody waits
+            //   acceptor:   waits, although there is an idle connection
             self.admission.set_waiting(true);
             let idle = self.connections.values().filter_map(|connection| Some((connection.idle_since()?, connection)));
             if let Some((_, connection)) = idle.min_by_key(|(since, _)| *since) {

@@ -31,7 +31,7 @@ const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HELD_BYTES: usize = 20 * 1024 * 1024;
 
 /// The largest setting for the longest value. Much longer ones have no place in a frame.
-const MAX_MAX_VALUE_BYTES: usize = u32::MAX as usize >> 1;
+const VALUE_BYTES_LIMIT: usize = u32::MAX as usize >> 1;
 
 /// Answers peers, ours and Go's, from a node's groups.
 ///
@@ -113,7 +113,7 @@ impl PeerServer {
     /// Values that are not small wait their turn to arrive, so that peers that send slowly make the
     /// node hold no more than 20 MiB at once, or one longer value.
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
-        self.max_value_bytes = bytes.min(MAX_MAX_VALUE_BYTES);
+        self.max_value_bytes = bytes.min(VALUE_BYTES_LIMIT);
         self
     }
 
