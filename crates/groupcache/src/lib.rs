@@ -42,6 +42,7 @@ pub use crate::{
     members::placement::{GolangPlacement, NativePlacement, Placement, Ring},
     members::view::View,
     members::{Members, MembersBuilder},
+    peer::reply_meta::ReplyMeta,
     peer::served_group::{Served, ServedGroup},
     peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
     peer::{Connect, Peer, PeerError, PeerReply, PeerRequest, Reply, Terms},

@@ -117,7 +117,7 @@ impl Members {
         if let Ok(runtime) = Handle::try_current() {
             new.remotes().for_each(|remote| remote.start_delivery(&runtime));
         }
-        new.remotes().for_each(|remote| remote.peer.warm());
+        new.remotes().for_each(|remote| remote.peer.connect_ahead());
         groups.iter().for_each(|group| group.reassign());
         Ok(())
     }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 /// The requests of peers for this key per second, by the owner's account.
 async fn qps_of(cluster: &Cluster, owner: &str, key: &str) -> f64 {
     let reply = cluster[owner].answer_peer(key, Terms::new()).await.expect("it has a value");
-    reply.minute_qps.expect("an owner says so")
+    reply.meta.minute_qps.expect("an owner says so")
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,22 +1,31 @@
-//! The asking side: from the pool of peers down to one HTTP exchange.
+//! The client side, in reading order: from the pool of peers down to one connection.
 
 pub(crate) mod builder;
+pub(crate) mod config;
 pub(crate) mod member_name;
 pub(crate) mod pool;
 
-pub(crate) mod peer;
+pub(crate) mod http_peer;
+pub(crate) mod peer_state;
+pub(crate) mod protocol_state;
 
 pub(crate) mod batch;
+pub(crate) mod group_queue;
+pub(crate) mod pending;
 pub(crate) mod queue;
+pub(crate) mod worker;
 
 pub(crate) mod get_http;
 pub(crate) mod get_native;
+pub(crate) mod probe;
 pub(crate) mod send_update;
-pub(crate) mod worker;
+
+pub(crate) mod request;
+pub(crate) mod response_body;
+pub(crate) mod response_head;
 
 pub(crate) mod connection;
-pub(crate) mod failure;
-pub(crate) mod response_body;
-
+pub(crate) mod connection_default;
 pub(crate) mod connection_hyper;
 pub(crate) mod connection_reqwest;
+pub(crate) mod failure;

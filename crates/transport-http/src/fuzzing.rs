@@ -1,4 +1,4 @@
-//! Any bytes, read as each side of an exchange reads what the other sends.
+//! Any bytes, read as the client and the server read what the other side sends.
 
 use bytes::Bytes;
 
@@ -8,28 +8,30 @@ use crate::{
     wire::{get_request, update},
 };
 
-const KEY_BYTES_MAX: usize = 512;
-const VALUE_BYTES_MAX: usize = 4 * 1024;
+const MAX_KEY_BYTES: usize = 512;
+const MAX_VALUE_BYTES: usize = 4 * 1024;
 
-/// Reads bytes as answers, as a request and as a change. The first byte says how answers are cut into pieces.
+/// Reads bytes as answers, as a request and as an update. The first byte gives the size of the
+/// pieces in which answers come.
 ///
 /// # Panics
-/// When what is read depends on how it came in pieces, or is more than came.
-pub fn read_as_everybody_does(bytes: &[u8]) {
+/// When the result depends on the pieces, or is more than came.
+pub fn read_as_both_sides(bytes: &[u8]) {
     let Some((cut, bytes)) = bytes.split_first() else { return };
     let bytes = Bytes::copy_from_slice(bytes);
     let whole = read_answers(&bytes, bytes.len());
     assert_eq!(whole, read_answers(&bytes, 1 + usize::from(*cut)), "it depends on the pieces");
-    if let Some(asked) = get_request::read(bytes.clone(), KEY_BYTES_MAX) {
-        let key_bytes: usize = asked.keys.iter().map(|(key, _)| key.len()).sum();
-        assert!(key_bytes + asked.group.len() <= bytes.len(), "more was read than came");
+    if let Some(request) = get_request::read(bytes.clone(), MAX_KEY_BYTES) {
+        let key_bytes: usize = request.keys.iter().map(|(key, _)| key.len()).sum();
+        assert!(key_bytes + request.group.len() <= bytes.len(), "more was read than came");
     }
-    update::read(bytes, KEY_BYTES_MAX);
+    update::read(bytes, MAX_KEY_BYTES);
 }
 
-/// The frames of answers that come in pieces of so many bytes, and whether they ended with a frame.
+/// Reads answers that come in pieces of this many bytes: their frames, and whether they ended with
+/// one.
 fn read_answers(bytes: &Bytes, piece_bytes: usize) -> (Vec<Frame>, Result<bool, FrameError>) {
-    let mut decoder = Decoder::of_answers(VALUE_BYTES_MAX);
+    let mut decoder = Decoder::of_answers(MAX_VALUE_BYTES);
     let (mut frames, mut rest) = (Vec::new(), bytes.clone());
     while !rest.is_empty() {
         let mut piece = rest.split_to(piece_bytes.min(rest.len()));
@@ -56,10 +58,10 @@ mod tests {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/frames");
         let files: Vec<_> = fs::read_dir(corpus).unwrap().map(|file| file.unwrap().path()).collect();
         assert!(files.len() >= 10, "{} files", files.len());
-        files.iter().for_each(|file| read_as_everybody_does(&fs::read(file).unwrap()));
+        files.iter().for_each(|file| read_as_both_sides(&fs::read(file).unwrap()));
     }
 
-    /// As many frames as this are read, or as the environment says.
+    /// The number of frames, unless the environment says another.
     const FRAMES: usize = 1_000_000;
 
     #[test]
@@ -77,7 +79,7 @@ mod tests {
             if random.below(4) == 0 {
                 random.damage(&mut bytes);
             }
-            read_as_everybody_does(&bytes);
+            read_as_both_sides(&bytes);
             made += count;
         }
     }
@@ -102,7 +104,8 @@ mod tests {
             (self.next() >> 33) as usize % bound
         }
 
-        /// A frame that is good, more often than not, at this place of a request, a change or an answer.
+        /// Writes a frame that is good, more often than not, at this place of a request, an update
+        /// or an answer.
         fn frame(&mut self, nth: usize, out: &mut Vec<u8>) {
             const KINDS: [(u8, usize); 13] = [
                 (kind::ASK, 9),
@@ -143,7 +146,7 @@ mod tests {
             (0..bytes).for_each(|_| out.push(self.next() as u8));
         }
 
-        /// Bytes that are other ones, or gone.
+        /// Changes some bytes, and perhaps cuts the end off.
         fn damage(&mut self, bytes: &mut Vec<u8>) {
             for _ in 0..1 + self.below(3) {
                 let place = self.below(bytes.len());

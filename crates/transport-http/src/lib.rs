@@ -1,11 +1,12 @@
 #![doc = include_str!("../README.md")]
-// Asking and answering share their codecs, of which each alone uses a half.
-#![cfg_attr(not(all(feature = "client", feature = "server")), allow(dead_code))]
+#![cfg_attr(
+    not(all(feature = "client", feature = "server")),
+    allow(dead_code, reason = "client and server share their codecs, of which each alone uses a half")
+)]
 
 mod dialect;
 mod node_id;
 
-// What is on the wire, for both sides.
 mod wire;
 
 #[cfg(any(fuzzing, test))]
@@ -16,7 +17,7 @@ mod client;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(fuzzing)]
-pub use crate::fuzzing::read_as_everybody_does;
+pub use crate::fuzzing::read_as_both_sides;
 
 pub use crate::dialect::Dialect;
 pub use crate::node_id::{NodeId, NotANodeId};
@@ -25,4 +26,4 @@ pub use peercache_groupcache::BuildError;
 #[cfg(feature = "client")]
 pub use crate::{client::builder::HttpPoolBuilder, client::pool::HttpPool};
 #[cfg(feature = "server")]
-pub use crate::{server::accept::Server, server::listen::listen, server::router::PeerServer};
+pub use crate::{server::http_server::Server, server::listen::listen, server::router::PeerServer};

@@ -1,3 +1,5 @@
+//! The random id of a running node.
+
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
@@ -5,10 +7,11 @@ use std::{
     time::SystemTime,
 };
 
-/// A random number that one running node goes by, so that it knows itself when it is at the other end of a request.
+/// The random number of one running node, by which it recognises itself at the other end of a
+/// request.
 ///
-/// A name cannot serve for that: one process may be reached by many names, and a wrong peer list is what this is to
-/// find. Give the same id to the node's pool and to its server:
+/// A name cannot serve for that: one process may be reached by many names, and this is to find a
+/// wrong peer list. Give the same id to the node's pool and to its server:
 /// `PeerServer::new(groups).node_id(pool.node_id())`. It is written as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId(u64);
@@ -16,8 +19,8 @@ pub struct NodeId(u64);
 impl NodeId {
     /// A new id. Of 10,000 nodes, two have the same one in 1 of 300 billion cases.
     pub fn random() -> Self {
-        // `RandomState` is seeded by the operating system, once a thread. The process and the time set apart what was
-        // forked after that.
+        // `RandomState` is seeded by the operating system, once a thread. The process id and the
+        // time tell processes apart that were forked after that.
         NodeId(RandomState::new().hash_one((std::process::id(), SystemTime::now())))
     }
 }

@@ -1,4 +1,4 @@
-//! What is on the wire, for both sides.
+//! The bytes on the wire, for both sides, as `docs/wire.md` specifies them.
 
 pub(crate) mod base_path;
 pub(crate) mod decoder;

@@ -1,4 +1,4 @@
-//! Keys that are asked for one by one and travel together, over real sockets.
+//! Keys that are asked for one by one and sent together, over real sockets.
 
 mod support;
 
@@ -11,7 +11,7 @@ use peercache_groupcache::{
     Bytes, Connect, Groups, Key, Members, Peer, PeerError, PeerReply, PeerRequest, Reply, Served, ServedGroup, Terms,
 };
 use peercache_transport_http::HttpPool;
-use support::{found, node, pool, read_request, scripted, soon, told};
+use support::{found, node, pool, read_request, scripted, soon, words_of};
 use tokio::{
     io::AsyncWriteExt,
     sync::{Barrier, Semaphore, mpsc},
@@ -36,7 +36,7 @@ fn requests(group: &str, keys: impl IntoIterator<Item = usize>) -> impl Iterator
     keys.into_iter().map(move |n| PeerRequest::new(group, n.to_string()))
 }
 
-/// How many keys a request for values has.
+/// The number of keys in a request for values.
 fn keys_of(body: &[u8]) -> u8 {
     let mut rest = body;
     let mut keys = 0;
@@ -47,8 +47,9 @@ fn keys_of(body: &[u8]) -> u8 {
     keys
 }
 
-/// A peer of ours that gives every key the value `v`, with a permit for each exchange. It tells how many keys came in each.
-async fn turnstile(permits: Arc<Semaphore>) -> (String, mpsc::UnboundedReceiver<u8>) {
+/// A peer of ours that gives every key the value `v`, with a permit for each batch. It tells how
+/// many keys came in each.
+async fn one_batch_per_permit(permits: Arc<Semaphore>) -> (String, mpsc::UnboundedReceiver<u8>) {
     let (tx, rx) = mpsc::unbounded_channel();
     let url = scripted(move |mut stream| {
         let (tx, permits) = (tx.clone(), permits.clone());
@@ -68,27 +69,27 @@ async fn turnstile(permits: Arc<Semaphore>) -> (String, mpsc::UnboundedReceiver<
 }
 
 #[tokio::test]
-async fn keys_collect_while_an_exchange_is_on_its_way_and_leave_together() {
+async fn keys_collect_while_a_batch_is_on_its_way_and_leave_together() {
     let permits = Arc::new(Semaphore::new(0));
-    let (url, mut exchanges) = turnstile(permits.clone()).await;
+    let (url, mut batches) = one_batch_per_permit(permits.clone()).await;
     let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
     let mut answers = ask_each(&peer, requests("g", 0..100));
-    assert_eq!(soon(exchanges.recv()).await, Some(1), "a lone key leaves at once");
+    assert_eq!(soon(batches.recv()).await, Some(1), "a lone key leaves at once");
     permits.add_permits(2);
-    assert_eq!(soon(exchanges.recv()).await, Some(99), "the others leave together");
+    assert_eq!(soon(batches.recv()).await, Some(99), "the others leave together");
     while let Some((_, answer)) = soon(answers.recv()).await {
-        assert_eq!(told(answer), "value b\"v\"");
+        assert_eq!(words_of(answer), "value b\"v\"");
     }
-    assert!(exchanges.try_recv().is_err());
+    assert!(batches.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn a_group_does_not_wait_for_another() {
     let permits = Arc::new(Semaphore::new(0));
-    let (url, mut exchanges) = turnstile(permits.clone()).await;
+    let (url, mut batches) = one_batch_per_permit(permits.clone()).await;
     let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
     let _answers = [ask_each(&peer, requests("g", 0..3)), ask_each(&peer, requests("h", 0..3))];
-    assert_eq!([soon(exchanges.recv()).await, soon(exchanges.recv()).await], [Some(1), Some(1)]);
+    assert_eq!([soon(batches.recv()).await, soon(batches.recv()).await], [Some(1), Some(1)]);
 }
 
 #[tokio::test]
@@ -98,7 +99,7 @@ async fn keys_of_large_values_go_by_themselves() {
     let sizes = Sizes::in_groups(&groups, VALUE_BYTES);
     let node = node(groups).await;
     let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
-    // The first brings to light what comes.
+    // The first one shows the size of the values.
     for keys in [0..1, 1..9] {
         let mut answers = ask_each(&peer, requests("sizes", keys));
         while let Some((_, answer)) = soon(answers.recv()).await {
@@ -108,7 +109,7 @@ async fn keys_of_large_values_go_by_themselves() {
     assert_eq!(*sizes.asked_together.lock().unwrap(), Vec::<usize>::new());
 }
 
-/// Values of one size, and how many keys were asked for together.
+/// A group with values of one size, which counts the keys that it is asked for together.
 struct Sizes {
     name: Arc<str>,
     value: Bytes,
@@ -133,7 +134,7 @@ impl ServedGroup for Sizes {
         found(self.value.clone())
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, _: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
         self.asked_together.lock().unwrap().push(keys.len());
         keys.iter().map(|key| self.clone().answer(key.as_bytes(), terms)).collect()
     }
@@ -168,24 +169,24 @@ async fn ninety_nine_keys_arrive_while_the_load_of_one_is_held() {
 }
 
 #[tokio::test]
-async fn who_asks_outside_a_runtime_takes_nobody_elses_place() {
+async fn a_key_asked_for_outside_a_runtime_takes_no_other_keys_place() {
     let permits = Arc::new(Semaphore::new(0));
-    let (url, mut exchanges) = turnstile(permits.clone()).await;
+    let (url, mut batches) = one_batch_per_permit(permits.clone()).await;
     let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
     let mut answers = ask_each(&peer, requests("g", 0..10));
-    assert_eq!(soon(exchanges.recv()).await, Some(1));
+    assert_eq!(soon(batches.recv()).await, Some(1));
     let elsewhere = peer.clone();
     let outside = std::thread::spawn(move || {
         let mut answers = ask_each(&elsewhere, requests("h", 0..2));
         while let Some((_, answer)) = answers.blocking_recv() {
-            assert!(told(answer).ends_with("cannot be asked outside a tokio runtime"));
+            assert!(words_of(answer).ends_with("cannot be asked outside a tokio runtime"));
         }
     });
     outside.join().unwrap();
     permits.add_permits(2);
-    assert_eq!(soon(exchanges.recv()).await, Some(9));
+    assert_eq!(soon(batches.recv()).await, Some(9));
     while let Some((_, answer)) = soon(answers.recv()).await {
-        assert_eq!(told(answer), "value b\"v\"");
+        assert_eq!(words_of(answer), "value b\"v\"");
     }
 }
 
@@ -197,15 +198,15 @@ fn many_keys_fail_at_once_outside_a_runtime() {
         let mut answers = support::ask_many(&peer, "g", (0..30_000).map(|n| n.to_string()));
         let mut failed = 0;
         while let Some((_, answer)) = answers.blocking_recv() {
-            assert!(told(answer).ends_with("cannot be asked outside a tokio runtime"));
+            assert!(words_of(answer).ends_with("cannot be asked outside a tokio runtime"));
             failed += 1;
         }
         assert_eq!(failed, 30_000);
     }
 }
 
-/// A server that knows only golang's path, where every key has the value `v`. The load of one key is held. `elsewhere` is
-/// what it says to a POST; `None` closes the connection.
+/// A server that knows only golang's path, where every key has the value `v`. The load of one key
+/// is held. `elsewhere` is what it says to a POST; `None` closes the connection.
 async fn go_only(held: &'static str, barrier: Arc<Barrier>, elsewhere: Option<&'static str>) -> String {
     scripted(move |mut stream| {
         let barrier = barrier.clone();
@@ -231,7 +232,7 @@ async fn go_only(held: &'static str, barrier: Arc<Barrier>, elsewhere: Option<&'
 
 #[tokio::test]
 async fn no_key_waits_for_the_load_of_another_at_a_peer_that_turns_out_to_be_a_go_one() {
-    // Each of these is the first to be asked plainly once the peer is known to want that.
+    // Each of these is the first GET once the peer is known to need one.
     for (held, elsewhere) in [("0", Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")), ("1", None)] {
         let barrier = Arc::new(Barrier::new(2));
         let url = go_only(held, barrier.clone(), elsewhere).await;
@@ -240,7 +241,7 @@ async fn no_key_waits_for_the_load_of_another_at_a_peer_that_turns_out_to_be_a_g
         for _ in 0..99 {
             let (key, answer) = soon(answers.recv()).await.unwrap();
             assert_ne!(key.as_bytes(), held.as_bytes());
-            assert_eq!(told(answer), "value b\"v\"");
+            assert_eq!(words_of(answer), "value b\"v\"");
         }
         barrier.wait().await;
         assert_eq!(soon(answers.recv()).await.unwrap().0.as_bytes(), held.as_bytes());
@@ -269,14 +270,14 @@ async fn each_key_keeps_its_own_terms() {
     let asked = [PeerRequest::new("noted", "first"), hurried, fresh, PeerRequest::new("noted", "plain")];
     let mut answers = ask_each(&peer, asked);
     while let Some((_, answer)) = soon(answers.recv()).await {
-        assert_eq!(told(answer), "value b\"v\"");
+        assert_eq!(words_of(answer), "value b\"v\"");
     }
     let mut terms = terms.lock().unwrap().clone();
     terms.sort_by(|one, other| one.0.cmp(&other.0));
-    let told: Vec<_> = terms.iter().map(|(key, terms)| (&key[..], terms.fresh, terms.timeout.is_some())).collect();
+    let asked_for: Vec<_> = terms.iter().map(|(key, terms)| (&key[..], terms.fresh, terms.timeout.is_some())).collect();
     let expected: [(&[u8], bool, bool); 4] =
         [(b"first", false, false), (b"fresh", true, false), (b"hurried", false, true), (b"plain", false, false)];
-    assert_eq!(told, expected);
+    assert_eq!(asked_for, expected);
     // Rounded down, by less than an eighth.
     let left = terms[2].1.timeout.unwrap().as_secs();
     assert!((875..=1_000).contains(&left), "{left} s");

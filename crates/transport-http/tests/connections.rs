@@ -1,4 +1,4 @@
-//! When connections are made and kept.
+//! Connections: when they are opened and kept.
 
 mod support;
 
@@ -9,14 +9,14 @@ use std::sync::{
 
 use peercache_groupcache::{Connect, Members, PeerRequest, Reply, Served};
 use peercache_transport_http::HttpPool;
-use support::{ask, pool, read_request, scripted, soon, told};
+use support::{ask, pool, read_request, scripted, soon, words_of};
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 const V: &[u8] =
     b"HTTP/1.1 200 OK\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 9\r\n\r\n\x11\0\0\0\0\0\0\x01v";
 
 /// A peer that gives every lone key the value `v`, and tells of its connections and requests.
-async fn telling() -> (String, mpsc::UnboundedReceiver<&'static str>) {
+async fn reporting_peer() -> (String, mpsc::UnboundedReceiver<&'static str>) {
     let (tx, rx) = mpsc::unbounded_channel();
     let url = scripted(move |mut stream| {
         let tx = tx.clone();
@@ -35,11 +35,11 @@ async fn telling() -> (String, mpsc::UnboundedReceiver<&'static str>) {
 
 #[tokio::test]
 async fn a_new_member_is_connected_to_before_it_is_asked() {
-    let (url, mut said) = telling().await;
+    let (url, mut said) = reporting_peer().await;
     let members = Members::builder("http://127.0.0.1:1", pool(HttpPool::builder())).build().unwrap();
     members.set(["http://127.0.0.1:1", &url]).unwrap();
     assert_eq!(soon(said.recv()).await, Some("connected"));
-    // Once more is not once more.
+    // A second call opens no second connection.
     members.set(["http://127.0.0.1:1", &url]).unwrap();
     tokio::task::yield_now().await;
     // A member that leaves the list takes its connection with it.
@@ -48,11 +48,11 @@ async fn a_new_member_is_connected_to_before_it_is_asked() {
 }
 
 #[tokio::test]
-async fn what_is_asked_one_after_another_goes_on_one_connection() {
-    let (url, mut said) = telling().await;
+async fn requests_one_after_another_share_a_connection() {
+    let (url, mut said) = reporting_peer().await;
     let peer = pool(HttpPool::builder()).connect(&url).unwrap();
     for _ in 0..3 {
-        assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
+        assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
     }
     drop(peer);
     let mut all = Vec::new();
@@ -63,7 +63,7 @@ async fn what_is_asked_one_after_another_goes_on_one_connection() {
 }
 
 #[tokio::test]
-async fn a_client_of_ones_own_is_asked_with() {
+async fn a_client_of_ones_own_is_used() {
     let headers = [(http::HeaderName::from_static("x-mine"), http::HeaderValue::from_static("yes"))];
     let client = reqwest::Client::builder().no_proxy().default_headers(headers.into_iter().collect()).build().unwrap();
     let mine = Arc::new(AtomicUsize::new(0));
@@ -80,12 +80,12 @@ async fn a_client_of_ones_own_is_asked_with() {
     .await;
     let peer = pool(HttpPool::builder().client(client)).connect(&format!("{url}/behind")).unwrap();
     for _ in 0..2 {
-        assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
+        assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
     }
     assert_eq!(mine.load(Ordering::Relaxed), 2);
 }
 
-/// The end of a runtime takes its couriers with it, those at work and those without. Whoever asks next has others.
+/// The end of a runtime ends its workers, busy and idle ones. The next request gets others.
 #[test]
 fn a_peer_outlives_a_runtime_that_asked_it() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -94,7 +94,7 @@ fn a_peer_outlives_a_runtime_that_asked_it() {
     support::group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     let node = home.block_on(support::node(groups));
     let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
-    let echo = || async { told(ask(&peer, PeerRequest::new("echo", "k")).await) };
+    let echo = || async { words_of(ask(&peer, PeerRequest::new("echo", "k")).await) };
     let (tx, stuck) = tokio::sync::oneshot::channel();
     first.block_on(async {
         assert_eq!(echo().await, "value b\"k\"");
@@ -102,6 +102,6 @@ fn a_peer_outlives_a_runtime_that_asked_it() {
         assert_eq!(echo().await, "value b\"k\"");
     });
     drop(first);
-    assert!(told(second.block_on(async { soon(stuck).await.unwrap() })).starts_with("failed: "));
+    assert!(words_of(second.block_on(async { soon(stuck).await.unwrap() })).starts_with("failed: "));
     assert_eq!(second.block_on(echo()), "value b\"k\"");
 }

@@ -1,4 +1,4 @@
-//! What a Go peer sees of our server.
+//! Our server as a Go peer sees it.
 
 mod support;
 
@@ -12,7 +12,7 @@ async fn answer(path: &str) -> String {
     raw_get(node(groups()).await.address, path).await
 }
 
-async fn told(path: &str) -> (u16, String) {
+async fn words_of(path: &str) -> (u16, String) {
     let answer = answer(path).await;
     let (status, body) = status_and_body(&answer);
     (status, body.to_owned())
@@ -29,7 +29,7 @@ async fn a_value_is_gos_message() {
 
 #[tokio::test]
 async fn an_empty_value_is_present() {
-    assert_eq!(told("/_groupcache/echo/").await, (200, "\x0a\x00".to_owned()));
+    assert_eq!(words_of("/_groupcache/echo/").await, (200, "\x0a\x00".to_owned()));
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn paths_are_cut_before_they_are_decoded() {
         ("/_groupcache/echo/k?x=1", "k"),
         ("/_groupcache/g%2Fh/k", "k"),
     ] {
-        let (status, body) = told(path).await;
+        let (status, body) = words_of(path).await;
         assert_eq!((status, &body[2..]), (200, value), "{path}");
     }
 }
@@ -73,21 +73,21 @@ async fn bytes_that_are_no_text_are_a_key() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused() {
+async fn a_path_that_is_no_request_is_refused() {
     for path in
         ["/_groupcache/", "/_groupcache/echo", "/_groupcache/echo/%", "/_groupcache/echo/%zz", "/_groupcache/%f/k"]
     {
-        assert_eq!(told(path).await, (400, "bad request\n".to_owned()), "{path}");
+        assert_eq!(words_of(path).await, (400, "bad request\n".to_owned()), "{path}");
     }
 }
 
 #[tokio::test]
 async fn an_unknown_group_is_not_an_unknown_key() {
-    assert_eq!(told("/_groupcache/nope/k").await, (404, "no such group: nope\n".to_owned()));
-    assert_eq!(told("/_groupcache//k").await, (404, "no such group: \n".to_owned()));
-    assert_eq!(told("/_groupcache/g/h/k").await, (404, "no such group: g\n".to_owned()));
-    assert_eq!(told("/_groupcache/a%20b/k").await, (404, "no such group: a b\n".to_owned()));
-    assert_eq!(told("/_groupcache/kinds/not-found").await, (404, "not found\n".to_owned()));
+    assert_eq!(words_of("/_groupcache/nope/k").await, (404, "no such group: nope\n".to_owned()));
+    assert_eq!(words_of("/_groupcache//k").await, (404, "no such group: \n".to_owned()));
+    assert_eq!(words_of("/_groupcache/g/h/k").await, (404, "no such group: g\n".to_owned()));
+    assert_eq!(words_of("/_groupcache/a%20b/k").await, (404, "no such group: a b\n".to_owned()));
+    assert_eq!(words_of("/_groupcache/kinds/not-found").await, (404, "not found\n".to_owned()));
 }
 
 #[tokio::test]
@@ -99,9 +99,9 @@ async fn errors_have_gos_statuses() {
         ("deadline", 504, "the caller's deadline passed\n"),
         ("value-too-large", 500, "the value is too large\n"),
     ] {
-        assert_eq!(told(&format!("/_groupcache/kinds/{key}")).await, (status, body.to_owned()), "{key}");
+        assert_eq!(words_of(&format!("/_groupcache/kinds/{key}")).await, (status, body.to_owned()), "{key}");
     }
-    let (_, body) = told("/_groupcache/kinds/wordy").await;
+    let (_, body) = words_of("/_groupcache/kinds/wordy").await;
     assert_eq!(body, "w".repeat(1023) + "\n");
 }
 
@@ -132,7 +132,7 @@ async fn head_is_a_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn every_answer_says_that_we_are_one_of_ours() {
+async fn every_answer_has_the_identity_header() {
     let node = node(groups()).await;
     for path in ["/_groupcache/echo/k", "/_groupcache/echo", "/_groupcache/nope/k", "/_peercache/v1/get"] {
         assert!(raw_get(node.address, path).await.contains("\r\npeercache: 1; node="), "{path}");
@@ -155,7 +155,7 @@ async fn a_native_request_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_nothing_more_to_say_is_answered() {
+async fn a_client_that_has_closed_its_side_is_answered() {
     let groups = groups();
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (says, waits) = (begun.clone(), go_on.clone());
@@ -164,7 +164,7 @@ async fn a_client_that_has_nothing_more_to_say_is_answered() {
         says.notify_one();
         Served::Loading(Box::pin(async move {
             waits.notified().await;
-            // So many turns that the server has looked at its sockets meanwhile.
+            // The server polls its sockets meanwhile.
             for _ in 0..1_000 {
                 tokio::task::yield_now().await;
             }

@@ -12,7 +12,7 @@ use std::{
 
 use peercache_groupcache::{Connect, PeerRequest};
 use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder};
-use support::{ask, ask_once, parrot, pool, read_request, scripted, soon, told};
+use support::{ask, ask_once, fixed_answer, pool, read_request, scripted, soon, words_of};
 use tokio::{io::AsyncWriteExt, net::TcpListener, sync::Barrier};
 
 const OURS: &str = "peercache: 1; node=00000000000000ff\r\n";
@@ -28,10 +28,10 @@ fn native() -> HttpPoolBuilder {
     HttpPool::builder().peer_timeout(SHORT)
 }
 
-/// What comes of a peer that answers with these bytes and closes, without the peer's name.
+/// The outcome when a peer answers with these bytes and closes, without the peer's name.
 async fn answered(builder: HttpPoolBuilder, words: impl Into<Vec<u8>>) -> String {
-    let url = parrot(words).await;
-    told(ask_once(builder, &url, "g", b"k").await).replace(&format!("peer {url} "), "")
+    let url = fixed_answer(words).await;
+    words_of(ask_once(builder, &url, "g", b"k").await).replace(&format!("peer {url} "), "")
 }
 
 fn ok(headers: &str, body: &[u8]) -> Vec<u8> {
@@ -72,7 +72,7 @@ async fn answers_of_a_go_peer() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let elsewhere = parrot(ok("", b"\x0a\x01v")).await;
+    let elsewhere = fixed_answer(ok("", b"\x0a\x01v")).await;
     let words = format!("HTTP/1.1 307 X\r\nlocation: {elsewhere}/_groupcache/g/k\r\ncontent-length: 0\r\n\r\n");
     assert_eq!(answered(golang(), words).await, "failed: answered 307 Temporary Redirect");
 }
@@ -131,7 +131,7 @@ async fn a_body_that_is_too_long_is_refused() {
         while stream.write_all(&[0; 65_536]).await.is_ok() {}
     })
     .await;
-    assert!(told(ask_once(golang(), &url, "g", b"k").await).ends_with(&refusal["failed: ".len()..]));
+    assert!(words_of(ask_once(golang(), &url, "g", b"k").await).ends_with(&refusal["failed: ".len()..]));
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn text_that_never_ends_is_cut() {
         while stream.write_all(&[b'w'; 65_536]).await.is_ok() {}
     })
     .await;
-    assert_eq!(told(ask_once(golang(), &url, "g", b"k").await), "answered LoadFailed");
+    assert_eq!(words_of(ask_once(golang(), &url, "g", b"k").await), "answered LoadFailed");
 }
 
 /// A peer that says this after a request, then keeps the connection and says no more.
@@ -170,7 +170,7 @@ async fn silence_is_a_failed_peer() {
     for words in [b"", HEAD, CUT] {
         let url = silent_after(words).await;
         assert_eq!(
-            told(ask_once(native(), &url, "g", b"k").await),
+            words_of(ask_once(native(), &url, "g", b"k").await),
             format!("failed: peer {url} was silent for {SHORT:?}")
         );
     }
@@ -182,13 +182,19 @@ async fn a_go_peer_may_be_silent_for_as_long_as_a_load() {
     let peer = pool(golang()).connect(&url).unwrap();
     let mut request = PeerRequest::new("g", "k");
     request.load_timeout = SHORT;
-    assert_eq!(told(ask(&peer, request).await), format!("failed: peer {url} did not answer within {:?}", 2 * SHORT));
+    assert_eq!(
+        words_of(ask(&peer, request).await),
+        format!("failed: peer {url} did not answer within {:?}", 2 * SHORT)
+    );
     let url = silent_after(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x0a").await;
-    assert_eq!(told(ask_once(golang(), &url, "g", b"k").await), format!("failed: peer {url} was silent for {SHORT:?}"));
+    assert_eq!(
+        words_of(ask_once(golang(), &url, "g", b"k").await),
+        format!("failed: peer {url} was silent for {SHORT:?}")
+    );
 }
 
 #[tokio::test]
-async fn who_waits_behind_a_silent_peer_is_told_with_the_first() {
+async fn keys_that_wait_for_a_silent_peer_fail_with_the_first() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let url = scripted(move |mut stream| {
@@ -204,15 +210,15 @@ async fn who_waits_behind_a_silent_peer_is_told_with_the_first() {
     let fetches: Vec<_> = (0..40).map(|_| (peer.clone(), PeerRequest::new("g", "k"))).collect();
     let fetches = fetches.into_iter().map(|(peer, request)| tokio::spawn(async move { ask(&peer, request).await }));
     for fetch in fetches.collect::<Vec<_>>() {
-        assert!(told(fetch.await.unwrap()).contains("silent"));
+        assert!(words_of(fetch.await.unwrap()).contains("silent"));
     }
     assert!(asked.load(Ordering::Relaxed) <= 4, "each of the others had its own silence to wait out");
-    // Only those that waited are told so: the next one asks.
-    assert!(told(ask(&peer, PeerRequest::new("g", "k")).await).ends_with("was silent for 150ms"));
+    // Only those that waited fail so: the next one is sent.
+    assert!(words_of(ask(&peer, PeerRequest::new("g", "k")).await).ends_with("was silent for 150ms"));
 }
 
 #[tokio::test]
-async fn who_waits_behind_a_stalled_answer_is_asked_for_all_the_same() {
+async fn keys_that_wait_behind_a_stalled_answer_are_sent() {
     let connections = Arc::new(AtomicUsize::new(0));
     let url = scripted(move |mut stream| {
         let stalls = connections.fetch_add(1, Ordering::Relaxed) == 0;
@@ -227,12 +233,12 @@ async fn who_waits_behind_a_stalled_answer_is_asked_for_all_the_same() {
     .await;
     let peer = pool(native().max_connections(1)).connect(&url).unwrap();
     let (first, second) = tokio::join!(ask(&peer, PeerRequest::new("g", "k")), ask(&peer, PeerRequest::new("h", "k")),);
-    assert!(told(first).ends_with("was silent for 150ms"));
-    assert_eq!(told(second), "value b\"v\"");
+    assert!(words_of(first).ends_with("was silent for 150ms"));
+    assert_eq!(words_of(second), "value b\"v\"");
 }
 
 #[tokio::test]
-async fn who_waits_for_an_absent_peer_is_told_with_the_first() {
+async fn keys_that_wait_for_an_absent_peer_fail_with_the_first() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -240,17 +246,20 @@ async fn who_waits_for_an_absent_peer_is_told_with_the_first() {
         let peer = pool(builder.max_connections(1)).connect(&url).unwrap();
         let (first, second) =
             tokio::join!(ask(&peer, PeerRequest::new("g", "k")), ask(&peer, PeerRequest::new("h", "k")),);
-        assert!(told(first).contains("cannot be reached: "));
-        assert!(told(second).contains("out of reach to others"));
+        assert!(words_of(first).contains("cannot be reached: "));
+        assert!(words_of(second).contains("out of reach to others"));
     }
 }
 
 #[tokio::test]
 async fn a_frozen_peer_is_a_failed_peer() {
-    // The system completes the connection; nobody accepts it.
+    // The system completes the connection; no process accepts it.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    assert_eq!(told(ask_once(native(), &url, "g", b"k").await), format!("failed: peer {url} was silent for {SHORT:?}"));
+    assert_eq!(
+        words_of(ask_once(native(), &url, "g", b"k").await),
+        format!("failed: peer {url} was silent for {SHORT:?}")
+    );
 }
 
 #[tokio::test]
@@ -259,13 +268,13 @@ async fn an_absent_peer_is_a_failed_peer() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     for builder in [golang(), native()] {
-        let outcome = told(ask_once(builder, &url, "g", b"k").await);
+        let outcome = words_of(ask_once(builder, &url, "g", b"k").await);
         assert!(outcome.starts_with(&format!("failed: peer {url} cannot be reached: ")), "{outcome}");
     }
 }
 
-/// A server that knows only golang's path; `elsewhere` is what it says to a POST, `None` closes the connection. It
-/// counts the POSTs.
+/// A server that knows only golang's path; `elsewhere` is what it says to a POST, `None` closes the
+/// connection. It counts the POSTs.
 async fn go_only(elsewhere: Option<&'static str>) -> (String, Arc<AtomicUsize>) {
     let posts = Arc::new(AtomicUsize::new(0));
     let counted = posts.clone();
@@ -294,16 +303,17 @@ async fn a_peer_that_knows_only_gos_path_is_asked_there_from_then_on() {
         Some("HTTP/1.1 405 X\r\ncontent-length: 0\r\n\r\n"),
         Some("HTTP/1.1 501 X\r\ncontent-length: 0\r\n\r\n"),
         Some("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nwelcome"),
-        // golang's pool panics at paths that are not its own, and Go's server closes the connection then.
+        // golang's pool panics at paths that are not its own, and Go's server closes the connection
+        // then.
         None,
     ] {
         let (url, posts) = go_only(elsewhere).await;
         let peer = pool(native()).connect(&url).unwrap();
         for _ in 0..3 {
-            assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"", "{elsewhere:?}");
+            assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"", "{elsewhere:?}");
         }
         assert_eq!(posts.load(Ordering::Relaxed), 1, "{elsewhere:?}");
-        assert_eq!(told(ask(&peer, PeerRequest::new("g", "..")).await), "key not carried");
+        assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "..")).await), "key not carried");
     }
 }
 
@@ -312,7 +322,7 @@ async fn a_golang_pool_asks_a_go_peer_nothing_else() {
     let (url, posts) = go_only(Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")).await;
     let peer = pool(golang()).connect(&url).unwrap();
     for _ in 0..3 {
-        assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
+        assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
     }
     assert_eq!(posts.load(Ordering::Relaxed), 0);
 }
@@ -343,7 +353,7 @@ async fn a_golang_pool_goes_back_when_a_peer_stops_being_one_of_ours() {
         let peer = pool(golang()).connect(&url).unwrap();
         let mut requests = Vec::new();
         for _ in 0..3 {
-            assert_eq!(told(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
+            assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
             requests.push(asked.load(Ordering::Relaxed));
         }
         let tries = if refusal.is_some() { 1 } else { 2 };
@@ -352,7 +362,7 @@ async fn a_golang_pool_goes_back_when_a_peer_stops_being_one_of_ours() {
 }
 
 #[tokio::test]
-async fn what_a_go_server_is_sent() {
+async fn the_request_to_a_go_server() {
     let (tx, rx) = tokio::sync::oneshot::channel();
     let tx = Arc::new(std::sync::Mutex::new(Some(tx)));
     let url = scripted(move |mut stream| {
@@ -370,7 +380,8 @@ async fn what_a_go_server_is_sent() {
     assert!(body.is_empty());
 }
 
-/// One of ours that closes these connections, counted from 0, instead of answering what comes on them second.
+/// One of ours that closes these connections, counted from 0, instead of answering what comes on
+/// them second.
 async fn ours_that_closes(closes: fn(usize) -> bool) -> String {
     let connections = Arc::new(AtomicUsize::new(0));
     scripted(move |mut stream| {
@@ -390,14 +401,14 @@ async fn ours_that_closes(closes: fn(usize) -> bool) -> String {
 async fn a_stale_connection_to_one_of_ours_is_replaced() {
     let peer = pool(native()).connect(&ours_that_closes(|connection| connection == 0).await).unwrap();
     for _ in 0..3 {
-        assert_eq!(told(ask(&peer, PeerRequest::new("g", "..")).await), "value b\"v\"");
+        assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "..")).await), "value b\"v\"");
     }
 }
 
 #[tokio::test]
 async fn a_peer_that_always_closes_has_failed_whatever_the_key() {
-    let url = parrot("").await;
-    let outcome = told(ask_once(native(), &url, "g", b"..").await);
+    let url = fixed_answer("").await;
+    let outcome = words_of(ask_once(native(), &url, "g", b"..").await);
     assert!(outcome.starts_with(&format!("failed: peer {url} closed the connection")), "{outcome}");
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use peercache_groupcache::{Connect, Error, ErrorKind, PeerError, PeerReply, PeerRequest, Served, Terms};
 use peercache_transport_http::{Dialect, HttpPool, NodeId, Server};
-use support::{ask, ask_once, group, groups, node, node_with_id, pool, told, value_of};
+use support::{ask, ask_once, group, groups, node, node_with_id, pool, value_of, words_of};
 
 /// Keys that a URL bends.
 fn hard_keys() -> Vec<Vec<u8>> {
@@ -38,10 +38,10 @@ async fn every_key_comes_back_natively() {
 }
 
 #[tokio::test]
-async fn every_key_that_a_path_carries_comes_back_plainly() {
+async fn every_key_that_a_path_carries_comes_back_by_get() {
     let node = node(groups()).await;
     for key in hard_keys() {
-        // A new pool each time: one that has met the peer asks it natively.
+        // A new pool each time: one that knows the peer asks it natively.
         let reply = ask_once(HttpPool::builder().dialect(Dialect::Golang), &node.url(), "echo", &key).await;
         match key.as_slice() {
             b"." | b".." => assert!(matches!(reply, Err(PeerError::NotCarried))),
@@ -68,21 +68,21 @@ async fn every_kind_of_error_arrives_as_itself() {
             ("codec", ErrorKind::Codec),
         ] {
             let answer = ask_once(HttpPool::builder().dialect(dialect), &node.url(), "kinds", key.as_bytes()).await;
-            assert_eq!(told(answer), format!("answered {kind:?}"), "{dialect:?} {key}");
+            assert_eq!(words_of(answer), format!("answered {kind:?}"), "{dialect:?} {key}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_deadline_that_was_told_comes_back_as_one() {
+async fn a_deadline_that_was_sent_comes_back_as_one() {
     let peer = pool(HttpPool::builder()).connect(&node(groups()).await.keep()).unwrap();
     let mut request = PeerRequest::new("kinds", "deadline");
     request.terms = Terms::new().timeout(Some(Duration::ZERO));
-    assert_eq!(told(ask(&peer, request).await), "answered DeadlineExceeded");
+    assert_eq!(words_of(ask(&peer, request).await), "answered DeadlineExceeded");
 }
 
 #[tokio::test]
-async fn the_loaders_words_arrive() {
+async fn the_loaders_error_arrives_with_its_text() {
     let node = node(groups()).await;
     for dialect in [Dialect::Native, Dialect::Golang] {
         let answer = ask_once(HttpPool::builder().dialect(dialect), &node.url(), "kinds", b"load-failed").await;
@@ -96,16 +96,16 @@ async fn an_unknown_group_is_a_failed_peer() {
     let node = node(groups()).await;
     for dialect in [Dialect::Native, Dialect::Golang] {
         let answer = ask_once(HttpPool::builder().dialect(dialect), &node.url(), "nope", b"k").await;
-        assert_eq!(told(answer), format!("failed: peer {} has no such group: nope", node.url()));
+        assert_eq!(words_of(answer), format!("failed: peer {} has no such group: nope", node.url()));
     }
 }
 
-/// A load that ends after the answer was looked at so often. Nothing wakes it, so each look is a heartbeat.
-fn load_of_heartbeats(beats: usize) -> Served {
-    let mut looks = 0;
+/// A load that ends after it was polled this often. Nothing wakes it, so each poll is a heartbeat.
+fn load_of_heartbeats(count: usize) -> Served {
+    let mut polls = 0;
     Served::Loading(Box::pin(poll_fn(move |_| {
-        looks += 1;
-        if looks > beats { Poll::Ready(Ok(PeerReply::new("at last".into()))) } else { Poll::Pending }
+        polls += 1;
+        if polls > count { Poll::Ready(Ok(PeerReply::new("at last".into()))) } else { Poll::Pending }
     })))
 }
 
@@ -114,9 +114,9 @@ async fn a_load_longer_than_the_silence_bound_is_waited_for() {
     let groups = groups();
     group(&groups, "slow", |_| load_of_heartbeats(12));
     let node = node(groups).await;
-    // Twelve beats are four times what a silent peer gets.
+    // Twelve heartbeats are four times the silence bound.
     let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(300))).connect(&node.url()).unwrap();
-    assert_eq!(told(ask(&peer, PeerRequest::new("slow", "k")).await), "value b\"at last\"");
+    assert_eq!(words_of(ask(&peer, PeerRequest::new("slow", "k")).await), "value b\"at last\"");
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_load_that_never_ends_is_given_up() {
     let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(100))).connect(&node.url()).unwrap();
     let mut request = PeerRequest::new("stuck", "k");
     request.load_timeout = Duration::from_millis(300);
-    assert!(told(ask(&peer, request).await).ends_with("did not answer within 400ms"));
+    assert!(words_of(ask(&peer, request).await).ends_with("did not answer within 400ms"));
 }
 
 #[tokio::test]
@@ -140,17 +140,17 @@ async fn large_values_arrive_and_larger_ones_are_refused() {
         for (bytes, refusal) in [(100, None), (10_000, None), (1_000_000, None), (1_000_001, Some(&refusal))] {
             let peer = pool(HttpPool::builder().dialect(dialect)).connect(&node.url()).unwrap();
             let mut request = PeerRequest::new("large", bytes.to_string());
-            request.value_bytes_max = 1_000_000;
+            request.max_value_bytes = 1_000_000;
             match (ask(&peer, request).await, refusal) {
                 (Ok(reply), None) => assert_eq!(value_of(Ok(reply)).len(), bytes),
-                (answer, refusal) => assert_eq!(Some(&told(answer)), refusal, "{dialect:?}"),
+                (answer, refusal) => assert_eq!(Some(&words_of(answer)), refusal, "{dialect:?}"),
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_node_that_asks_itself_is_told() {
+async fn a_node_that_asks_itself_gets_an_error() {
     let id = NodeId::random();
     let loads = Arc::new(AtomicUsize::new(0));
     let groups = groups();
@@ -162,12 +162,12 @@ async fn a_node_that_asks_itself_is_told() {
     let node = node_with_id(groups, id).await;
     for dialect in [Dialect::Native, Dialect::Golang] {
         let answer = ask_once(HttpPool::builder().dialect(dialect).node_id(id), &node.url(), "counted", b"k").await;
-        assert!(told(answer).contains("is this node itself"), "{dialect:?}");
+        assert!(words_of(answer).contains("is this node itself"), "{dialect:?}");
     }
     assert_eq!(loads.load(Ordering::Relaxed), 0, "the node loaded for itself");
 }
 
-/// What was logged, as text.
+/// The log, as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -182,7 +182,7 @@ impl std::io::Write for Log {
 }
 
 #[tokio::test]
-async fn a_node_that_asks_itself_says_so_in_the_log_once() {
+async fn a_node_that_asks_itself_logs_it_once() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -205,9 +205,9 @@ async fn a_node_that_asks_itself_says_so_in_the_log_once() {
 #[tokio::test]
 async fn a_golang_pool_asks_one_of_ours_natively_once_it_knows() {
     let peer = pool(HttpPool::builder().dialect(Dialect::Golang)).connect(&node(groups()).await.keep()).unwrap();
-    assert_eq!(told(ask(&peer, PeerRequest::new("echo", "..")).await), "key not carried");
-    assert_eq!(told(ask(&peer, PeerRequest::new("echo", "k")).await), "value b\"k\"");
-    assert_eq!(told(ask(&peer, PeerRequest::new("echo", "..")).await), "value b\"..\"");
+    assert_eq!(words_of(ask(&peer, PeerRequest::new("echo", "..")).await), "key not carried");
+    assert_eq!(words_of(ask(&peer, PeerRequest::new("echo", "k")).await), "value b\"k\"");
+    assert_eq!(words_of(ask(&peer, PeerRequest::new("echo", "..")).await), "value b\"..\"");
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn more_fetches_than_allowed_are_overload() {
     for _ in 0..2 {
         peer.get(PeerRequest::new("stuck", "k"), peercache_groupcache::Reply::new(drop));
     }
-    assert_eq!(told(ask(&peer, PeerRequest::new("echo", "k")).await), "answered Overloaded");
+    assert_eq!(words_of(ask(&peer, PeerRequest::new("echo", "k")).await), "answered Overloaded");
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn three_hundred_at_once_are_all_answered() {
     }
 }
 
-/// A request that leaves the load so many milliseconds.
+/// A request that leaves the load this many milliseconds.
 fn within(group: &str, load_ms: u64) -> PeerRequest {
     let mut request = PeerRequest::new(group, "k");
     request.load_timeout = Duration::from_millis(load_ms);
@@ -251,9 +251,9 @@ async fn waiting_for_a_connection_is_not_the_peers_fault() {
     let peer = pool(builder).connect(&node(groups).await.keep()).unwrap();
     // The first is loading for as long as the second waits at most, and longer.
     let (long, short) = tokio::join!(ask(&peer, within("stuck", 600)), ask(&peer, within("stuck", 0)));
-    let long = told(long);
+    let long = words_of(long);
     assert!(long.ends_with("did not answer within 900ms"), "{long}");
-    assert_eq!(told(short), "answered Overloaded");
+    assert_eq!(words_of(short), "answered Overloaded");
 }
 
 #[tokio::test]
@@ -263,9 +263,10 @@ async fn a_fetch_that_waited_for_a_connection_has_its_whole_time() {
     group(&groups, "slow", |_| load_of_heartbeats(40));
     let builder = HttpPool::builder().max_connections(1).peer_timeout(Duration::from_millis(300));
     let peer = pool(builder).connect(&node(groups).await.keep()).unwrap();
-    // The slow one takes over 1.2 s of its 2.8 s, after the stuck one held the only connection for 1.8 s.
+    // The slow one takes over 1.2 s of its 2.8 s, after the stuck one held the only connection for
+    // 1.8 s.
     let (_, slow) = tokio::join!(ask(&peer, within("stuck", 1_500)), ask(&peer, within("slow", 2_500)));
-    assert_eq!(told(slow), "value b\"at last\"");
+    assert_eq!(words_of(slow), "value b\"at last\"");
 }
 
 #[test]
@@ -273,7 +274,7 @@ fn outside_a_runtime_a_fetch_fails() {
     let peer = pool(HttpPool::builder()).connect("http://127.0.0.1:1").unwrap();
     let (tx, rx) = std::sync::mpsc::channel();
     peer.get(PeerRequest::new("g", "k"), peercache_groupcache::Reply::new(move |answer| tx.send(answer).unwrap()));
-    assert!(told(rx.recv().unwrap()).contains("outside a tokio runtime"));
+    assert!(words_of(rx.recv().unwrap()).contains("outside a tokio runtime"));
 }
 
 #[tokio::test]
@@ -283,8 +284,8 @@ async fn a_router_in_an_app_of_ones_own_answers_too() {
         .merge(peercache_transport_http::PeerServer::new(groups()).base_path("/caches/").unwrap().router());
     let node = support::serve(Server::new(app)).await;
     let builder = || HttpPool::builder().base_path("/caches/");
-    assert_eq!(told(ask_once(builder(), &node.url(), "echo", b"k").await), "value b\"k\"");
-    assert_eq!(told(ask_once(builder().dialect(Dialect::Golang), &node.url(), "echo", b"k").await), "value b\"k\"");
+    assert_eq!(words_of(ask_once(builder(), &node.url(), "echo", b"k").await), "value b\"k\"");
+    assert_eq!(words_of(ask_once(builder().dialect(Dialect::Golang), &node.url(), "echo", b"k").await), "value b\"k\"");
 }
 
 trait Keep {
@@ -295,7 +296,7 @@ trait Keep {
 impl Keep for support::Node {
     fn keep(self) -> String {
         let url = self.url();
-        std::mem::forget(self);
+        Box::leak(Box::new(self));
         url
     }
 }

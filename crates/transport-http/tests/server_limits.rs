@@ -1,4 +1,4 @@
-//! What a hostile or slow client gets from the server.
+//! The server's bounds on hostile and slow clients.
 
 mod support;
 
@@ -47,7 +47,8 @@ async fn a_head_that_drips_is_cut_off() {
     stream.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
     let mut beat = tokio::time::interval(SHORT / 10);
     soon(async {
-        // For as long as the server takes it, another byte comes: far from the longest head when the watchdog barks.
+        // One more byte comes for as long as the server takes it. It is far from the longest head
+        // when the watchdog ends the test.
         while stream.write_all(b"y").await.is_ok() {
             beat.tick().await;
         }
@@ -64,11 +65,11 @@ async fn an_idle_connection_is_closed() {
     assert_eq!(read_to_close(&mut stream).await, "");
 }
 
-/// Longer than a test: whoever is closed was not closed by this.
+/// A time longer than any test: a connection that is closed was not closed by this.
 const NEVER: Duration = Duration::MAX;
 
 #[tokio::test]
-async fn connections_that_ask_nothing_do_not_lock_others_out() {
+async fn connections_without_a_request_do_not_lock_others_out() {
     for words in ["", "GET / HTTP/1.1\r\nx: y"] {
         let node = serve(hello().header_read_timeout(NEVER).max_connections(3)).await;
         let mut silent = Vec::new();
@@ -84,7 +85,7 @@ async fn connections_that_ask_nothing_do_not_lock_others_out() {
 }
 
 #[tokio::test]
-async fn who_has_been_idle_for_longest_makes_room() {
+async fn the_connection_that_has_been_idle_for_longest_is_closed() {
     let node = serve(hello().header_read_timeout(NEVER).max_connections(2)).await;
     let mut streams = Vec::new();
     for _ in 0..2 {
@@ -141,7 +142,7 @@ async fn an_answer_that_is_being_read_is_not_cut_for_others() {
     read_hello(&mut second).await;
 }
 
-/// So many turns that the server has looked at its sockets, and at what came of them.
+/// Yields until the server has polled its sockets, and all that follows from it.
 async fn turns() {
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
@@ -187,7 +188,7 @@ async fn a_refusal_does_not_reset_the_connection() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused() {
+async fn bytes_that_are_not_http_are_refused() {
     let node = serve(hello()).await;
     assert!(raw(node.address, b"\x16\x03\x01\0\xff\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
 }
@@ -227,7 +228,7 @@ async fn bounds_without_end_are_bounds() {
     read_hello(&mut stream).await;
 }
 
-/// A server with a handler that says when it has begun and ends when it is told.
+/// A server with a handler that reports when it has begun, and ends on a signal.
 struct Slow {
     address: std::net::SocketAddr,
     begun: Arc<Notify>,
@@ -254,13 +255,14 @@ async fn slow(drain_timeout: Duration) -> Slow {
 }
 
 #[tokio::test]
-async fn a_shutdown_finishes_what_is_under_way() {
+async fn a_shutdown_finishes_requests_in_flight() {
     let server = slow(support::WATCHDOG).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     soon(server.begun.notified()).await;
     server.shutdown.send(()).unwrap();
-    // The listener is gone: new connections are refused, while the old one still waits for its answer.
+    // The listener is gone: new connections are refused, while the old one still waits for its
+    // answer.
     soon(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
     server.go_on.notify_one();
     let answer = read_hello(&mut stream).await;
@@ -299,7 +301,8 @@ async fn a_connection_that_only_the_system_knows_of_is_served_after_the_shutdown
 
     let server = slow(support::WATCHDOG).await;
     tokio::task::yield_now().await;
-    // Made behind the runtime's back, while the server waits: the runtime has not heard of it when it hears of the end.
+    // Made behind the runtime's back, while the server waits: the runtime has not heard of it when
+    // it hears of the end.
     let mut stream = std::net::TcpStream::connect(server.address).unwrap();
     stream.write_all(REQUEST).unwrap();
     server.shutdown.send(()).unwrap();

@@ -28,7 +28,7 @@ struct Count {
     most: AtomicUsize,
 }
 
-/// A value that is counted, made anew for each answer as an encoded one is.
+/// A value that is counted, made again for each answer as an encoded one is.
 struct Counted(Vec<u8>, Arc<Count>);
 
 impl Counted {
@@ -51,7 +51,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// A node with room for two values.
+/// A node with budget for two values.
 async fn node(write_timeout: Duration) -> (Node, Arc<Count>) {
     let groups = Groups::new(Members::alone());
     let count = Arc::new(Count::default());
@@ -71,9 +71,9 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
             stream.write_all(request).await.unwrap();
             lazy.push(stream);
         }
-        // Whoever reads has its turn when those before it have lost theirs.
+        // A client that reads has its turn when those before it have lost theirs.
         assert_eq!(raw_get(node.address, "/_groupcache/large/k").await.lines().next(), Some("HTTP/1.1 200 OK"));
-        // One more is made and thrown away when there is no room for it.
+        // One more is made and thrown away when there is no budget for it.
         let most = count.most.load(Ordering::SeqCst);
         assert!((2..=3).contains(&most), "{most} values at once");
     }

@@ -1,4 +1,4 @@
-//! Changes that one node tells another of, over real sockets.
+//! Updates from one node to another, over real sockets.
 
 mod support;
 
@@ -16,8 +16,8 @@ use peercache_groupcache::{
 };
 use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server};
 use support::{
-    Told, WATCHDOG, ack, group, groups, node, node_with_id, pool, raw, read_request, read_to_close, scripted, serve,
-    status_and_body, tell, told_group,
+    Received, WATCHDOG, ack, group, groups, node, node_with_id, pool, raw, read_request, read_to_close, scripted,
+    send_update, serve, status_and_body, updated_group,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -27,7 +27,7 @@ const ACK: &[u8] =
     b"HTTP/1.1 200 OK\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 32\r\n\r\n\x13\0\0\0\0\0\0\x18\
     \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-/// What a node of ours says to a GET of no key.
+/// The answer of a node of ours to a probe.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 400 X\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 12\r\n\r\nbad request\n";
 
@@ -45,9 +45,9 @@ fn set(value: impl Into<Vec<u8>>) -> PeerUpdate {
     PeerUpdate::new("g", 7, Change::Set(value))
 }
 
-/// What came of telling a peer, in one line, without the peer's name.
+/// The outcome of an update in one line, without the peer's name.
 async fn outcome(peer: &Arc<dyn Peer>, update: PeerUpdate) -> String {
-    words(tell(peer, update, WATCHDOG).await)
+    words(send_update(peer, update, WATCHDOG).await)
 }
 
 fn words(answer: Result<Ack, PeerError>) -> String {
@@ -59,11 +59,11 @@ fn words(answer: Result<Ack, PeerError>) -> String {
     }
 }
 
-/// A node with the group `g`, which acknowledges with its count of changes.
-async fn told_node() -> (support::Node, Told) {
+/// A node with the group `g`, which acknowledges with its count of updates.
+async fn updated_node() -> (support::Node, Received) {
     let groups = groups();
-    let told = told_group(&groups, "g", |count| Ok(ack(count as u64)));
-    (node(groups).await, told)
+    let received = updated_group(&groups, "g", |count| Ok(ack(count as u64)));
+    (node(groups).await, received)
 }
 
 fn peer_at(builder: HttpPoolBuilder, url: &str) -> Arc<dyn Peer> {
@@ -75,8 +75,8 @@ fn golang() -> HttpPoolBuilder {
 }
 
 #[tokio::test]
-async fn every_change_arrives_as_it_was_told() {
-    let (node, told) = told_node().await;
+async fn every_update_arrives_as_it_was_sent() {
+    let (node, received) = updated_node().await;
     let peer = peer_at(HttpPool::builder(), &node.url());
     let hard_keys: Vec<Vec<u8>> = vec![vec![], b".".to_vec(), b"a b/%2F".to_vec(), vec![0xff; 64 * 1024]];
     let updates = [
@@ -88,44 +88,44 @@ async fn every_change_arrives_as_it_was_told() {
         set(vec![7; 1 << 20]),
     ];
     for update in &updates {
-        tell(&peer, update.clone(), WATCHDOG).await.unwrap();
+        send_update(&peer, update.clone(), WATCHDOG).await.unwrap();
     }
-    let mut told = told.lock().unwrap().clone();
+    let mut received = received.lock().unwrap().clone();
     // The long key goes alone.
-    let (Change::Remove(long), update) = (told.remove(2).change, &mut told[1]) else { panic!("not a removal") };
+    let (Change::Remove(long), update) = (received.remove(2).change, &mut received[1]) else { panic!("not a removal") };
     let Change::Remove(keys) = &mut update.change else { panic!("not a removal") };
     keys.extend(long);
-    assert_eq!(told, updates);
+    assert_eq!(received, updates);
 }
 
 #[tokio::test]
-async fn the_acknowledgement_is_the_members() {
+async fn the_acknowledgement_is_that_of_the_member() {
     let groups = groups();
     let made = Ack::new(u64::MAX, Stamp { incarnation: 1 << 63, ms: u64::MAX });
-    told_group(&groups, "g", move |_| Ok(made));
+    updated_group(&groups, "g", move |_| Ok(made));
     let node = node(groups).await;
-    assert_eq!(tell(&peer_at(HttpPool::builder(), &node.url()), remove(["k"]), WATCHDOG).await.unwrap(), made);
+    assert_eq!(send_update(&peer_at(HttpPool::builder(), &node.url()), remove(["k"]), WATCHDOG).await.unwrap(), made);
 }
 
 #[tokio::test]
-async fn ten_thousand_keys_are_told_in_parts_and_acknowledged_as_one() {
-    let (node, told) = told_node().await;
+async fn ten_thousand_keys_are_sent_in_parts_and_acknowledged_as_one() {
+    let (node, received) = updated_node().await;
     let peer = peer_at(HttpPool::builder(), &node.url());
     let keys: Vec<Key> = (0..10_000).map(|n| n.to_string().into()).collect();
     assert_eq!(outcome(&peer, remove(keys.clone())).await, "ring 7 at 10");
-    let mut told_keys = Vec::new();
-    for update in told.lock().unwrap().iter() {
+    let mut received_keys = Vec::new();
+    for update in received.lock().unwrap().iter() {
         let Change::Remove(keys) = &update.change else { panic!("not a removal") };
-        told_keys.extend(keys.clone());
+        received_keys.extend(keys.clone());
     }
-    assert_eq!(told_keys, keys);
+    assert_eq!(received_keys, keys);
 }
 
 #[tokio::test]
-async fn a_ring_that_is_another_at_any_part_is_told() {
+async fn a_different_ring_at_any_part_is_reported() {
     for differs in 1..=3 {
         let groups = groups();
-        told_group(&groups, "g", move |count| {
+        updated_group(&groups, "g", move |count| {
             let ring = if count == differs { 9 } else { 7 };
             Ok(Ack::new(ring, Stamp { incarnation: 5, ms: count as u64 }))
         });
@@ -136,9 +136,9 @@ async fn a_ring_that_is_another_at_any_part_is_told() {
 }
 
 #[tokio::test]
-async fn a_part_that_fails_fails_the_change() {
+async fn a_part_that_fails_fails_the_update() {
     let groups = groups();
-    told_group(&groups, "g", |count| match count {
+    updated_group(&groups, "g", |count| match count {
         2 => Err(Error::new(ErrorKind::Overloaded)),
         _ => Ok(ack(1)),
     });
@@ -155,34 +155,34 @@ async fn an_unknown_group_is_a_failed_peer() {
 }
 
 #[tokio::test]
-async fn a_group_that_takes_no_changes_says_so() {
+async fn a_group_that_takes_no_updates_answers_so() {
     let node = node(groups()).await;
     let update = PeerUpdate::new("echo", 7, Change::Clear);
     assert_eq!(outcome(&peer_at(HttpPool::builder(), &node.url()), update).await, "answered LoadFailed");
 }
 
 #[tokio::test]
-async fn a_node_that_tells_itself_is_told() {
+async fn a_node_that_sends_itself_an_update_gets_an_error() {
     let id = NodeId::random();
     let groups = groups();
-    let told = told_group(&groups, "g", |_| Ok(ack(1)));
+    let received = updated_group(&groups, "g", |_| Ok(ack(1)));
     let node = node_with_id(groups, id).await;
     let peer = peer_at(HttpPool::builder().node_id(id), &node.url());
     assert!(outcome(&peer, remove(["k"])).await.starts_with("is this node itself"));
-    assert!(told.lock().unwrap().is_empty());
+    assert!(received.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_golang_pool_tells_one_of_ours() {
-    let (node, told) = told_node().await;
+async fn a_golang_pool_updates_one_of_ours() {
+    let (node, received) = updated_node().await;
     let peer = peer_at(golang(), &node.url());
     assert_eq!(outcome(&peer, remove(["k"])).await, "ring 7 at 1");
     assert_eq!(outcome(&peer, remove(["k"])).await, "ring 7 at 2");
-    assert_eq!(told.lock().unwrap().len(), 2);
+    assert_eq!(received.lock().unwrap().len(), 2);
 }
 
-/// A server that knows only golang's path, with the heads of all that it was sent. To a POST it says this; `None`
-/// closes the connection.
+/// A server that knows only golang's path, with the heads of all that it was sent. To a POST it
+/// says this; `None` closes the connection.
 async fn go_only(elsewhere: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let kept = heads.clone();
@@ -208,15 +208,16 @@ async fn go_only(elsewhere: Option<&'static str>) -> (String, Arc<Mutex<Vec<Stri
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_know_of_changes_is_not_told() {
+async fn a_peer_that_does_not_know_updates_is_sent_none() {
     for elsewhere in [
         Some("HTTP/1.1 404 X\r\ncontent-length: 19\r\n\r\n404 page not found\n"),
         Some("HTTP/1.1 405 X\r\ncontent-length: 0\r\n\r\n"),
         Some("HTTP/1.1 501 X\r\ncontent-length: 0\r\n\r\n"),
         Some("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nwelcome"),
-        // One of ours from before there were changes.
+        // One of ours from before there were updates.
         Some("HTTP/1.1 404 X\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 0\r\n\r\n"),
-        // golang's pool panics at paths that are not its own, and Go's server closes the connection then.
+        // golang's pool panics at paths that are not its own, and Go's server closes the connection
+        // then.
         None,
     ] {
         let (url, _) = go_only(elsewhere).await;
@@ -235,11 +236,11 @@ async fn a_golang_pool_sends_a_go_peer_nothing_that_it_could_misread() {
 }
 
 #[tokio::test]
-async fn names_that_do_not_fit_are_not_left_out() {
-    let (node, told) = told_node().await;
+async fn an_update_whose_names_do_not_fit_is_not_sent() {
+    let (node, received) = updated_node().await;
     let update = remove(["k"]).missed(vec!["n".repeat(2_000)]);
     assert_eq!(outcome(&peer_at(HttpPool::builder(), &node.url()), update).await, "not carried");
-    assert!(told.lock().unwrap().is_empty());
+    assert!(received.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -256,8 +257,8 @@ async fn a_peer_that_is_silent_has_failed_in_time() {
         })
         .await;
         let peer = peer_at(HttpPool::builder(), &url);
-        let told = words(tell(&peer, remove(["k"]), SHORT).await);
-        assert!(told == "did not answer within 150ms" || told == "was silent for 150ms", "{told}");
+        let outcome = words(send_update(&peer, remove(["k"]), SHORT).await);
+        assert!(outcome == "did not answer within 150ms" || outcome == "was silent for 150ms", "{outcome}");
     }
 }
 
@@ -267,8 +268,8 @@ async fn an_absent_peer_has_failed() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     for builder in [HttpPool::builder(), golang()] {
-        let told = outcome(&peer_at(builder, &url), remove(["k"])).await;
-        assert!(told.starts_with("cannot be reached: "), "{told}");
+        let outcome = outcome(&peer_at(builder, &url), remove(["k"])).await;
+        assert!(outcome.starts_with("cannot be reached: "), "{outcome}");
     }
 }
 
@@ -283,9 +284,9 @@ async fn garbage_is_no_acknowledgement() {
         (b"<html>hello</html>", "a frame of the unknown kind 0x3c"),
     ] {
         let head = format!("HTTP/1.1 200 OK\r\n{OURS}content-length: {}\r\n\r\n", frames.len());
-        let url = support::parrot([head.as_bytes(), frames].concat()).await;
-        let told = outcome(&peer_at(HttpPool::builder(), &url), remove(["k"])).await;
-        assert_eq!(told, format!("sent what is not an answer: {failure}"));
+        let url = support::fixed_answer([head.as_bytes(), frames].concat()).await;
+        let outcome = outcome(&peer_at(HttpPool::builder(), &url), remove(["k"])).await;
+        assert_eq!(outcome, format!("sent what is not an answer: {failure}"));
     }
 }
 
@@ -310,8 +311,8 @@ async fn a_stale_connection_is_replaced() {
     }
 }
 
-/// A member that is asked plainly, since it answers GETs as if it were none of ours the first time, and greets later.
-/// Its first connection closes instead of carrying a second request. It counts its connections.
+/// A member that answers its first GET without an identity header, and later ones with it. Its
+/// first connection closes instead of carrying a second request. It counts its connections.
 async fn foreign_at_first() -> (String, Arc<AtomicUsize>) {
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
@@ -342,16 +343,16 @@ async fn a_stale_connection_is_replaced_before_a_member_is_known() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_say_who_it_is_has_failed_in_its_time() {
+async fn a_peer_that_does_not_answer_a_probe_has_failed_in_time() {
     let url = scripted(|mut stream| async move { while read_request(&mut stream).await.is_some() {} }).await;
     assert_eq!(outcome(&peer_at(golang().peer_timeout(SHORT), &url), remove(["k"])).await, "was silent for 150ms");
 }
 
 #[tokio::test]
-async fn changes_do_not_wait_for_fetches() {
+async fn updates_do_not_wait_for_fetches() {
     let groups = groups();
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
-    told_group(&groups, "g", |_| Ok(ack(1)));
+    updated_group(&groups, "g", |_| Ok(ack(1)));
     let node = node(groups).await;
     let peer = peer_at(HttpPool::builder().max_connections(1).max_fetches(1), &node.url());
     peer.get(PeerRequest::new("stuck", "k"), Reply::new(drop));
@@ -359,35 +360,36 @@ async fn changes_do_not_wait_for_fetches() {
 }
 
 #[test]
-fn outside_a_runtime_a_change_fails() {
+fn outside_a_runtime_an_update_fails() {
     let peer = peer_at(HttpPool::builder(), "http://127.0.0.1:1");
     let (tx, rx) = std::sync::mpsc::channel();
     peer.update(remove(["k"]), WATCHDOG, Reply::new(move |answer| tx.send(answer).unwrap()));
     assert_eq!(words(rx.recv().unwrap()), "cannot be asked outside a tokio runtime");
 }
 
-/// A node that takes values of at most so many bytes.
-async fn node_for_values(value_bytes_max: usize, body_read_timeout: Duration) -> (support::Node, Told) {
+/// A node that takes values of at most this many bytes.
+async fn node_for_values(max_value_bytes: usize, body_read_timeout: Duration) -> (support::Node, Received) {
     let groups = Groups::new(Members::alone());
-    let told = told_group(&groups, "g", |count| Ok(ack(count as u64)));
-    let server = PeerServer::new(groups).max_value_bytes(value_bytes_max).body_read_timeout(body_read_timeout);
-    (serve(Server::new(server.router())).await, told)
+    let received = updated_group(&groups, "g", |count| Ok(ack(count as u64)));
+    let server = PeerServer::new(groups).max_value_bytes(max_value_bytes).body_read_timeout(body_read_timeout);
+    (serve(Server::new(server.router())).await, received)
 }
 
 #[tokio::test]
 async fn a_value_that_is_too_long_is_refused() {
-    // More than the room that there is beside the value.
-    let (node, told) = node_for_values(1_000_000, WATCHDOG).await;
+    // More than may come beside the value.
+    let (node, received) = node_for_values(1_000_000, WATCHDOG).await;
     let peer = peer_at(HttpPool::builder(), &node.url());
     assert_eq!(outcome(&peer, set(vec![0; 1_000_000])).await, "ring 7 at 1");
     assert_eq!(outcome(&peer, set(vec![0; 1_400_000])).await, "answered ValueTooLarge");
     assert_eq!(outcome(&peer, set(vec![0; 1_000_001])).await, "answered ValueTooLarge");
-    assert_eq!(told.lock().unwrap().len(), 1);
+    assert_eq!(received.lock().unwrap().len(), 1);
 }
 
 fn post(content_length: usize, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {content_length}\r\n\r\n"
+        "POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-length: {content_length}\r\n\r\n"
     );
     [head.as_bytes(), body].concat()
 }
@@ -411,8 +413,8 @@ fn clearing(missed: &[&str]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn hostile_changes_change_nothing() {
-    let (node, told) = node_for_values(1 << 20, WATCHDOG).await;
+async fn hostile_updates_change_nothing() {
+    let (node, received) = node_for_values(1 << 20, WATCHDOG).await;
     let long_name = "n".repeat(1_025);
     let whole = |body: Vec<u8>| post(body.len(), &body);
     let chunked = [
@@ -434,31 +436,31 @@ async fn hostile_changes_change_nothing() {
     ] {
         assert_eq!(status_and_body(&raw(node.address, &request).await).0, status, "{what}");
     }
-    assert!(told.lock().unwrap().is_empty());
+    assert!(received.lock().unwrap().is_empty());
     for good in [removal(1_024), removal(0), clearing(&[&long_name[1..]]), clearing(&[""; 1_000])] {
         assert_eq!(status_and_body(&raw(node.address, &whole(good)).await).0, 200);
     }
 }
 
 #[tokio::test]
-async fn a_change_that_does_not_arrive_is_given_up() {
-    let (node, told) = node_for_values(1 << 20, SHORT).await;
+async fn an_update_that_does_not_arrive_is_given_up() {
+    let (node, received) = node_for_values(1 << 20, SHORT).await;
     for content_length in [removal(2).len(), 1 << 20] {
         let answer = raw(node.address, &post(content_length, &removal(1))).await;
         assert_eq!(status_and_body(&answer).0, 408);
     }
-    assert!(told.lock().unwrap().is_empty());
+    assert!(received.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn other_methods_are_refused() {
-    let (node, _) = told_node().await;
+    let (node, _) = updated_node().await;
     let answer = support::raw_request(node.address, "GET", "/_peercache/v1/update").await;
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: POST\r\n"), "{answer}");
     assert!(answer.contains("\r\npeercache: 1; node="), "{answer}");
 }
 
-/// The body of a set of a value of so many bytes.
+/// The body of a set of a value of this many bytes.
 fn setting(value_bytes: u32) -> Vec<u8> {
     let mut body = b"\x04\0\0\0\0\0\0\x0e\x03\0\0\0\0\0\0\0\x07\0\0\0\0\0\x02\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0g\
         \x06\0\0\0\0\0\0\x18\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\xfa\xff\xff\xff\xff\
@@ -470,7 +472,7 @@ fn setting(value_bytes: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn large_values_arrive_one_after_another_and_small_changes_beside_them() {
+async fn large_values_arrive_one_after_another_and_small_updates_beside_them() {
     let (node, _) = node_for_values(32 << 20, WATCHDOG).await;
     let large = setting(12 << 20);
     let mut slow = TcpStream::connect(node.address).await.unwrap();
@@ -478,13 +480,14 @@ async fn large_values_arrive_one_after_another_and_small_changes_beside_them() {
     slow.write_all(&post(large.len(), most)).await.unwrap();
     let peer = peer_at(HttpPool::builder(), &node.url());
     assert_eq!(outcome(&peer, set(vec![7; 5 << 20])).await, "ring 7 at 1");
-    // Another one has to wait, and is given up by whoever sent it.
-    let given_up = words(tell(&peer, set(vec![7; 12 << 20]), SHORT).await);
+    // Another one has to wait, and its sender gives it up.
+    let given_up = words(send_update(&peer, set(vec![7; 12 << 20]), SHORT).await);
     assert_eq!(given_up, "did not answer within 150ms");
     assert_eq!(outcome(&peer, remove(["k"])).await, "ring 7 at 2");
     slow.write_all(&[*last]).await.unwrap();
     assert_eq!(status_and_body(&read_to_close(&mut slow).await).0, 200);
-    // Whether the one that was given up arrived after all, nobody knows: the group refuses what comes too late.
+    // Whether the one that was given up arrived after all, nobody knows: the group refuses what
+    // comes too late.
     let last = outcome(&peer, set(vec![7; 12 << 20])).await;
     assert!(["ring 7 at 4", "ring 7 at 5"].contains(&last.as_str()), "{last}");
 }

@@ -18,7 +18,7 @@ use crate::{
     error::{BoxError, Error, ErrorKind},
     key::Key,
     members::remote::Remote,
-    peer::{PeerError, PeerReply, PeerRequest, Reply, Terms},
+    peer::{PeerError, PeerReply, PeerRequest, Reply, Terms, reply_meta::ReplyMeta},
     store::flight::FlightKey,
     value::Value,
 };
@@ -105,7 +105,7 @@ impl<V: Value> Fetch<V> {
             group: self.state().name.clone(),
             key: self.publisher.key().clone(),
             load_timeout: limits.load_timeout,
-            value_bytes_max: limits.max_value_bytes,
+            max_value_bytes: limits.max_value_bytes,
             terms: Terms {
                 timeout: self.context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
                 fresh: self.context.freshness != Freshness::AllowStale,
@@ -187,7 +187,7 @@ impl<V: Value> Fetch<V> {
 
     fn decode(&self, reply: PeerReply) -> Result<Fetched<V>, PeerError> {
         let (state, key) = (self.state(), self.publisher.key());
-        let PeerReply { value, remaining, age, stale, ring, minute_qps } = reply;
+        let PeerReply { value, meta: ReplyMeta { age, remaining, stale, ring, minute_qps } } = reply;
         let now_ms = state.clock.exact_ms();
         let expiry_policy = &state.settings.expiry_policy;
         let expiry = match value {

@@ -14,9 +14,9 @@ use crate::{
     core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,
-    peer::served_group::{Served, ServedGroup, is_held},
+    peer::served_group::{Served, ServedGroup},
     peer::update::{Ack, PeerUpdate},
-    peer::{PeerReply, Terms},
+    peer::{PeerReply, Terms, reply_meta::ReplyMeta},
     store::flight::{FlightResult, Outcome},
     value::Value,
 };
@@ -36,18 +36,16 @@ impl<V: Value> ServedGroup for GroupState<V> {
         serve(core, Key::copy_from(key), context, started)
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, hold: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
         let (core, context) = (Core::new(self), GetContext::for_peer(terms));
         let mut served = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
-        let mut ready_bytes = 0;
         for key in keys {
             core.state.counters.server_requests.count();
             match core.look_up(key.as_bytes(), context.requester, context.freshness, |seen| seen.served()) {
                 Some(found) => {
-                    let value_bytes = found.value.as_ref().map_or(0, V::weight);
-                    ready_bytes += value_bytes;
-                    served.push(Some(serve_found(core.clone(), found, is_held(value_bytes, ready_bytes))));
+                    let is_held = hold(found.value.as_ref().map_or(0, V::weight));
+                    served.push(Some(serve_found(core.clone(), found, is_held)));
                 }
                 None => {
                     missing.push((served.len(), key));
@@ -94,12 +92,13 @@ fn serve<V: Value>(core: Core<V>, key: Key, context: GetContext, started: Starte
 fn encode<V: Value>(state: &GroupState<V>, outcome: Outcome<V>) -> Result<PeerReply, Error> {
     let Found { value, source, age_ms, remaining_ms, qps } = outcome?;
     let encoded = value.map(|value| caught("the encoder", || value.encode())).transpose()?;
-    Ok(PeerReply {
-        value: encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?,
-        remaining: remaining_ms.map(Duration::from_millis),
+    let value = encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
+    let meta = ReplyMeta {
         age: Duration::from_millis(age_ms),
+        remaining: remaining_ms.map(Duration::from_millis),
         stale: source == Source::Stale,
         ring: Some(state.members.view().digest()),
         minute_qps: qps,
-    })
+    };
+    Ok(PeerReply { value, meta })
 }

@@ -1,3 +1,5 @@
+//! A group as a peer server sees it.
+
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
@@ -7,46 +9,44 @@ use crate::{
     peer::{PeerReply, Terms},
 };
 
-/// A group as a peer server sees it: bytes in, bytes out, whatever the type of its values.
+/// A group as a peer server sees it: bytes in, bytes out, independent of the type of its values.
 ///
-/// What it answers was loaded at this node or is loaded now. It never asks another member, so a request travels one
-/// hop, and members who disagree about the owner cannot wait for each other.
+/// An answer was loaded at this node or is loaded now. A group never asks another member for it: a
+/// request travels one hop, and members who disagree about the owner cannot wait for each other.
 pub trait ServedGroup: Send + Sync + 'static {
     /// The group's name.
     fn name(&self) -> &Arc<str>;
 
-    /// Answers a peer. A cached value is there at once; else a load is under way when this returns, and it goes on
-    /// even if the answer is dropped.
+    /// Answers a peer. A cached value is there at once. Otherwise a load is in flight when this
+    /// returns, and it goes on even if the answer is dropped.
     ///
     /// A load is a task of its own, so this has to be called within a tokio runtime.
     fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served;
 
-    /// Answers a peer that asks for many keys, each in its place. What is not cached is loaded together where the group has
-    /// a [`BatchLoader`](crate::BatchLoader).
+    /// Answers a peer that asks for many keys, each in its place. Keys that are not cached are
+    /// loaded together where the group has a [`BatchLoader`](crate::BatchLoader).
     ///
-    /// Defaults to [`answer`](ServedGroup::answer) for each, once more when it is wanted for what would be too much to hold
-    /// until then.
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
-        let mut ready_bytes = 0;
+    /// The server decides how much is held before its peer reads it. `hold` is called once for each
+    /// cached value, with its size in bytes. If it returns `true`, the value is
+    /// [`Ready`](Served::Ready); if not, it is [`Loading`](Served::Loading), and encoded when that
+    /// is polled.
+    ///
+    /// Defaults to [`answer`](ServedGroup::answer) for each key, and once more for each value that
+    /// is not held.
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, hold: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
         let answer = |key: Key| match self.clone().answer(key.as_bytes(), terms) {
-            Served::Ready(Ok(reply)) => {
-                let value_bytes = reply.value.as_ref().map_or(0, bytes::Bytes::len);
-                ready_bytes += value_bytes;
-                if is_held(value_bytes, ready_bytes) {
-                    Served::Ready(Ok(reply))
-                } else {
-                    later(self.clone(), key, terms)
-                }
+            Served::Ready(Ok(reply)) if !hold(reply.value.as_ref().map_or(0, bytes::Bytes::len)) => {
+                answer_later(self.clone(), &key, terms)
             }
             served => served,
         };
         keys.into_iter().map(answer).collect()
     }
 
-    /// Makes a change that a peer tells of. It is made when this returns. Within a tokio runtime, as
-    /// [`answer`](ServedGroup::answer).
+    /// Makes an update that a peer sends. It is made when this returns. To be called within a tokio
+    /// runtime, as [`answer`](ServedGroup::answer).
     ///
-    /// Defaults to an error: a group that cannot be changed.
+    /// Defaults to an error: a group that cannot be updated.
     ///
     /// # Errors
     /// A value that is too large, cannot be decoded, or comes too late.
@@ -56,36 +56,20 @@ pub trait ServedGroup: Send + Sync + 'static {
     }
 }
 
-/// How many bytes of values are held before anybody has room for them. What is beyond is brought when it is asked for: a
-/// thousand values may be a thousand times as much as one.
-const READY_BYTES_MAX: usize = 32 << 10;
-
-/// The same where values are small, which is to say that it takes many keys to fill it: bringing one twice costs more than
-/// holding it.
-const SMALL_BYTES_MAX: usize = 2 << 10;
-const SMALL_READY_BYTES_MAX: usize = 128 << 10;
-
-/// Whether one more value is held of those that together have so many bytes.
-pub(crate) fn is_held(value_bytes: usize, ready_bytes: usize) -> bool {
-    ready_bytes <= if value_bytes <= SMALL_BYTES_MAX { SMALL_READY_BYTES_MAX } else { READY_BYTES_MAX }
-}
-
-/// What a group answers a peer with.
+/// A group's answer to a peer.
 pub enum Served {
-    /// What is known already.
+    /// The answer is known already.
     Ready(Result<PeerReply, Error>),
-    /// The value is being loaded. Dropping the future hurts nobody.
+    /// The value is being loaded, or encoded when this is polled. Dropping the future does not
+    /// cancel a load.
     Loading(Pin<Box<dyn Future<Output = Result<PeerReply, Error>> + Send>>),
 }
 
-/// Answers when it is wanted. The key that came may be a part of a request, which need not be kept until then.
-fn later<G: ServedGroup + ?Sized>(group: Arc<G>, key: Key, terms: Terms) -> Served {
-    let key = Key::copy_from(key.as_bytes());
-    Served::Loading(Box::pin(async move { group.answer(key.as_bytes(), terms).finish().await }))
-}
-
 impl Served {
-    /// The answer, once it is there.
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The group's error.
     pub async fn finish(self) -> Result<PeerReply, Error> {
         match self {
             Served::Ready(answer) => answer,
@@ -101,4 +85,11 @@ impl fmt::Debug for Served {
             Served::Loading(_) => f.write_str("Loading"),
         }
     }
+}
+
+/// Answers when it is polled. The key is copied: it may be a part of a request, which is not kept
+/// alive until then.
+fn answer_later<G: ServedGroup + ?Sized>(group: Arc<G>, key: &Key, terms: Terms) -> Served {
+    let key = Key::copy_from(key.as_bytes());
+    Served::Loading(Box::pin(async move { group.answer(key.as_bytes(), terms).finish().await }))
 }

@@ -1,45 +1,46 @@
-//! Changes that travel between members, and what comes of telling them.
+//! Updates that members send each other, and the errors of making one.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{error::Error, key::Key};
 
-/// A change, as one member tells it to another. See [`Group::remove`](crate::Group::remove) for the protocol.
+/// An update, as one member sends it to another. See [`Group::remove`](crate::Group::remove) for
+/// the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerUpdate {
     /// The group's name.
-    pub group: std::sync::Arc<str>,
-    /// The digest of the teller's ring.
+    pub group: Arc<str>,
+    /// The digest of the sender's ring.
     pub ring: u64,
-    /// What changes.
+    /// The change to make.
     pub change: Change,
-    /// Members that could not be told of this change. Whoever hears of them keeps the change for them, and does not ask them
-    /// again before they know of it.
+    /// The members that could not be reached with this update. A member that learns their names
+    /// queues the update for them, and does not ask them for values before it is delivered.
     pub missed: Vec<String>,
-    /// How long ago the change was made, if it is told only now because the member could not be told then. What was
-    /// [set](Change::Set) since is kept.
+    /// The time since the update was made, if it is sent only now because the member could not be
+    /// reached then. A value that was [set](Change::Set) since is kept.
     pub age: Duration,
-    /// Whether this is the second round: all members but those [missed](PeerUpdate::missed) have made the change, so that they are owed no
-    /// older one of the same keys.
+    /// Whether this is the second round: all members but the [missed](PeerUpdate::missed) ones have
+    /// made the change, so that no older update of the same keys is queued for them any more.
     pub second: bool,
 }
 
-/// What changes in a group.
+/// The change that an update makes in a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// These keys are to be forgotten, with all that is being loaded or fetched for them.
+    /// Forgets these keys, and detaches loads and fetches of them that are in flight.
     Remove(Vec<Key>),
-    /// Everything is to be forgotten.
+    /// Forgets every key.
     Clear,
-    /// The key's owner is to hold this value.
+    /// Stores this value at the key's owner.
     Set(SetValue),
 }
 
-/// A value for its owner to hold.
+/// A value for its owner to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SetValue {
@@ -47,53 +48,58 @@ pub struct SetValue {
     pub key: Key,
     /// The encoded value.
     pub value: Bytes,
-    /// How long it may be answered; `None` is as long as the group's `time_to_live` says.
+    /// The time for which it may be answered; `None` is the group's `time_to_live`.
     pub ttl: Option<Duration>,
-    /// What the owner gave when it was last told, and how much later than that it may still take the value. A set that was held up on its way
-    /// is not taken: by then its sender has given it up, and a later one may have been made.
+    /// The owner's last known time. The owner takes the value until [`within`](SetValue::within)
+    /// after that, on its own clock. A set that was delayed on its way is not taken: its sender has
+    /// given it up by then, and a later one may have been made.
     pub stamp: Stamp,
-    /// See [`stamp`](SetValue::stamp).
+    /// The time after [`stamp`](SetValue::stamp) in which the owner takes the value.
     pub within: Duration,
 }
 
 /// A moment on a member's own clock. To others it means nothing; they give it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Chosen at random by the process.
+    /// A number that the process chose at random.
     pub incarnation: u64,
     /// Milliseconds since some moment.
     pub ms: u64,
 }
 
-/// A member's word that it has made a change.
+/// A member's acknowledgement that it has made an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ack {
-    /// The digest of its ring. If it is not the teller's, other members may be out there of whom the teller does not know.
+    /// The digest of its ring. If it is not the sender's, there may be members that the sender does
+    /// not know.
     pub ring: u64,
-    /// When it made the change.
+    /// The time at which it made the update.
     pub stamp: Stamp,
 }
 
 impl PeerUpdate {
-    /// A change that everybody could be told of so far.
-    pub fn new(group: impl Into<std::sync::Arc<str>>, ring: u64, change: Change) -> Self {
+    /// An update that has missed no member so far.
+    pub fn new(group: impl Into<Arc<str>>, ring: u64, change: Change) -> Self {
         PeerUpdate { group: group.into(), ring, change, missed: Vec::new(), age: Duration::ZERO, second: false }
     }
 
-    /// Of a change that was made so long ago.
+    /// The same update, made this long ago.
+    #[must_use]
     pub fn age(mut self, age: Duration) -> Self {
         self.age = age;
         self
     }
 
-    /// Of the second round, or not.
+    /// The same update, in the second round or the first.
+    #[must_use]
     pub fn second(mut self, second: bool) -> Self {
         self.second = second;
         self
     }
 
-    /// With the names of members that could not be told.
+    /// The same update with the names of members that it has missed.
+    #[must_use]
     pub fn missed(mut self, missed: Vec<String>) -> Self {
         self.missed = missed;
         self
@@ -108,36 +114,37 @@ impl SetValue {
 }
 
 impl Ack {
-    /// The word of a member with this ring, given at this moment.
+    /// The acknowledgement of a member with this ring, made at this time.
     pub fn new(ring: u64, stamp: Stamp) -> Self {
         Ack { ring, stamp }
     }
 }
 
-/// Why a change is not known to hold on every member.
+/// The reason why an update is not known to hold on every member.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
-    /// Some members could not be told. All others have made the change.
+    /// Some members could not be reached. All others have made the update.
     #[error("{} could not be told: {}", Count(.0.len()), Names(.0))]
     Missed(Vec<Missed>),
-    /// The change was refused: a value or a key that is too long, a value that cannot be encoded, no runtime.
+    /// The update was refused: a value or a key that is too long, a value that cannot be encoded,
+    /// no runtime.
     #[error(transparent)]
     Refused(#[from] Error),
 }
 
-/// A member that could not be told of a change. It forgets when it is back.
+/// A member that could not be reached with an update. It makes the update when it is back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Missed {
     /// The member's name, as it stands in the member list.
     pub member: String,
-    /// Why, in words for a log.
+    /// The reason, in words for a log.
     pub why: String,
 }
 
 impl UpdateError {
-    /// The members that could not be told; none if the change was refused.
+    /// The members that could not be reached; none if the update was refused.
     pub fn missed(&self) -> &[Missed] {
         match self {
             UpdateError::Missed(missed) => missed,

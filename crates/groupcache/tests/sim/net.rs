@@ -357,7 +357,7 @@ impl Net {
         };
         let served = match requests {
             [one] => vec![group.answer(one.key.as_bytes(), one.terms)],
-            many => group.answer_many(many.iter().map(|one| one.key.clone()).collect(), many[0].terms),
+            many => group.answer_many(many.iter().map(|one| one.key.clone()).collect(), many[0].terms, &mut |_| true),
         };
         for (nth, served) in served.into_iter().enumerate() {
             let (net, parts) = (self.clone(), parts.clone());

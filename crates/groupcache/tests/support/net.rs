@@ -8,7 +8,7 @@ use std::{
 
 use peercache_groupcache::{
     Ack, BoxError, Bytes, Change, Connect, Error, Groups, Key, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate,
-    Reply, Served, ServedGroup,
+    Reply, ReplyMeta, Served, ServedGroup,
 };
 
 use super::Watched;
@@ -270,7 +270,7 @@ impl Link {
             [one] => vec![group.answer(one.key.as_bytes(), one.terms)],
             many => {
                 let keys: Vec<Key> = many.iter().map(|request| request.key.clone()).collect();
-                group.answer_many(keys, many[0].terms)
+                group.answer_many(keys, many[0].terms, &mut |_| true)
             }
         };
         for (served, reply) in served.into_iter().zip(replies) {
@@ -302,11 +302,11 @@ fn unreachable() -> PeerError {
 }
 
 /// The facts that an owner sends beside a value.
-pub type Facts = PeerReply;
+pub type Facts = ReplyMeta;
 
 /// An answer made by hand, as an owner of another version might send it.
 pub fn reply(value: impl Into<Bytes>, set: impl FnOnce(&mut Facts)) -> Result<PeerReply, PeerError> {
     let mut reply = PeerReply::new(value.into());
-    set(&mut reply);
+    set(&mut reply.meta);
     Ok(reply)
 }

@@ -2,6 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use peercache_transport_http::read_as_everybody_does;
+use peercache_transport_http::read_as_both_sides;
 
-fuzz_target!(|bytes: &[u8]| read_as_everybody_does(bytes));
+fuzz_target!(|bytes: &[u8]| read_as_both_sides(bytes));

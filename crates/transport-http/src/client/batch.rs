@@ -1,162 +1,126 @@
-//! Keys that are asked for together.
+//! Keys of one group that are asked for in one request.
 
 use std::{mem, sync::Arc, time::Duration};
 
-use peercache_groupcache::{PeerError, PeerRequest, Reply, Terms};
-use tokio::time::Instant;
+use bytes::Bytes;
+use peercache_groupcache::{Error, PeerError, PeerReply, PeerRequest, Terms};
 
-use crate::wire::frame::{self, Ask};
 use crate::{
-    client::get_native::Outcome,
-    client::peer::{NoAnswer, Shared},
+    client::failure::{Failure, RequestError},
+    client::peer_state::PeerState,
+    client::pending::{Pending, fail_all},
+    wire::frame::{self, Ask},
 };
 
-/// A key that is asked for, and where its answer goes.
-pub(super) struct Asked {
-    pub(super) request: PeerRequest,
-    pub(super) reply: Reply,
-    pub(super) since: Instant,
-    /// Whether it is asked for by itself, since a request for several was not understood.
-    pub(super) alone: bool,
-}
+/// A peer's answer to one key, or something that we do not understand.
+pub(super) type Outcome = Result<Result<PeerReply, Error>, Failure>;
 
 /// Keys of one group that are asked for together.
-pub(super) struct Exchange {
-    peer: Arc<Shared>,
-    /// What has an answer is gone.
-    asked: Vec<Option<Asked>>,
+pub(super) struct Batch {
+    peer: Arc<PeerState>,
+    /// The keys by their index; `None` has its answer.
+    pending: Vec<Option<Pending>>,
     unanswered: usize,
-    value_bytes: usize,
+    received_bytes: usize,
 }
 
-/// How many bits of a timeout are told of keys that are asked for together. They are loaded together if they are on the
-/// same terms, and callers who were told the same timeout seldom have the same number of milliseconds left.
+/// The values that a batch brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Received {
+    pub(super) keys: usize,
+    pub(super) bytes: usize,
+}
+
+/// The precision of a timeout that is sent with several keys, in bits. Keys are loaded together if
+/// they are on the same terms, and callers with the same timeout rarely have the same number of
+/// milliseconds left.
 const TIMEOUT_BITS: u32 = 4;
 
-impl Asked {
-    pub(super) fn new(request: PeerRequest, reply: Reply, since: Instant) -> Self {
-        Asked { request, reply, since, alone: false }
-    }
-
-    /// Whether both can be asked for in one exchange.
-    pub(super) fn goes_with(&self, other: &Asked) -> bool {
-        let bounds = |asked: &Asked| (asked.request.load_timeout, asked.request.value_bytes_max);
-        !self.alone && !other.alone && bounds(self) == bounds(other)
-    }
-
-    /// What it is asked for on, of those who have waited since it was.
-    pub(super) fn terms(&self) -> Terms {
-        let mut terms = self.request.terms;
-        terms.timeout = terms.timeout.map(|timeout| timeout.saturating_sub(self.since.elapsed()));
-        terms
-    }
-}
-
-impl Exchange {
-    /// Of at least one key.
-    pub(super) fn new(peer: Arc<Shared>, asked: impl Iterator<Item = Asked>) -> Self {
-        let asked: Vec<_> = asked.map(Some).collect();
-        Exchange { peer, unanswered: asked.len(), asked, value_bytes: 0 }
+impl Batch {
+    /// A batch of at least one key.
+    pub(super) fn new(peer: Arc<PeerState>, pending: impl Iterator<Item = Pending>) -> Self {
+        let pending: Vec<_> = pending.map(Some).collect();
+        Batch { peer, unanswered: pending.len(), pending, received_bytes: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.asked.len()
+        self.pending.len()
     }
 
-    /// How many bytes of values came for how many keys.
-    pub(super) fn brought(&self) -> (usize, usize) {
-        (self.value_bytes, self.len() - self.unanswered)
+    pub(super) fn received(&self) -> Received {
+        Received { keys: self.len() - self.unanswered, bytes: self.received_bytes }
     }
 
     pub(super) fn is_answered(&self) -> bool {
         self.unanswered == 0
     }
 
-    /// The request of a key that has no answer yet.
+    /// The request of the first key that has no answer yet.
     pub(super) fn first(&self) -> Option<&PeerRequest> {
-        self.asked.iter().flatten().next().map(|asked| &asked.request)
+        self.pending.iter().flatten().next().map(|pending| &pending.request)
     }
 
-    /// The only key of the exchange, unless it has several.
+    /// The only key of the batch, unless it has several.
     pub(super) fn only(&self) -> Option<&PeerRequest> {
         if self.len() == 1 { self.first() } else { None }
     }
 
-    /// The body of a request for its keys, none of which is answered yet, and the longest value that is taken.
-    pub(super) fn body(&self, silence_max: Duration) -> (bytes::Bytes, usize) {
-        let asked = || self.asked.iter().flatten();
-        let first = self.first().expect("what is sent is not answered");
-        let (group, value_bytes_max) = (&first.group, first.value_bytes_max);
-        let alike = asked().all(|asked| asked.request.terms == Terms::new());
+    /// The body of a request for its keys, none of which is answered yet, and the longest value
+    /// that is taken.
+    pub(super) fn body(&self, max_silence: Duration) -> (Bytes, usize) {
+        let pending = || self.pending.iter().flatten();
+        let first = self.first().expect("a batch is sent before it is answered");
+        let (group, max_value_bytes) = (&first.group, first.max_value_bytes);
+        let alike = pending().all(|pending| pending.request.terms == Terms::new());
         let terms: Vec<Terms> = match (alike, self.len()) {
             (true, count) => vec![Terms::new(); count],
-            (false, 1) => asked().map(Asked::terms).collect(),
-            (false, _) => asked().map(|asked| rounded(asked.terms())).collect(),
+            (false, 1) => pending().map(Pending::terms).collect(),
+            (false, _) => pending().map(|pending| rounded(pending.terms())).collect(),
         };
         // The bound is checked when the pool is built to fit in 32 bits.
-        let ask = Ask { silence_ms: silence_max.as_millis() as u32, terms: loosest(&terms) };
-        let keys: Vec<(&[u8], Terms)> = asked().map(|asked| asked.request.key.as_bytes()).zip(terms).collect();
-        (frame::request(ask, value_bytes_max as u64, group, keys.into_iter()), value_bytes_max)
+        let ask = Ask { silence_ms: max_silence.as_millis() as u32, terms: loosest(&terms) };
+        let keys: Vec<(&[u8], Terms)> = pending().map(|pending| pending.request.key.as_bytes()).zip(terms).collect();
+        (frame::request(ask, max_value_bytes as u64, group, keys.into_iter()), max_value_bytes)
     }
 
-    /// Gives the answer to a key. `false` when it was not asked for or has its answer.
+    /// Gives the answer to a key; `false` when the key was not asked for or has its answer.
     pub(super) fn answer(&mut self, index: usize, outcome: Outcome) -> bool {
-        let Some(asked) = self.asked.get_mut(index).and_then(Option::take) else {
+        let Some(pending) = self.pending.get_mut(index).and_then(Option::take) else {
             return false;
         };
         self.unanswered -= 1;
-        self.peer.dispatcher.answered(1);
-        asked.reply.send(match outcome {
+        pending.answer(match outcome {
             Ok(Ok(reply)) => {
-                self.value_bytes += reply.value.as_ref().map_or(0, bytes::Bytes::len);
+                self.received_bytes += reply.value.as_ref().map_or(0, Bytes::len);
                 Ok(reply)
             }
             Ok(Err(error)) => Err(PeerError::Answered(error)),
-            Err(failure) => Err(self.peer.failed(failure)),
+            Err(failure) => Err(PeerError::failed(self.peer.failure(failure))),
         });
         true
     }
 
-    /// Tells all who have no answer yet that there will be none.
-    pub(super) fn fail(&mut self, no_answer: NoAnswer) {
-        let asked = self.take_unanswered();
-        self.peer.dispatcher.answered(asked.len());
-        refuse(&self.peer, asked, no_answer);
+    /// Answers all keys that have no answer yet with this error.
+    pub(super) fn fail(&mut self, error: RequestError) {
+        let pending = self.take_unanswered();
+        fail_all(&self.peer, pending, error);
     }
 
-    /// Those that have no answer yet, to be asked for otherwise. They still count as asked for.
-    pub(super) fn take_unanswered(&mut self) -> Vec<Asked> {
+    /// Takes the keys that have no answer yet, to be asked for in another way.
+    pub(super) fn take_unanswered(&mut self) -> Vec<Pending> {
         self.unanswered = 0;
-        mem::take(&mut self.asked).into_iter().flatten().collect()
+        mem::take(&mut self.pending).into_iter().flatten().collect()
     }
 }
 
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.peer.dispatcher.answered(self.unanswered);
-    }
-}
-
-/// Tells them that there will be no answer.
-pub(super) fn refuse(peer: &Shared, asked: Vec<Asked>, no_answer: NoAnswer) {
-    let replies = asked.into_iter().map(|asked| asked.reply);
-    match no_answer {
-        NoAnswer::NotCarried => replies.for_each(|reply| reply.send(Err(PeerError::NotCarried))),
-        NoAnswer::Answered(error) => replies.for_each(|reply| reply.send(Err(PeerError::Answered(error.clone())))),
-        NoAnswer::Failed(failure) => {
-            let failure = Arc::new(peer.blame(failure));
-            replies.for_each(|reply| reply.send(Err(PeerError::failed(failure.clone()))));
-        }
-    }
-}
-
-/// The terms that no key has looser ones than: a peer that does not know terms of keys makes all of these.
+/// The terms that are at least as loose as those of every key. A peer that does not know terms of
+/// single keys applies them to all.
 fn loosest(terms: &[Terms]) -> Terms {
     let timeout = terms.iter().map(|terms| terms.timeout).reduce(|one, other| Some(one?.max(other?))).flatten();
     Terms::new().timeout(timeout).fresh(terms.iter().all(|terms| terms.fresh))
 }
 
-/// With less precision, and never more time.
+/// The same terms with a timeout of less precision, and never a longer one.
 fn rounded(mut terms: Terms) -> Terms {
     terms.timeout = terms.timeout.map(|timeout| {
         let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -184,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loosest_terms_are_nobodys_loss() {
+    fn the_loosest_terms_shorten_no_keys_time() {
         assert_eq!(loosest(&[within(7), within(9).fresh(true)]), within(9));
         assert_eq!(loosest(&[within(7).fresh(true), Terms::new().fresh(true)]), Terms::new().fresh(true));
     }

@@ -1,4 +1,4 @@
-//! Lines of our own: one connection each, driven by whoever waits for the answer.
+//! Connections of our own for `http://` peers, driven by the task that waits for the answer.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,45 +15,46 @@ use http_body::Body;
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
-    client::conn::http1::{self, Connection, SendRequest},
+    client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
 use peercache_groupcache::BoxError;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    client::connection::{Line, Lines, Step, chained, was_closed},
+    client::connection::{Connection, Connector, Step, chained, was_closed},
     client::failure::Failure,
 };
 
-/// Past this a head that has not ended is no answer's, so that a hostile peer cannot have more of our memory than that
-/// and one read. Bodies are read as before: they are taken away piece by piece.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The longest head of an answer, in bytes: a hostile peer gets no more of our memory than that and
+/// one read. Bodies are taken away piece by piece.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Plain HTTP/1.1 over TCP, without proxies, redirects or cookies.
-pub(super) struct HyperLines {
+/// Connects with HTTP/1.1 over TCP, without proxies, redirects or cookies.
+pub(super) struct HyperConnector {
     pub(super) connect_timeout: Duration,
 }
 
-impl Lines for HyperLines {
-    fn line(&self, name: &Arc<str>) -> Box<dyn Line> {
-        Box::new(HyperLine { name: name.clone(), connect_timeout: self.connect_timeout, open: None, was_kept: false })
+impl Connector for HyperConnector {
+    fn connection(&self, name: &Arc<str>) -> Box<dyn Connection> {
+        let (name, connect_timeout) = (name.clone(), self.connect_timeout);
+        Box::new(HyperConnection { name, connect_timeout, open: None, was_reused: false })
     }
 }
 
-struct HyperLine {
+struct HyperConnection {
     name: Arc<str>,
     connect_timeout: Duration,
     open: Option<Open>,
-    /// Whether what was sent last found the connection open.
-    was_kept: bool,
+    /// Whether the last request found the connection open.
+    was_reused: bool,
 }
 
-/// A connection. No task of its own drives it: polling one of its two ends does, so that an exchange costs no change of
-/// tasks.
+/// An open connection. No task of its own drives it: polling either of its two ends does, so that a
+/// request costs no change of tasks.
 struct Open {
     sender: SendRequest<Full<Bytes>>,
-    connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
     host: HeaderValue,
     /// Before the path of every request.
     prefix: String,
@@ -61,20 +62,20 @@ struct Open {
     has_ended: bool,
 }
 
-impl HyperLine {
+impl HyperConnection {
     async fn connected(&mut self) -> Result<&mut Open, Failure> {
         let mut open = self.open.take();
         if let Some(open) = &mut open {
-            // It may have been closed since anybody looked.
+            // The other side may have closed it meanwhile.
             poll_fn(|cx| {
                 open.drive(cx);
                 Poll::Ready(())
             })
             .await;
         }
-        let kept = open.take_if(|open| open.is_of_use());
-        self.was_kept = kept.is_some();
-        if let Some(open) = kept {
+        let reused = open.take_if(|open| open.is_usable());
+        self.was_reused = reused.is_some();
+        if let Some(open) = reused {
             return Ok(self.open.insert(open));
         }
         let name = &self.name;
@@ -84,8 +85,8 @@ impl HyperLine {
     }
 }
 
-impl Line for HyperLine {
-    fn warm(&mut self) -> Step<'_, ()> {
+impl Connection for HyperConnection {
+    fn connect_ahead(&mut self) -> Step<'_, ()> {
         Box::pin(async { self.connected().await.map(drop) })
     }
 
@@ -100,12 +101,12 @@ impl Line for HyperLine {
         }
     }
 
-    fn bytes_left(&self) -> Option<u64> {
+    fn remaining_bytes(&self) -> Option<u64> {
         self.open.as_ref()?.body.as_ref()?.size_hint().exact()
     }
 
-    fn was_kept(&self) -> bool {
-        self.was_kept
+    fn was_reused(&self) -> bool {
+        self.was_reused
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -127,20 +128,21 @@ impl Open {
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let stream = TcpStream::connect((address, authority.port_u16().unwrap_or(80))).await;
         let stream = stream.map_err(|error| unconnected(&error))?;
-        // Without it a request waits for the other side's acknowledgement. It fails on dead connections only.
+        // Without it a request waits for the other side's acknowledgement. It fails on dead
+        // connections only.
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::Builder::new()
-            .max_header_size(HEAD_BYTES_MAX)
+            .max_header_size(MAX_HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(failure)?;
+            .map_err(|error| failure(&error))?;
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let host = HeaderValue::try_from(authority.as_str()).map_err(|error| Failure::Send(error.into()))?;
         Ok(Open { sender, connection, host, prefix, body: None, has_ended: false })
     }
 
-    /// Whether it can carry one more exchange.
-    fn is_of_use(&self) -> bool {
+    /// Whether it can carry one more request.
+    fn is_usable(&self) -> bool {
         let is_read = self.body.as_ref().is_none_or(Body::is_end_stream);
         is_read && !self.has_ended && self.sender.is_ready()
     }
@@ -159,9 +161,9 @@ impl Open {
             // First the connection, which brings what the answer waits for.
             drive(connection, has_ended, cx);
             match answer.as_mut().poll(cx) {
-                // It ended without having taken the request, which nobody will answer.
+                // It ended without having taken the request, which gets no answer any more.
                 Poll::Pending if *has_ended => Poll::Ready(Err(Failure::Closed("it had ended before".into()))),
-                answer => answer.map_err(failure),
+                answer => answer.map_err(|error| failure(&error)),
             }
         });
         let (head, body) = answer.await?.into_parts();
@@ -186,7 +188,7 @@ impl Open {
                 Some(Err(error)) => return Poll::Ready(Some(Err(chained(&error)))),
                 None => {
                     self.body = None;
-                    // It makes ready for the next exchange.
+                    // This gets it ready for the next request.
                     drive(&mut self.connection, &mut self.has_ended, cx);
                 }
             }
@@ -198,14 +200,19 @@ impl Open {
     }
 }
 
-/// What goes wrong with the connection is told to whoever waits for the answer.
-fn drive(connection: &mut Connection<TokioIo<TcpStream>, Full<Bytes>>, has_ended: &mut bool, cx: &mut Context<'_>) {
+/// Lets the connection do its work. Its errors reach the task that waits for the answer.
+fn drive(
+    connection: &mut http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    has_ended: &mut bool,
+    cx: &mut Context<'_>,
+) {
     if !*has_ended {
         *has_ended = Pin::new(connection).poll(cx).is_ready();
     }
 }
 
-/// Tells a peer that is out of reach from a fault of this node, such as having no file descriptor left.
+/// Tells a peer that is out of reach from a fault of this node, such as having no file descriptor
+/// left.
 fn unconnected(error: &io::Error) -> Failure {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
@@ -218,11 +225,8 @@ fn unconnected(error: &io::Error) -> Failure {
     }
 }
 
-fn failure(error: hyper::Error) -> Failure {
-    match was_closed(&error) {
-        true => Failure::Closed(chained(&error)),
-        false => Failure::Send(chained(&error)),
-    }
+fn failure(error: &hyper::Error) -> Failure {
+    if was_closed(error) { Failure::Closed(chained(error)) } else { Failure::Send(chained(error)) }
 }
 
 #[cfg(test)]
@@ -235,11 +239,11 @@ mod tests {
 
     use super::*;
 
-    async fn listener_and_line() -> (TcpListener, Box<dyn Line>) {
+    async fn listener_and_connection() -> (TcpListener, Box<dyn Connection>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let name = format!("http://{}", listener.local_addr().unwrap()).into();
-        let lines = HyperLines { connect_timeout: Duration::from_secs(60) };
-        (listener, lines.line(&name))
+        let connector = HyperConnector { connect_timeout: Duration::from_secs(60) };
+        (listener, connector.connection(&name))
     }
 
     /// Answers a request on a new connection.
@@ -256,13 +260,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_closed_meanwhile_is_not_used() {
-        let (listener, mut line) = listener_and_line().await;
+        let (listener, mut connection) = listener_and_connection().await;
         for _ in 0..2 {
-            let (_, stream) = tokio::try_join!(line.send(get()), answer_one(&listener)).unwrap();
-            assert!(!line.was_kept());
-            assert!(poll_fn(|cx| line.poll_piece(cx)).await.is_none());
+            let (_, stream) = tokio::try_join!(connection.send(get()), answer_one(&listener)).unwrap();
+            assert!(!connection.was_reused());
+            assert!(poll_fn(|cx| connection.poll_piece(cx)).await.is_none());
             drop(stream);
-            // The runtime learns that it was closed; the line does not.
+            // The runtime learns that it was closed; the connection does not.
             for _ in 0..1_000 {
                 yield_now().await;
             }
@@ -270,11 +274,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_use_of_a_connection_that_was_warmed_is_not_its_first() {
-        let (listener, mut line) = listener_and_line().await;
-        line.warm().await.unwrap();
-        assert!(!line.was_kept());
-        tokio::try_join!(line.send(get()), answer_one(&listener)).unwrap();
-        assert!(line.was_kept());
+    async fn a_connection_that_was_opened_ahead_counts_as_reused() {
+        let (listener, mut connection) = listener_and_connection().await;
+        connection.connect_ahead().await.unwrap();
+        assert!(!connection.was_reused());
+        tokio::try_join!(connection.send(get()), answer_one(&listener)).unwrap();
+        assert!(connection.was_reused());
     }
 }

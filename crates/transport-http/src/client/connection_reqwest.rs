@@ -1,4 +1,4 @@
-//! Lines by way of a `reqwest::Client`, which keeps the connections.
+//! Connections by way of a `reqwest::Client`, which keeps them.
 
 use std::{
     pin::Pin,
@@ -12,25 +12,25 @@ use http_body::Body;
 use peercache_groupcache::BoxError;
 
 use crate::{
-    client::connection::{Line, Lines, Step, chained, was_closed},
+    client::connection::{Connection, Connector, Step, chained, was_closed},
     client::failure::Failure,
 };
 
-impl Lines for reqwest::Client {
-    fn line(&self, name: &Arc<str>) -> Box<dyn Line> {
-        Box::new(ReqwestLine { client: self.clone(), name: name.clone(), body: None })
+impl Connector for reqwest::Client {
+    fn connection(&self, name: &Arc<str>) -> Box<dyn Connection> {
+        Box::new(ReqwestConnection { client: self.clone(), name: name.clone(), body: None })
     }
 }
 
-struct ReqwestLine {
+struct ReqwestConnection {
     client: reqwest::Client,
     name: Arc<str>,
     body: Option<reqwest::Body>,
 }
 
-impl Line for ReqwestLine {
-    /// The client opens connections when it has requests for them.
-    fn warm(&mut self) -> Step<'_, ()> {
+impl Connection for ReqwestConnection {
+    /// Does nothing: the client opens connections when it has requests for them.
+    fn connect_ahead(&mut self) -> Step<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 
@@ -62,12 +62,12 @@ impl Line for ReqwestLine {
         }
     }
 
-    fn bytes_left(&self) -> Option<u64> {
+    fn remaining_bytes(&self) -> Option<u64> {
         self.body.as_ref().and_then(|body| body.size_hint().exact())
     }
 
-    /// The client asks once more by itself then.
-    fn was_kept(&self) -> bool {
+    /// Always `false`: the client itself repeats a request that met a stale connection.
+    fn was_reused(&self) -> bool {
         false
     }
 
@@ -76,7 +76,8 @@ impl Line for ReqwestLine {
     }
 }
 
-/// The URL is left out: it holds the key, which can be long and is nobody's business in a log.
+/// The failure without the URL, which holds the key: that can be long, and does not belong in a
+/// log.
 fn failure(error: reqwest::Error) -> Failure {
     let error = error.without_url();
     match () {

@@ -1,8 +1,33 @@
-use std::time::Duration;
+//! The ways in which a request to a peer ends without an answer.
 
-use peercache_groupcache::BoxError;
+use std::{sync::Arc, time::Duration};
 
-/// Why a peer counts as failed, in words for the log.
+use peercache_groupcache::{BoxError, Error, ErrorKind};
+
+/// The reason why a request brought no value and no acknowledgement.
+#[derive(Debug)]
+pub(super) enum RequestError {
+    /// The peer's protocol cannot carry the request. The peer is not at fault.
+    NotCarried,
+    /// The owner answered with an error, or we do so in its place. The peer is not at fault.
+    Answered(Error),
+    /// The peer failed.
+    Failed(Failure),
+}
+
+impl RequestError {
+    pub(super) fn overloaded() -> Self {
+        RequestError::Answered(Error::new(ErrorKind::Overloaded))
+    }
+}
+
+impl From<Failure> for RequestError {
+    fn from(failure: Failure) -> Self {
+        RequestError::Failed(failure)
+    }
+}
+
+/// The reason why a peer counts as failed, in words for the log.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("did not answer within {0:?}")]
@@ -16,7 +41,8 @@ pub(super) enum Failure {
     Connect(#[source] BoxError),
     #[error("cannot be asked: {0}")]
     Send(#[source] BoxError),
-    /// The connection was there and ended before an answer began: a stale one, or a server that gives up on a path.
+    /// The connection was open and ended before an answer began: a stale one, or a server that
+    /// closes it on an unknown path.
     #[error("closed the connection instead of answering: {0}")]
     Closed(#[source] BoxError),
     #[error("broke off its answer: {0}")]
@@ -29,7 +55,7 @@ pub(super) enum Failure {
     #[error("has no such group: {0}")]
     UnknownGroup(String),
     #[error("is this node itself; the peer list names this node twice, in different words")]
-    Myself,
+    IsSelf,
     #[error("sent more than {0} bytes")]
     TooLong(usize),
     #[error("sent what is not an answer: {0}")]
@@ -46,4 +72,13 @@ impl Failure {
     pub(super) fn garbage(what: impl Into<BoxError>) -> Self {
         Failure::Garbage(what.into())
     }
+}
+
+/// A failure, with the name of the peer that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("peer {peer} {failure}")]
+pub(super) struct PeerFailure {
+    pub(super) peer: Arc<str>,
+    #[source]
+    pub(super) failure: Failure,
 }

@@ -1,92 +1,69 @@
-//! golang/groupcache's GET, asked. Plainly: its answer begins when the load has ended.
+//! golang/groupcache's GET, as it is sent. The head of its answer comes when the load has ended.
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri, header};
+use http::{StatusCode, header};
 use peercache_groupcache::{Error, ErrorKind, PeerReply, PeerRequest};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
-    client::connection::Line,
-    client::failure::Failure,
-    client::peer::{NoAnswer, Shared},
-    client::response_body::{self, Chunks},
-};
-use crate::{
-    wire::error_codes::{self, TEXT_BYTES_MAX},
-    wire::identity_header::{ERROR_WORD, Greeting},
-    wire::reply_meta::Life,
-    wire::{escape, protobuf},
+    client::connection::Connection,
+    client::failure::{Failure, RequestError},
+    client::peer_state::PeerState,
+    client::request,
+    client::response_body::ResponseBody,
+    wire::error_codes::{self, MAX_TEXT_BYTES},
+    wire::identity_header::{ERROR_WORD, Identity},
+    wire::{escape, protobuf, reply_meta},
 };
 
-/// The longest escaped key, in bytes. Servers and proxies take request lines of 8 KiB and more, and few take much more.
-const ESCAPED_KEY_BYTES_MAX: usize = 8 * 1024;
+/// The longest escaped key, in bytes. Servers and proxies take request lines of 8 KiB and more, and
+/// few take much more.
+const MAX_ESCAPED_KEY_BYTES: usize = 8 * 1024;
 
-/// How a 404 begins that does not mean "not found".
+/// The start of a 404 that does not mean "not found".
 const NO_SUCH_GROUP: &[u8] = b"no such group: ";
 
-/// What the peer answers to a GET of this key.
-pub(super) async fn ask(
-    peer: &Shared,
-    line: &mut dyn Line,
+/// Asks the peer for one key.
+pub(super) async fn fetch(
+    peer: &PeerState,
+    connection: &mut dyn Connection,
     request: &PeerRequest,
-) -> Result<Result<PeerReply, Error>, NoAnswer> {
-    let Some(path) = path(&peer.site.base_path, &request.group, request.key.as_bytes()) else {
-        return Err(NoAnswer::NotCarried);
+) -> Result<Result<PeerReply, Error>, RequestError> {
+    let Some(path) = path(&peer.config.base_path, &request.group, request.key.as_bytes()) else {
+        return Err(RequestError::NotCarried);
     };
-    // A Go peer's head comes after the load, so silence before it means nothing: the bound of the whole fetch holds.
-    let head = line.send(get(peer, &path)?).await?;
-    let greeting = Greeting::read(&head.headers);
-    peer.meet(greeting)?;
-    let life = greeting.and_then(|_| Life::of_headers(&head.headers));
+    // A Go peer's head comes after the load, so silence before it means nothing: only the timeout
+    // of the whole fetch bounds it.
+    let head = connection.send(request::get(&peer.config, &path)?).await?;
+    let identity = Identity::read(&head.headers);
+    peer.observe_identity(identity)?;
+    // Only our own nodes are believed.
+    let meta = identity.and_then(|_| reply_meta::of_headers(&head.headers));
     let since = Instant::now();
     if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         return Err(Failure::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
     }
     let word = head.headers.get(ERROR_WORD).and_then(|word| error_codes::kind_of_word(word.as_bytes()));
-    let mut chunks = Chunks::new(line, peer.site.peer_timeout);
-    Ok(match head.status {
-        StatusCode::OK => {
-            let value = value(&mut chunks, request.value_bytes_max).await?;
-            Ok(life.unwrap_or_default().after(since.elapsed()).reply(Some(value)))
-        }
-        status => {
-            let kind = kind_of(status).ok_or(Failure::Status(status))?;
-            let text = chunks.head(NO_SUCH_GROUP.len() + TEXT_BYTES_MAX).await?;
-            check_not_found(status, &text)?;
-            match (word.unwrap_or(kind), life) {
-                (ErrorKind::NotFound, Some(life)) => Ok(life.after(since.elapsed()).reply(None)),
-                (kind, _) => Err(error_codes::error_of(kind, &text)),
-            }
-        }
-    })
-}
-
-/// Whether the peer is one of ours, found out by asking for nothing. A path without a key is refused by whatever answers
-/// under the base path, ours and Go's, and makes none of them load.
-pub(super) async fn find_out(peer: &Shared, line: &mut dyn Line) -> Result<bool, Failure> {
-    match ask_for_nothing(peer, line).await {
-        // The connection may have been a stale one.
-        Err(Failure::Closed(_)) if line.was_kept() => ask_for_nothing(peer, line).await,
-        found_out => found_out,
+    let mut body = ResponseBody::new(connection, peer.config.peer_timeout);
+    if head.status == StatusCode::OK {
+        let value = read_value(&mut body, request.max_value_bytes).await?;
+        return Ok(Ok(PeerReply::new(value).meta(meta.unwrap_or_default().after(since.elapsed()))));
     }
-}
-
-async fn ask_for_nothing(peer: &Shared, line: &mut dyn Line) -> Result<bool, Failure> {
-    // Nothing is loaded for it, so the head has no reason to be late.
-    let silence_max = peer.site.peer_timeout;
-    let head = timeout(silence_max, line.send(get(peer, &peer.site.base_path)?)).await;
-    let head = head.map_err(|_| Failure::Silent(silence_max))??;
-    let greeting = Greeting::read(&head.headers);
-    peer.meet(greeting)?;
-    response_body::finish(line, silence_max, || ()).await;
-    Ok(greeting.is_some())
+    let kind = kind_of(head.status).ok_or(Failure::Status(head.status))?;
+    let text = body.start(NO_SUCH_GROUP.len() + MAX_TEXT_BYTES).await?;
+    check_not_found(head.status, &text)?;
+    // The word says more than the status can.
+    Ok(match (word.unwrap_or(kind), meta) {
+        (ErrorKind::NotFound, Some(meta)) => Ok(PeerReply::not_found().meta(meta.after(since.elapsed()))),
+        (kind, _) => Err(error_codes::error_of(kind, &text)),
+    })
 }
 
 /// The path of a request; `None` when it would not arrive as it was sent.
 fn path(base: &str, group: &str, key: &[u8]) -> Option<String> {
     let carried = escape::survives_in_path(group.as_bytes())
         && escape::survives_in_path(key)
-        && escape::escaped_len(key) <= ESCAPED_KEY_BYTES_MAX;
+        && escape::escaped_len(key) <= MAX_ESCAPED_KEY_BYTES;
     if !carried {
         return None;
     }
@@ -98,26 +75,13 @@ fn path(base: &str, group: &str, key: &[u8]) -> Option<String> {
     Some(path)
 }
 
-fn get(peer: &Shared, path: &str) -> Result<http::Request<Bytes>, Failure> {
-    let (header, greeting) = &peer.site.greeting;
-    http::Request::builder()
-        .method(Method::GET)
-        .uri(Uri::try_from(path).map_err(|error| Failure::Send(error.into()))?)
-        .header(header, greeting)
-        .body(Bytes::new())
-        .map_err(|error| Failure::Send(error.into()))
-}
-
-async fn value(chunks: &mut Chunks<'_>, value_bytes_max: usize) -> Result<Bytes, Failure> {
-    let body = chunks.collect(value_bytes_max.saturating_add(protobuf::OVERHEAD_BYTES_MAX)).await?;
+async fn read_value(body: &mut ResponseBody<'_>, max_value_bytes: usize) -> Result<Bytes, Failure> {
+    let body = body.collect(max_value_bytes.saturating_add(protobuf::MAX_OVERHEAD_BYTES)).await?;
     let value = protobuf::value_of(body).map_err(Failure::garbage)?;
-    match value.len() <= value_bytes_max {
-        true => Ok(value),
-        false => Err(Failure::TooLong(value_bytes_max)),
-    }
+    if value.len() <= max_value_bytes { Ok(value) } else { Err(Failure::TooLong(max_value_bytes)) }
 }
 
-/// What a status says about the key; `None` when it says something about the peer.
+/// The error of the key that a status stands for; `None` when it is an error of the peer.
 fn kind_of(status: StatusCode) -> Option<ErrorKind> {
     Some(match status {
         StatusCode::NOT_FOUND => ErrorKind::NotFound,
@@ -150,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_path_does_not_carry() {
-        let long = [b'a'; ESCAPED_KEY_BYTES_MAX + 1];
+    fn keys_that_a_path_does_not_carry() {
+        let long = [b'a'; MAX_ESCAPED_KEY_BYTES + 1];
         let carried = |group, key: &[u8]| path("/_groupcache/", group, key).is_some();
         assert!(!carried("g", b".") && !carried("g", b"..") && !carried("..", b"k") && !carried(".", b"k"));
         assert!(!carried("g", &long) && carried("g", &long[1..]));
-        assert!(!carried("g", &[0xff; ESCAPED_KEY_BYTES_MAX / 3 + 1]));
+        assert!(!carried("g", &[0xff; MAX_ESCAPED_KEY_BYTES / 3 + 1]));
     }
 }

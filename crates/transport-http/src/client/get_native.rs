@@ -1,120 +1,88 @@
-//! The exchange between our own nodes, asked.
+//! The native get, as it is sent.
 
-use bytes::Bytes;
-use http::{Method, StatusCode, Uri};
-use peercache_groupcache::{Error, ErrorKind, PeerReply};
+use peercache_groupcache::{ErrorKind, PeerReply, ReplyMeta};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    client::batch::Exchange,
-    client::connection::Line,
-    client::failure::Failure,
-    client::peer::{NoAnswer, Shared},
-    client::queue::Gate,
-    client::response_body::Chunks,
-};
-use crate::{
+    client::batch::{Batch, Outcome},
+    client::connection::Connection,
+    client::failure::{Failure, RequestError},
+    client::peer_state::PeerState,
+    client::response_body::ResponseBody,
+    client::{request, response_head},
     wire::decoder::Decoder,
     wire::error_codes,
     wire::frame::Frame,
-    wire::identity_header::{GET_PATH, Greeting},
-    wire::reply_meta::Life,
+    wire::identity_header::GET_PATH,
 };
 
-/// What the peer says of one key: its answer, or something that we do not understand.
-pub(super) type Outcome = Result<Result<PeerReply, Error>, Failure>;
-
-/// Sends the keys and gives each answer as its frame comes. What has no answer yet when this fails has none. Others may
-/// leave once the head is there and what came with it is read.
-pub(super) async fn ask(
-    peer: &Shared,
-    line: &mut dyn Line,
-    exchange: &mut Exchange,
-    gate: &mut Gate,
-) -> Result<(), NoAnswer> {
-    let silence_max = peer.site.peer_timeout;
-    let (body, value_bytes_max) = exchange.body(silence_max);
+/// Sends the keys of a batch, and gives each answer as its frame comes. The keys that have no
+/// answer when this fails get none.
+///
+/// `on_answer` is called once the head is there and the frames that came with it are read, and
+/// perhaps more often: the peer is at work, and further keys may be sent.
+pub(super) async fn fetch(
+    peer: &PeerState,
+    connection: &mut dyn Connection,
+    batch: &mut Batch,
+    mut on_answer: impl FnMut(),
+) -> Result<(), RequestError> {
+    let max_silence = peer.config.peer_timeout;
+    let (body, max_value_bytes) = batch.body(max_silence);
     let waiting_since = Instant::now();
-    let head = timeout(silence_max, line.send(post_to(peer, GET_PATH, body)?)).await;
-    check_head(peer, &head.map_err(|_| Failure::Silent(silence_max))??)?;
-    let chunks = Chunks::new(line, silence_max);
-    let mut answers = Answers { chunks, decoder: Decoder::of_answers(value_bytes_max), waiting_since, life: None };
+    let head = timeout(max_silence, connection.send(request::post(&peer.config, GET_PATH, body)?)).await;
+    response_head::check_native(peer, &head.map_err(|_| Failure::Silent(max_silence))??)?;
+    let body = ResponseBody::new(connection, max_silence);
+    let mut answers = Answers { body, decoder: Decoder::of_answers(max_value_bytes), waiting_since, meta: None };
     loop {
-        let read = answers.read(|| gate.open(), |index, answer| exchange.answer(index, answer)).await;
-        // What is wrong after the last answer does not make it wrong.
-        if exchange.is_answered() {
+        let read = answers.read(&mut on_answer, |index, outcome| batch.answer(index, outcome)).await;
+        // An error behind the last answer does not make that wrong.
+        if batch.is_answered() {
             return Ok(());
         }
         read?;
-        gate.open();
+        on_answer();
     }
 }
 
-pub(super) fn post_to(peer: &Shared, path: &'static str, body: Bytes) -> Result<http::Request<Bytes>, Failure> {
-    let (header, greeting) = &peer.site.greeting;
-    http::Request::builder()
-        .method(Method::POST)
-        .uri(Uri::from_static(path))
-        .header(header, greeting)
-        .body(body)
-        .map_err(|error| Failure::Send(error.into()))
-}
-
-/// Whether frames follow. A stranger's 200 is no more than its answer to any path.
-pub(super) fn check_head(peer: &Shared, head: &http::response::Parts) -> Result<(), Failure> {
-    let greeting = Greeting::read(&head.headers);
-    match head.status {
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-            Err(Failure::PathUnknown(head.status))
-        }
-        status if status.is_success() && greeting.is_none() => Err(Failure::PathUnknown(status)),
-        status => {
-            if greeting.is_some() {
-                peer.meet(greeting)?;
-            }
-            match status {
-                StatusCode::OK => Ok(()),
-                StatusCode::MISDIRECTED_REQUEST if greeting.is_some() => Err(Failure::Myself),
-                status => Err(Failure::Status(status)),
-            }
-        }
-    }
-}
-
-/// The answers of one exchange, as they come.
+/// The answers of one batch, as they come.
 struct Answers<'a> {
-    chunks: Chunks<'a>,
+    body: ResponseBody<'a>,
     decoder: Decoder,
-    /// Since when there was nothing to read: what is read next was sent after that.
+    /// The time since which there was nothing to read: the next piece was sent after that.
     waiting_since: Instant,
-    /// What was said last of how long an answer holds, of which key, and not after which moment.
-    life: Option<(usize, Life, Instant)>,
+    /// The facts of the next answer: of which key, and not later than when they were sent.
+    meta: Option<(u16, ReplyMeta, Instant)>,
 }
 
 impl Answers<'_> {
-    /// Reads the next piece and gives the answers that end in it. To be told `false` is to have answered a key that
-    /// was not asked for, or once more.
+    /// Reads the next piece and gives the answers that end in it. `answer` returns `false` for a
+    /// key that was not asked for, or has its answer.
     async fn read(
         &mut self,
         before_waiting: impl FnOnce(),
         mut answer: impl FnMut(usize, Outcome) -> bool,
     ) -> Result<(), Failure> {
-        let Some(mut piece) = self.chunks.next_or_wait(before_waiting).await? else {
-            return Err(Failure::garbage(match self.decoder.is_between_frames() {
-                true => "no answer before the end",
-                false => "a frame that is cut short",
+        let Some(mut piece) = self.body.next_or_wait(before_waiting).await? else {
+            let is_whole = self.decoder.is_between_frames();
+            return Err(Failure::garbage(if is_whole {
+                "no answer before the end"
+            } else {
+                "a frame that is cut short"
             }));
         };
         let now = Instant::now();
         while let Some(frame) = self.decoder.next(&mut piece).map_err(Failure::garbage)? {
             let (index, outcome) = match frame {
                 Frame::Working => continue,
-                Frame::Life { index, life } => {
-                    self.life = Some((index.into(), life, self.waiting_since));
+                Frame::Life { index, meta } => {
+                    self.meta = Some((index, meta, self.waiting_since));
                     continue;
                 }
-                Frame::Value { index, value } => (index, Ok(Ok(self.reply(index, Some(value), now)))),
-                Frame::Error { index, code, text } => (index, self.refusal(index, code, &text, now)?),
+                Frame::Value { index, value } => {
+                    (index, Ok(Ok(PeerReply::new(value).meta(self.take_meta(index, now)))))
+                }
+                Frame::Error { index, code, text } => (index, self.read_error(index, code, &text, now)?),
                 _ => return Err(answers_nothing()),
             };
             if !answer(index.into(), outcome) {
@@ -125,22 +93,28 @@ impl Answers<'_> {
         Ok(())
     }
 
-    /// The reply of a key. It has become older on its way, by what we may have been held up at most.
-    fn reply(&mut self, index: u16, value: Option<Bytes>, now: Instant) -> PeerReply {
-        match self.life.take() {
-            Some((of, life, since)) if of == usize::from(index) => life.after(now.duration_since(since)).reply(value),
-            _ => Life::default().reply(value),
+    /// The facts of this key's answer, which has become older by the longest that it may have been
+    /// on its way.
+    fn take_meta(&mut self, index: u16, now: Instant) -> ReplyMeta {
+        match self.meta.take() {
+            Some((of, meta, since)) if of == index => meta.after(now.duration_since(since)),
+            _ => ReplyMeta::default(),
         }
     }
 
-    /// What an error says of its key. What it says of the peer is an error here, too.
-    fn refusal(&mut self, index: u16, code: u8, text: &[u8], now: Instant) -> Result<Outcome, Failure> {
-        let has_life = self.life.is_some_and(|(of, ..)| of == usize::from(index));
+    /// The outcome for a key that has an error.
+    ///
+    /// # Errors
+    /// An error that concerns the peer, and so every key.
+    fn read_error(&mut self, index: u16, code: u8, text: &[u8], now: Instant) -> Result<Outcome, Failure> {
+        let has_meta = self.meta.is_some_and(|(of, ..)| of == index);
         match error_codes::kind_of_code(code) {
-            Some(ErrorKind::NotFound) if has_life => Ok(Ok(Ok(self.reply(index, None, now)))),
+            Some(ErrorKind::NotFound) if has_meta => {
+                Ok(Ok(Ok(PeerReply::not_found().meta(self.take_meta(index, now)))))
+            }
             Some(kind) => Ok(Ok(Err(error_codes::error_of(kind, text)))),
             None if code == error_codes::UNKNOWN_GROUP => Err(Failure::UnknownGroup(error_codes::text_from(text))),
-            None if code == error_codes::MYSELF => Err(Failure::Myself),
+            None if code == error_codes::IS_SELF => Err(Failure::IsSelf),
             None => Ok(Err(Failure::garbage(format!("an error of the unknown code {code}")))),
         }
     }
@@ -158,6 +132,7 @@ mod tests {
         time::Duration,
     };
 
+    use bytes::Bytes;
     use futures_util::{Stream, StreamExt, stream};
     use peercache_groupcache::BoxError;
     use tokio::time::sleep;
@@ -165,12 +140,12 @@ mod tests {
     use super::*;
     use crate::client::connection::Step;
 
-    /// A line that brings pieces of its own accord.
+    /// A connection whose answer comes in these pieces.
     struct Pieces(Pin<Box<dyn Stream<Item = Bytes> + Send>>);
 
-    impl Line for Pieces {
-        fn warm(&mut self) -> Step<'_, ()> {
-            unreachable!("nobody warms it")
+    impl Connection for Pieces {
+        fn connect_ahead(&mut self) -> Step<'_, ()> {
+            unreachable!("it is open")
         }
 
         fn send(&mut self, _: http::Request<Bytes>) -> Step<'_, http::response::Parts> {
@@ -181,11 +156,11 @@ mod tests {
             self.0.poll_next_unpin(cx).map(|piece| piece.map(Ok))
         }
 
-        fn bytes_left(&self) -> Option<u64> {
+        fn remaining_bytes(&self) -> Option<u64> {
             None
         }
 
-        fn was_kept(&self) -> bool {
+        fn was_reused(&self) -> bool {
             false
         }
 
@@ -194,18 +169,18 @@ mod tests {
         }
     }
 
-    /// What is read of frames of which each comes a second after the one before.
+    /// Reads frames of which each comes a second after the one before.
     async fn read_slowly(frames: Vec<&'static [u8]>) -> Vec<PeerReply> {
         let pieces = stream::iter(frames).then(|frame| async move {
             sleep(Duration::from_secs(1)).await;
             Bytes::from_static(frame)
         });
-        let mut line = Pieces(Box::pin(pieces));
+        let mut connection = Pieces(Box::pin(pieces));
         let mut answers = Answers {
-            chunks: Chunks::new(&mut line, Duration::from_secs(2)),
+            body: ResponseBody::new(&mut connection, Duration::from_secs(2)),
             decoder: Decoder::of_answers(10),
             waiting_since: Instant::now(),
-            life: None,
+            meta: None,
         };
         let mut replies = Vec::new();
         let mut keep = |_, outcome: Outcome| {
@@ -217,24 +192,24 @@ mod tests {
     }
 
     const WORKING: &[u8] = &[0x80, 0, 0, 0, 0, 0, 0, 0];
-    /// Of 10 s.
+    /// The facts of an answer that holds for 10 s.
     const LIFE: &[u8] = &[0x81, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0x27, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     const VALUE: &[u8] = &[0x11, 0, 0, 0, 0, 0, 0, 1, b'v'];
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_older_by_what_it_may_have_been_held_up() {
-        let life_of = |reply: &PeerReply| (reply.remaining.unwrap().as_secs(), reply.age.as_secs());
-        // Said a second ago at most: before that the peer was still at work.
+    async fn an_answer_is_older_by_its_longest_possible_way() {
+        let facts_of = |reply: &PeerReply| (reply.meta.remaining.unwrap().as_secs(), reply.meta.age.as_secs());
+        // The peer sent it a second ago at most: before that it was still at work.
         let replies = read_slowly(vec![WORKING, WORKING, WORKING, [LIFE, VALUE].concat().leak()]).await;
-        assert_eq!(replies.iter().map(life_of).collect::<Vec<_>>(), [(9, 1)]);
+        assert_eq!(replies.iter().map(facts_of).collect::<Vec<_>>(), [(9, 1)]);
         // And a second more for a value that came later.
         let replies = read_slowly(vec![WORKING, LIFE, VALUE]).await;
-        assert_eq!(replies.iter().map(life_of).collect::<Vec<_>>(), [(8, 2)]);
+        assert_eq!(replies.iter().map(facts_of).collect::<Vec<_>>(), [(8, 2)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_life_is_of_one_answer() {
+    async fn facts_belong_to_one_answer() {
         let replies = read_slowly(vec![LIFE, VALUE, VALUE]).await;
-        assert_eq!(replies.iter().map(|reply| reply.remaining.is_some()).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(replies.iter().map(|reply| reply.meta.remaining.is_some()).collect::<Vec<_>>(), [true, false]);
     }
 }

@@ -5,9 +5,12 @@ use reqwest::Url;
 
 use crate::wire::base_path::DEFAULT_BASE_PATH;
 
-/// Why a member's name is of no use, in words for whoever wrote the list. What is sent is the name with a path
-/// appended, so the name has to stand as it is in front of one.
-pub(super) fn check_member(name: &str) -> Result<(), &'static str> {
+/// Checks a member's name. A request's URL is the name with a path appended, so the name has to
+/// stand as it is in front of one.
+///
+/// # Errors
+/// The reason why the name cannot be used, in words for the person who wrote the list.
+pub(super) fn check(name: &str) -> Result<(), &'static str> {
     if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("it has blanks or characters that a URL cannot carry as they stand");
     }
@@ -52,7 +55,7 @@ mod tests {
             "http://HOST:8001",
             "http://proxy:8001/caches/7",
         ] {
-            assert_eq!(check_member(name), Ok(()), "{name}");
+            assert_eq!(check(name), Ok(()), "{name}");
         }
     }
 
@@ -79,7 +82,7 @@ mod tests {
             ("http://a:8001/%2e/y", "rewritten"),
             ("http://a\\b:8001", "not a URL"),
         ] {
-            let answer = check_member(name).expect_err(name);
+            let answer = check(name).expect_err(name);
             assert!(answer.contains(why), "{name}: {answer}");
         }
     }

@@ -1,4 +1,4 @@
-//! Changes that a peer is told of.
+//! An update, as it is sent.
 
 use std::time::Duration;
 
@@ -7,86 +7,101 @@ use http::StatusCode;
 use peercache_groupcache::{Ack, Error, ErrorKind, PeerUpdate};
 
 use crate::{
-    client::connection::Line,
-    client::failure::Failure,
-    client::get_http,
-    client::get_native::{check_head, post_to},
-    client::peer::{NoAnswer, Shared},
-    client::response_body::{self, Chunks},
-};
-use crate::{
+    client::connection::Connection,
+    client::failure::{Failure, RequestError},
+    client::peer_state::PeerState,
+    client::probe::probe,
+    client::request,
+    client::response_body::{self, ResponseBody},
+    client::response_head,
     wire::decoder::Decoder,
     wire::frame::Frame,
-    wire::identity_header::{Greeting, UPDATE_PATH},
+    wire::identity_header::{Identity, UPDATE_PATH},
     wire::{error_codes, update},
 };
 
-/// Tells the peer, in as many requests as it takes. It may be silent for as long as all of it may take.
-pub(super) async fn tell(
-    peer: &Shared,
-    line: &mut dyn Line,
+/// Sends an update, in as many requests as it takes. The peer may be silent for the whole
+/// `timeout`.
+pub(super) async fn send(
+    peer: &PeerState,
+    connection: &mut dyn Connection,
     update: PeerUpdate,
-    within: Duration,
-) -> Result<Ack, NoAnswer> {
+    timeout: Duration,
+) -> Result<Ack, RequestError> {
     let ring = update.ring;
-    let parts = update::parts(update, peer.site.key_bytes_max).ok_or(NoAnswer::NotCarried)?;
-    if peer.site.plain_gets {
-        return Err(NoAnswer::NotCarried);
+    let parts = update::parts(update, peer.config.max_key_bytes).ok_or(RequestError::NotCarried)?;
+    if peer.config.plain_gets {
+        return Err(RequestError::NotCarried);
     }
-    if peer.may_be_foreign() && !get_http::find_out(peer, line).await? {
-        return Err(NoAnswer::NotCarried);
+    if peer.protocol.needs_probe() && !probe(peer, connection).await? {
+        return Err(RequestError::NotCarried);
     }
-    let mut told = None;
+    let mut ack = None;
     for part in &parts {
-        told = Some(and_then(told, tell_part(peer, line, update::body(part), within).await?, ring));
+        let next = send_part(peer, connection, update::body(part), timeout).await?;
+        ack = Some(combine(ack, next, ring));
     }
-    Ok(told.expect("a change has one part at least"))
+    Ok(ack.expect("an update has one part at least"))
 }
 
-/// What the peer says of two parts of a change: the later moment, and a ring that is not ours if either had one.
-fn and_then(earlier: Option<Ack>, mut later: Ack, ring: u64) -> Ack {
+/// The acknowledgement of two parts of an update: with the later stamp, and with the ring that is
+/// not ours if either has one.
+fn combine(earlier: Option<Ack>, mut later: Ack, ring: u64) -> Ack {
     if let Some(earlier) = earlier.filter(|earlier| earlier.ring != ring) {
         later.ring = earlier.ring;
     }
     later
 }
 
-async fn tell_part(peer: &Shared, line: &mut dyn Line, body: Bytes, within: Duration) -> Result<Ack, NoAnswer> {
-    match post(peer, line, body.clone(), within).await {
-        // Either the connection was a stale one, or the server gives up on paths that it does not know, as golang's
-        // does when it is mounted at the root.
-        Err(NoAnswer::Failed(Failure::Closed(_))) => match peer.is_ours() || get_http::find_out(peer, line).await? {
-            // What is told twice is made twice, which makes no difference.
-            true => post(peer, line, body, within).await,
-            false => Err(NoAnswer::NotCarried),
-        },
-        told => told,
+async fn send_part(
+    peer: &PeerState,
+    connection: &mut dyn Connection,
+    body: Bytes,
+    timeout: Duration,
+) -> Result<Ack, RequestError> {
+    match post(peer, connection, body.clone(), timeout).await {
+        // Either the connection was a stale one, or the server closes it on unknown paths, as
+        // golang's does when it is mounted at the root.
+        Err(RequestError::Failed(Failure::Closed(_))) => {
+            if peer.protocol.is_ours() || probe(peer, connection).await? {
+                // An update that arrives twice is made twice, which makes no difference.
+                post(peer, connection, body, timeout).await
+            } else {
+                Err(RequestError::NotCarried)
+            }
+        }
+        sent => sent,
     }
 }
 
-async fn post(peer: &Shared, line: &mut dyn Line, body: Bytes, silence_max: Duration) -> Result<Ack, NoAnswer> {
-    let head = line.send(post_to(peer, UPDATE_PATH, body)?).await?;
-    match check_head(peer, &head) {
+async fn post(
+    peer: &PeerState,
+    connection: &mut dyn Connection,
+    body: Bytes,
+    max_silence: Duration,
+) -> Result<Ack, RequestError> {
+    let head = connection.send(request::post(&peer.config, UPDATE_PATH, body)?).await?;
+    match response_head::check_native(peer, &head) {
         Ok(()) => {}
-        Err(Failure::PathUnknown(_)) => return Err(NoAnswer::NotCarried),
-        Err(Failure::Status(StatusCode::PAYLOAD_TOO_LARGE)) if Greeting::read(&head.headers).is_some() => {
-            return Err(NoAnswer::Answered(Error::new(ErrorKind::ValueTooLarge)));
+        Err(Failure::PathUnknown(_)) => return Err(RequestError::NotCarried),
+        Err(Failure::Status(StatusCode::PAYLOAD_TOO_LARGE)) if Identity::read(&head.headers).is_some() => {
+            return Err(RequestError::Answered(Error::new(ErrorKind::ValueTooLarge)));
         }
         Err(failure) => return Err(failure.into()),
     }
-    let ack = read(Chunks::new(line, silence_max)).await?;
-    response_body::finish(line, silence_max, || ()).await;
+    let ack = read(ResponseBody::new(connection, max_silence)).await?;
+    response_body::drain(connection, max_silence, || ()).await;
     Ok(ack)
 }
 
-async fn read(mut chunks: Chunks<'_>) -> Result<Ack, NoAnswer> {
+async fn read(mut body: ResponseBody<'_>) -> Result<Ack, RequestError> {
     let mut decoder = Decoder::of_answers(0);
-    while let Some(mut piece) = chunks.next().await? {
+    while let Some(mut piece) = body.next().await? {
         while let Some(frame) = decoder.next(&mut piece).map_err(Failure::garbage)? {
             match frame {
                 Frame::Working => {}
                 Frame::Ack(ack) => return Ok(ack),
-                Frame::Error { index: 0, code, text } => return Err(refusal(code, &text)),
+                Frame::Error { index: 0, code, text } => return Err(read_error(code, &text)),
                 _ => return Err(Failure::garbage("a frame that acknowledges nothing").into()),
             }
         }
@@ -94,11 +109,11 @@ async fn read(mut chunks: Chunks<'_>) -> Result<Ack, NoAnswer> {
     Err(Failure::garbage("no acknowledgement before the end").into())
 }
 
-fn refusal(code: u8, text: &[u8]) -> NoAnswer {
+fn read_error(code: u8, text: &[u8]) -> RequestError {
     match error_codes::kind_of_code(code) {
-        Some(kind) => NoAnswer::Answered(error_codes::error_of(kind, text)),
+        Some(kind) => RequestError::Answered(error_codes::error_of(kind, text)),
         None if code == error_codes::UNKNOWN_GROUP => Failure::UnknownGroup(error_codes::text_from(text)).into(),
-        None if code == error_codes::MYSELF => Failure::Myself.into(),
+        None if code == error_codes::IS_SELF => Failure::IsSelf.into(),
         None => Failure::garbage(format!("an error of the unknown code {code}")).into(),
     }
 }

@@ -1,65 +1,74 @@
-//! A task that carries exchanges to one peer, one after another, on a line of its own.
+//! A worker: a task that sends one request after another to a peer, on a connection of its own.
 
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
 };
 
 use http::StatusCode;
 use tokio::{
+    runtime::Handle,
     sync::mpsc,
     time::{Instant, Sleep, sleep, timeout, timeout_at},
 };
 
-use crate::{
-    client::batch::Exchange,
-    client::connection::Line,
-    client::failure::Failure,
-    client::peer::{NoAnswer, Shared},
-    client::queue::{Bell, Gate, Idle, Job, Telling},
-    client::{get_http, get_native, response_body, send_update},
+use crate::client::{
+    batch::Batch,
+    connection::{Connection, IDLE_TIMEOUT},
+    failure::{Failure, RequestError},
+    get_http, get_native,
+    peer_state::PeerState,
+    probe::probe,
+    protocol_state::{Event, Protocol},
+    queue::{Idle, InFlight, Job, PendingUpdate, RequestQueue, WorkerHandle},
+    response_body, send_update,
 };
 
-/// A server of ours closes an idle connection after 10 s. We let go of it sooner, so that no request meets the end.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+/// Starts a worker on this runtime.
+pub(super) fn start(runtime: &Handle, queue: Arc<RequestQueue>, job: Job) {
+    drop(runtime.spawn(run(queue, job)));
+}
 
 /// Does a job, and those that come after it until there has been none for a while.
-pub(super) async fn carry(peer: Arc<Shared>, job: Job) {
-    let mut line = peer.site.lines.line(&peer.name);
-    let (bell, mut jobs) = mpsc::channel(1);
-    let (me, bell) = (bell.downgrade(), Bell(bell));
+async fn run(queue: Arc<RequestQueue>, job: Job) {
+    let peer = queue.peer().clone();
+    let mut connection = peer.config.connector.connection(&peer.name);
+    let (sender, mut jobs) = mpsc::channel(1);
+    let (myself, worker) = (sender.downgrade(), WorkerHandle(sender));
     let mut idle = pin!(sleep(IDLE_TIMEOUT));
-    let (mut peer, mut job, mut bell) = (peer, job, bell);
+    let (mut queue, mut job, mut worker) = (queue, job, worker);
     loop {
-        let mut done = None;
+        let mut finished = None;
         match job {
-            Job::Fetch(mut exchange, mut gate) => {
-                fetch(&peer, &mut *line, &mut exchange, &mut gate).await;
-                done = Some(gate.done(exchange.brought()));
+            Job::Fetch(mut batch, mut in_flight) => {
+                fetch(&queue, &mut *connection, &mut batch, &mut in_flight).await;
+                finished = Some(in_flight.finish(batch.received()));
             }
-            Job::Tell(telling, turn) => {
-                tell(&peer, &mut *line, telling).await;
-                drop(turn);
+            Job::Update(update, in_flight) => {
+                send(&peer, &mut *connection, update).await;
+                drop(in_flight);
             }
-            // Whoever asks finds out what is wrong.
-            Job::Warm => drop(timeout(peer.site.peer_timeout, line.warm()).await),
+            // The first request finds out what is wrong, if anything is.
+            Job::Connect => drop(timeout(peer.config.peer_timeout, connection.connect_ahead()).await),
         }
-        (job, bell) = match peer.next_job(done, bell) {
+        (job, worker) = match queue.next_job(finished, worker) {
             Ok(next) => next,
-            Err(Idle::Leaves) => return,
+            Err(Idle::Ends) => return,
             Err(Idle::Waits) => {
-                // The peer is not kept for the sake of its idle couriers.
-                let weak = Arc::downgrade(&peer);
-                drop(peer);
-                let next = next(&mut jobs, &mut *line, idle.as_mut()).await;
-                let Some(still) = weak.upgrade() else { return };
-                peer = still;
+                // Idle workers keep no queue alive, so that they end with their peer.
+                let weak = Arc::downgrade(&queue);
+                drop(queue);
+                let next = wait_for_job(&mut jobs, &mut *connection, idle.as_mut()).await;
+                let Some(alive) = weak.upgrade() else { return };
+                queue = alive;
                 match next {
                     Some(next) => next,
-                    None if peer.leaves(&me) => return,
-                    // It was given one just then.
+                    None if queue.remove_idle(&myself) => return,
+                    // It was given a job just then:
+                    //   worker: the idle time is over
+                    //   queue:  takes its handle from the idle ones and sends the job
+                    //   worker: is not among the idle ones any more, so a job is on its way
                     None => match jobs.recv().await {
                         Some(next) => next,
                         None => return,
@@ -71,122 +80,151 @@ pub(super) async fn carry(peer: Arc<Shared>, job: Job) {
 }
 
 /// The next job; `None` when there is none for a while, or the connection has ended.
-async fn next(
-    jobs: &mut mpsc::Receiver<(Job, Bell)>,
-    line: &mut dyn Line,
+async fn wait_for_job(
+    jobs: &mut mpsc::Receiver<(Job, WorkerHandle)>,
+    connection: &mut dyn Connection,
     mut idle: Pin<&mut Sleep>,
-) -> Option<(Job, Bell)> {
+) -> Option<(Job, WorkerHandle)> {
     idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
     tokio::select! {
         biased;
         job = jobs.recv() => job,
-        () = poll_fn(|cx| line.poll_closed(cx)) => None,
+        () = poll_fn(|cx| connection.poll_closed(cx)) => None,
         () = idle => None,
     }
 }
 
-async fn tell(peer: &Shared, line: &mut dyn Line, telling: Telling) {
-    let Telling { update, within, since, reply } = telling;
-    let told = timeout_at(since + within, send_update::tell(peer, line, update, within)).await;
-    let told = told.unwrap_or_else(|_| Err(Failure::TooLate(within).into()));
-    reply.send(told.map_err(|untold| peer.error(untold)));
+async fn send(peer: &PeerState, connection: &mut dyn Connection, update: PendingUpdate) {
+    let PendingUpdate { update, timeout, since, reply } = update;
+    let sent = timeout_at(since + timeout, send_update::send(peer, connection, update, timeout)).await;
+    let sent = sent.unwrap_or_else(|_| Err(Failure::TooLate(timeout).into()));
+    reply.send(sent.map_err(|error| peer.error(error)));
 }
 
-/// Fetches what an exchange asks for, from beginning to end. It belongs to none of those who wait for it.
-async fn fetch(peer: &Arc<Shared>, line: &mut dyn Line, exchange: &mut Exchange, gate: &mut Gate) {
-    let Some(first) = exchange.first() else { return };
-    // The peer's time begins when it is asked: that our own connections are taken is no fault of its.
-    let bound = peer.fetch_bound(first);
-    let asked = timeout(bound, ask(peer, line, exchange, gate)).await;
-    match asked.unwrap_or_else(|_| Err(Failure::TooLate(bound).into())) {
-        Ok(()) => response_body::finish(line, peer.site.peer_timeout, || gate.open()).await,
-        Err(no_answer) => {
-            let concerns_all = match &no_answer {
-                NoAnswer::Failed(Failure::Connect(_)) => true,
-                // Not even the head of an answer came. A stall later on is one connection's, or one load's.
-                NoAnswer::Failed(Failure::Silent(_)) => gate.is_held(),
+/// Fetches the values of a batch, from beginning to end. No caller's deadline ends it.
+async fn fetch(
+    queue: &Arc<RequestQueue>,
+    connection: &mut dyn Connection,
+    batch: &mut Batch,
+    in_flight: &mut InFlight,
+) {
+    let Some(first) = batch.first() else { return };
+    // The peer's time begins now and not when the key began to wait: it is not at fault that our
+    // own connections are taken.
+    let fetch_timeout = queue.peer().fetch_timeout(first);
+    let fetched = timeout(fetch_timeout, fetch_in_protocol(queue, connection, batch, in_flight)).await;
+    match fetched.unwrap_or_else(|_| Err(Failure::TooLate(fetch_timeout).into())) {
+        Ok(()) => {
+            let max_silence = queue.peer().config.peer_timeout;
+            response_body::drain(connection, max_silence, || in_flight.unblock_group()).await;
+        }
+        Err(error) => {
+            let concerns_all = match &error {
+                RequestError::Failed(Failure::Connect(_)) => true,
+                // Not even the head of an answer came. A stall later on is one connection's, or one
+                // load's.
+                RequestError::Failed(Failure::Silent(_)) => in_flight.blocks_group(),
                 _ => false,
             };
-            exchange.fail(no_answer);
+            batch.fail(error);
             if concerns_all {
-                peer.give_up_waiting();
+                queue.fail_waiting();
             }
         }
     }
 }
 
-/// Asks in the manner that the peer knows, or finds it out.
-async fn ask(
-    peer: &Arc<Shared>,
-    line: &mut dyn Line,
-    exchange: &mut Exchange,
-    gate: &mut Gate,
-) -> Result<(), NoAnswer> {
-    if !peer.is_asked_natively() {
-        return ask_plainly(peer, line, exchange).await;
+/// Asks in the protocol that the peer understands, or finds out which that is.
+async fn fetch_in_protocol(
+    queue: &Arc<RequestQueue>,
+    connection: &mut dyn Connection,
+    batch: &mut Batch,
+    in_flight: &mut InFlight,
+) -> Result<(), RequestError> {
+    let peer = queue.peer();
+    if peer.protocol.protocol() == Protocol::Http {
+        return fetch_http(queue, connection, batch).await;
     }
-    let mut asked = get_native::ask(peer, line, exchange, gate).await;
-    if let Err(NoAnswer::Failed(Failure::Closed(_))) = asked
-        && peer.is_ours()
+    let mut fetched = get_native::fetch(peer, connection, batch, || in_flight.unblock_group()).await;
+    if let Err(RequestError::Failed(Failure::Closed(_))) = fetched
+        && peer.protocol.is_ours()
     {
         // The connection was a stale one.
-        asked = get_native::ask(peer, line, exchange, gate).await;
+        fetched = get_native::fetch(peer, connection, batch, || in_flight.unblock_group()).await;
     }
-    match asked {
-        Err(NoAnswer::Failed(Failure::PathUnknown(status))) => {
+    match fetched {
+        Err(RequestError::Failed(Failure::PathUnknown(status))) => {
             tracing::debug!(peer = %peer.name, %status, "no native exchange there; asking plainly for a while");
-            peer.ask_plainly_for_a_while();
-            // The head comes after the load from now on, so those who wait for this one's would wait for that.
-            gate.open();
-            ask_plainly(peer, line, exchange).await
+            peer.protocol.observe(Event::NativeUnsupported);
+            // The head comes after the load from now on, and keys that wait for this head would
+            // wait for the load.
+            in_flight.unblock_group();
+            fetch_http(queue, connection, batch).await
         }
-        // Either the connection was a stale one, or the server gives up on paths that it does not know, as golang's
-        // does when it is mounted at the root. A GET is harmless, and its answer tells which.
-        Err(NoAnswer::Failed(Failure::Closed(why))) => match exchange.len() {
-            1 => match ask_plainly(peer, line, exchange).await {
-                // The key is not at fault: natively it would have been carried.
-                Err(NoAnswer::NotCarried) => Err(Failure::Closed(why).into()),
-                Ok(()) => {
-                    peer.closes_on_native_paths();
-                    Ok(())
-                }
-                failed => failed,
-            },
-            _ => {
-                if !get_http::find_out(peer, line).await? {
-                    peer.ask_plainly_for_a_while();
-                }
-                ask_one_by_one(peer, exchange);
-                Ok(())
-            }
-        },
-        // One of ours from when there was one key to an exchange.
-        Err(NoAnswer::Failed(Failure::Status(StatusCode::BAD_REQUEST))) if exchange.len() > 1 => {
-            ask_one_by_one(peer, exchange);
+        Err(RequestError::Failed(Failure::Closed(why))) => after_close(queue, connection, batch, why).await,
+        // One of ours from when there was one key to a request.
+        Err(RequestError::Failed(Failure::Status(StatusCode::BAD_REQUEST))) if batch.len() > 1 => {
+            fetch_each_alone(queue, batch);
             Ok(())
         }
-        asked => asked,
+        fetched => fetched,
     }
 }
 
-async fn ask_plainly(peer: &Arc<Shared>, line: &mut dyn Line, exchange: &mut Exchange) -> Result<(), NoAnswer> {
-    let Some(request) = exchange.only() else {
-        ask_one_by_one(peer, exchange);
+/// Goes on after the connection was closed instead of an answer to a native request.
+///
+/// Either the connection was a stale one, or the server closes it on unknown paths, as golang's
+/// does when it is mounted at the root. A GET is harmless, and its answer tells which: a single key
+/// is asked for by it, and for several a probe is sent.
+async fn after_close(
+    queue: &Arc<RequestQueue>,
+    connection: &mut dyn Connection,
+    batch: &mut Batch,
+    why: peercache_groupcache::BoxError,
+) -> Result<(), RequestError> {
+    let peer = queue.peer();
+    if batch.len() > 1 {
+        if !probe(peer, connection).await? {
+            peer.protocol.observe(Event::NativeUnsupported);
+        }
+        fetch_each_alone(queue, batch);
+        return Ok(());
+    }
+    match fetch_http(queue, connection, batch).await {
+        // The key is not at fault: the native protocol would have carried it.
+        Err(RequestError::NotCarried) => Err(Failure::Closed(why).into()),
+        Ok(()) => {
+            peer.protocol.observe(Event::NativeClosed);
+            Ok(())
+        }
+        failed => failed,
+    }
+}
+
+/// Asks with golang's GET, which takes one key.
+async fn fetch_http(
+    queue: &Arc<RequestQueue>,
+    connection: &mut dyn Connection,
+    batch: &mut Batch,
+) -> Result<(), RequestError> {
+    let Some(request) = batch.only() else {
+        fetch_each_alone(queue, batch);
         return Ok(());
     };
-    let mut asked = get_http::ask(peer, line, request).await;
-    if let Err(NoAnswer::Failed(Failure::Closed(_))) = asked
-        && line.was_kept()
+    let mut fetched = get_http::fetch(queue.peer(), connection, request).await;
+    if let Err(RequestError::Failed(Failure::Closed(_))) = fetched
+        && connection.was_reused()
     {
-        asked = get_http::ask(peer, line, request).await;
+        // The connection was a stale one.
+        fetched = get_http::fetch(queue.peer(), connection, request).await;
     }
-    exchange.answer(0, Ok(asked?));
+    batch.answer(0, Ok(fetched?));
     Ok(())
 }
 
 /// Has each key that has no answer asked for by itself.
-fn ask_one_by_one(peer: &Arc<Shared>, exchange: &mut Exchange) {
-    let mut asked = exchange.take_unanswered();
-    asked.iter_mut().for_each(|asked| asked.alone = true);
-    peer.ask_again(asked);
+fn fetch_each_alone(queue: &Arc<RequestQueue>, batch: &mut Batch) {
+    let mut pending = batch.take_unanswered();
+    pending.iter_mut().for_each(|pending| pending.send_alone = true);
+    queue.fetch_again(pending);
 }

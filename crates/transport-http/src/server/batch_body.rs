@@ -1,3 +1,5 @@
+//! The body of a native answer to many keys.
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -17,54 +19,45 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::wire::frame;
 use crate::{
-    server::prefixed_body::COPIED_BYTES_MAX,
-    server::reply_frames::{Asker, write_head},
-    server::response_budget::{Room, in_room, later, value_bytes},
-    server::single_body::beat,
+    server::prefixed_body::MAX_COPIED_BYTES,
+    server::ready_values::{MAX_READY_BYTES, ReadyValues},
+    server::reply_frames::{RequestLimits, write_head},
+    server::response_budget::{ResponseBudget, reserved, value_bytes},
+    server::single_body::heartbeat,
+    wire::frame,
 };
 
-/// Small answers that are there together go as one piece of about so many bytes: each piece is a call of the system. A
-/// piece up to the first needs no room, as a value up to there needs none.
+/// The size of a piece, in bytes, that needs no budget. Small answers that are ready together go as
+/// one piece: each piece is a system call.
 const PIECE_BYTES: usize = 16 * 1024;
-const PIECE_BYTES_MAX: usize = 128 * 1024;
 
-/// How many bytes of values one exchange holds for its turn to send them. What goes beyond is asked for again then. Of
-/// small values it may be more, if there is room for them: bringing one twice costs more than holding it.
-const HELD_BYTES_MAX: usize = 32 * 1024;
-const SMALL_BYTES_MAX: usize = 2 * 1024;
-const SMALL_HELD_BYTES_MAX: usize = 128 * 1024;
+/// The size of a piece, in bytes, if there is budget for it.
+const LARGE_PIECE_BYTES: usize = 128 * 1024;
 
 /// The body of a native answer to many keys: each answer as soon as it is there, in no order.
-pub(super) struct ManyBody {
+pub(super) struct BatchBody {
     answers: Answers,
-    value_bytes_max: u64,
-    /// A value that is sent behind what came before it.
+    max_value_bytes: u64,
+    /// A large value, sent on its own behind the piece with its header.
     value: Bytes,
-    beat: Duration,
-    /// Goes off when it is time to say "working".
-    next_beat: Pin<Box<Sleep>>,
+    heartbeat: Duration,
+    next_heartbeat: Pin<Box<Sleep>>,
 }
 
-/// The answers to the keys of one exchange, as they come.
+/// The answers to the keys of one batch, as they come.
 ///
-/// At most one of them is there and not sent yet, and a few that were there from the beginning: a load that has ended
-/// is not looked at before there is room to send what it brought.
+/// Few of them are held before they are sent: those that [`ReadyValues`] admits, and at most one
+/// more. A load that has ended is not polled before its value can be sent.
 pub(super) struct Answers {
-    room: Arc<Room>,
+    budget: Arc<ResponseBudget>,
     group: Arc<dyn ServedGroup>,
-    since: Instant,
-    ready: VecDeque<(u16, Result<PeerReply, Error>)>,
-    /// What was there and is too much to hold.
-    again: VecDeque<(u16, Key, Terms)>,
-    held_bytes: usize,
-    /// For small values beyond what is held without room.
-    more_room: Option<OwnedSemaphorePermit>,
+    ready: VecDeque<Outcome>,
+    ready_values: ReadyValues,
     loading: FuturesUnordered<Loading>,
     /// Whether the callers of each key said how long they wait, by its index.
     have_deadlines: Vec<bool>,
-    _places: OwnedSemaphorePermit,
+    _keys_permit: OwnedSemaphorePermit,
 }
 
 type Outcome = (u16, Result<PeerReply, Error>);
@@ -84,40 +77,39 @@ impl Future for Loading {
 }
 
 impl Answers {
-    /// Answers of this group to so many keys. The places are kept until all is sent.
-    pub(super) fn new(room: Arc<Room>, group: Arc<dyn ServedGroup>, keys: usize, places: OwnedSemaphorePermit) -> Self {
+    /// Answers of this group to this many keys. The permit is kept until all is sent.
+    pub(super) fn new(
+        budget: Arc<ResponseBudget>,
+        group: Arc<dyn ServedGroup>,
+        keys: usize,
+        keys_permit: OwnedSemaphorePermit,
+    ) -> Self {
         Answers {
-            room,
+            ready_values: ReadyValues::new(budget.clone()),
+            budget,
             group,
-            since: Instant::now(),
             ready: VecDeque::new(),
-            again: VecDeque::new(),
-            held_bytes: 0,
-            more_room: None,
             loading: FuturesUnordered::new(),
             have_deadlines: vec![false; keys],
-            _places: places,
+            _keys_permit: keys_permit,
         }
     }
 
     /// Asks the group for these keys, all on the same terms.
     pub(super) fn ask(&mut self, keys: Vec<(u16, Bytes)>, terms: Terms) {
         let (indices, keys): (Vec<u16>, Vec<Key>) = keys.into_iter().map(|(index, key)| (index, key.into())).unzip();
-        let served = self.group.clone().answer_many(keys.clone(), terms);
+        let mut hold = |value_bytes| self.ready_values.admit(value_bytes);
+        let served = self.group.clone().answer_many(keys.clone(), terms, &mut hold);
         if terms.timeout.is_some() {
             indices.iter().for_each(|index| self.have_deadlines[usize::from(*index)] = true);
         }
         for ((index, key), served) in indices.into_iter().zip(keys).zip(served) {
             match served {
-                Served::Ready(outcome) => {
-                    let bytes = outcome.as_ref().map_or(0, value_bytes);
-                    self.held_bytes += bytes;
-                    match self.held_bytes <= HELD_BYTES_MAX || (bytes <= SMALL_BYTES_MAX && self.has_more_room()) {
-                        true => self.ready.push_back((index, outcome)),
-                        false => self.again.push_back((index, kept(&key), terms)),
-                    }
+                Served::Ready(outcome) if outcome.as_ref().map_or(0, value_bytes) <= MAX_READY_BYTES => {
+                    self.ready.push_back((index, outcome));
                 }
-                loading => match self.room.hold(loading, self.group.clone(), kept(&key).into_bytes(), terms) {
+                // The encoding may be longer than the weight for which it was held.
+                served => match self.reserve(served, &key, terms) {
                     Served::Ready(outcome) => self.ready.push_back((index, outcome)),
                     Served::Loading(answer) => self.loading.push(Loading { index, answer }),
                 },
@@ -125,20 +117,15 @@ impl Answers {
         }
     }
 
-    /// Whether there is room for what is held beyond a little. It is kept to the end.
-    fn has_more_room(&mut self) -> bool {
-        if self.held_bytes > SMALL_HELD_BYTES_MAX {
-            return false;
-        }
-        if self.more_room.is_none() {
-            self.more_room = self.room.try_hold(SMALL_HELD_BYTES_MAX - HELD_BYTES_MAX);
-        }
-        self.more_room.is_some()
+    /// The answer as soon as there is budget for it. The key is copied, so that it keeps no request
+    /// alive.
+    fn reserve(&self, served: Served, key: &Key, terms: Terms) -> Served {
+        self.budget.reserve(served, self.group.clone(), Bytes::copy_from_slice(key.as_bytes()), terms)
     }
 
-    /// About how many bytes the answers have that were there from the beginning and are not given yet.
+    /// About how many bytes are held ready.
     fn ready_bytes(&self) -> usize {
-        /// What usually comes before a value.
+        /// The usual size of the frames before a value.
         const HEADS_BYTES: usize = 40;
         let bytes = |(_, outcome): &Outcome| HEADS_BYTES + outcome.as_ref().map_or(0, value_bytes);
         self.ready.iter().map(bytes).sum()
@@ -146,41 +133,30 @@ impl Answers {
 
     /// The next answer; `None` when all are given.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
-        if let Some(ready) = self.ready.pop_front() {
-            return Poll::Ready(Some(ready));
+        match self.ready.pop_front() {
+            Some(ready) => Poll::Ready(Some(ready)),
+            None => self.loading.poll_next_unpin(cx),
         }
-        while let Some((index, key, terms)) = self.again.pop_front() {
-            match self.room.answer(self.group.clone(), key.into_bytes(), later(terms, self.since)) {
-                Served::Ready(outcome) => return Poll::Ready(Some((index, outcome))),
-                // The room holds the answer from here on.
-                Served::Loading(answer) => self.loading.push(Loading { index, answer }),
-            }
-        }
-        self.loading.poll_next_unpin(cx)
     }
 }
 
-/// A key of its own, which keeps no request alive.
-fn kept(key: &Key) -> Key {
-    Key::copy_from(key.as_bytes())
-}
-
-impl ManyBody {
-    /// For an asker that bears this much silence and takes values of so many bytes.
-    pub(super) fn new(answers: Answers, silence_max: Duration, value_bytes_max: u64) -> Self {
-        let beat = beat(silence_max);
-        let next_beat = Box::pin(sleep_until(Instant::now() + beat));
-        ManyBody { answers, value_bytes_max, value: Bytes::new(), beat, next_beat }
+impl BatchBody {
+    /// The body for a client that tolerates this much silence and takes values of at most
+    /// `max_value_bytes`.
+    pub(super) fn new(answers: Answers, max_silence: Duration, max_value_bytes: u64) -> Self {
+        let heartbeat = heartbeat(max_silence);
+        let next_heartbeat = Box::pin(sleep_until(Instant::now() + heartbeat));
+        BatchBody { answers, max_value_bytes, value: Bytes::new(), heartbeat, next_heartbeat }
     }
 
     /// The frames of the answers that are there, up to a large value; and whether those were all.
-    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> (Bytes, bool) {
-        let expected = self.answers.ready_bytes().min(PIECE_BYTES_MAX);
-        let mut room = None;
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> (Bytes, bool) {
+        let expected = self.answers.ready_bytes().min(LARGE_PIECE_BYTES);
+        let mut permit = None;
         if expected > PIECE_BYTES {
-            room = self.answers.room.try_hold(PIECE_BYTES_MAX);
+            permit = self.answers.budget.try_reserve(LARGE_PIECE_BYTES);
         }
-        let piece_bytes = if room.is_some() { PIECE_BYTES_MAX } else { PIECE_BYTES };
+        let piece_bytes = if permit.is_some() { LARGE_PIECE_BYTES } else { PIECE_BYTES };
         let mut piece = Vec::with_capacity(expected.min(piece_bytes));
         let ended = loop {
             if piece.len() >= piece_bytes {
@@ -191,9 +167,9 @@ impl ManyBody {
                 Poll::Ready(None) => break true,
                 Poll::Ready(Some((index, outcome))) => {
                     let has_deadline = self.answers.have_deadlines[usize::from(index)];
-                    let asker = Asker { value_bytes_max: self.value_bytes_max, has_deadline };
-                    let value = write_head(&mut piece, index, outcome, asker);
-                    if value.len() > COPIED_BYTES_MAX {
+                    let limits = RequestLimits { max_value_bytes: self.max_value_bytes, has_deadline };
+                    let value = write_head(&mut piece, index, outcome, limits);
+                    if value.len() > MAX_COPIED_BYTES {
                         self.value = value;
                         break false;
                     }
@@ -201,15 +177,20 @@ impl ManyBody {
                 }
             }
         };
-        let piece = match room {
-            Some(room) => in_room(piece.into(), room),
+        let piece = match permit {
+            Some(permit) => reserved(piece.into(), permit),
             None => piece.into(),
         };
         (piece, ended)
     }
+
+    fn restart_heartbeat(&mut self) {
+        let next = Instant::now() + self.heartbeat;
+        self.next_heartbeat.as_mut().reset(next);
+    }
 }
 
-impl Body for ManyBody {
+impl Body for BatchBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -217,18 +198,16 @@ impl Body for ManyBody {
         if !self.value.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.value)))));
         }
-        let (piece, ended) = self.poll_pieces(cx);
+        let (piece, ended) = self.poll_piece(cx);
         if !piece.is_empty() {
-            let next_beat = Instant::now() + self.beat;
-            self.next_beat.as_mut().reset(next_beat);
+            self.restart_heartbeat();
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if ended {
             return Poll::Ready(None);
         }
-        ready!(self.next_beat.as_mut().poll(cx));
-        let next_beat = Instant::now() + self.beat;
-        self.next_beat.as_mut().reset(next_beat);
+        ready!(self.next_heartbeat.as_mut().poll(cx));
+        self.restart_heartbeat();
         Poll::Ready(Some(Ok(Frame::data(frame::working()))))
     }
 }

@@ -1,4 +1,4 @@
-//! golang/groupcache's GET, answered.
+//! golang/groupcache's GET, as it is answered.
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -6,37 +6,38 @@ use http::{HeaderValue, StatusCode, header};
 use peercache_groupcache::{Error, ErrorKind, Terms};
 
 use crate::{
-    server::prefixed_body::Pieces,
-    server::router::{Desk, text},
-};
-use crate::{
-    wire::error_codes::{self, TEXT_BYTES_MAX},
+    dialect::Dialect,
+    server::prefixed_body::PrefixedBody,
+    server::response::{bad_request, text},
+    server::state::ServerState,
+    wire::error_codes::{self, MAX_TEXT_BYTES},
     wire::identity_header::ERROR_WORD,
-    wire::reply_meta::{LIFE, Life},
-    wire::{escape, protobuf},
+    wire::{escape, protobuf, reply_meta},
 };
 
-/// What is worth waiting before asking again when loads are too many, in seconds.
+/// The time after which a client may ask again when loads are too many, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Response {
-    if desk.is_from_self(&request.headers) {
+/// The path is golang's own, in whatever dialect this node asks its peers.
+const PATH_DIALECT: Dialect = Dialect::Golang;
+
+pub(super) async fn answer(state: &ServerState, request: &http::request::Parts) -> Response {
+    if state.is_from_self(&request.headers) {
         return text(StatusCode::MISDIRECTED_REQUEST, "this is the asker itself\n");
     }
-    let Some((group, key)) = parts(desk, request.uri.path()) else {
-        return text(StatusCode::BAD_REQUEST, "bad request\n");
+    let Some((group, key)) = group_and_key(&state.base_path, request.uri.path()) else {
+        return bad_request();
     };
-    let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| desk.groups.get(name)) else {
+    let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| state.groups.get(name)) else {
         return text(StatusCode::NOT_FOUND, [b"no such group: ", &group[..], b"\n"].concat());
     };
-    match desk.room.answer(served_group, key.into(), Terms::new()).finish().await {
+    match state.budget.answer(served_group, key.into(), Terms::new()).finish().await {
         Ok(reply) => {
-            let life = Life::of(&reply);
-            let is_known = reply.value.is_some();
+            // A "not found" without the header would be one that may not be cached.
+            let has_header = reply.value.is_none() || !reply_meta::is_default(&reply.meta);
             let mut answer = reply.value.map_or_else(|| refused(&Error::new(ErrorKind::NotFound)), found);
-            // A "not found" without it would be one that may not be cached.
-            if !is_known || !life.goes_without_saying() {
-                answer.headers_mut().insert(LIFE, life.to_header());
+            if has_header {
+                answer.headers_mut().insert(reply_meta::HEADER, reply_meta::to_header(&reply.meta));
             }
             answer
         }
@@ -45,26 +46,21 @@ pub(super) async fn answer(desk: &Desk, request: &http::request::Parts) -> Respo
 }
 
 /// Group and key, decoded after the path is cut at the first slash: a group may have one, escaped.
-fn parts(desk: &Desk, path: &str) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (group, key) = path.strip_prefix(&desk.base_path)?.split_once('/')?;
-    let plus_is_space = desk.path_dialect.plus_is_space();
+fn group_and_key(base_path: &str, path: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (group, key) = path.strip_prefix(base_path)?.split_once('/')?;
+    let plus_is_space = PATH_DIALECT.plus_is_space();
     Some((escape::unescape(group.as_bytes(), plus_is_space)?, escape::unescape(key.as_bytes(), plus_is_space)?))
 }
 
 fn found(value: Bytes) -> Response {
     let prefix = protobuf::value_prefix(value.len());
-    let mut answer = Response::new(Body::new(Pieces::new(&prefix, value)));
+    let mut answer = Response::new(Body::new(PrefixedBody::new(&prefix, value)));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     answer
 }
 
-/// One line of at most [`TEXT_BYTES_MAX`] bytes with its end.
-fn line(words: String) -> String {
-    error_codes::head(&words, TEXT_BYTES_MAX - 1).to_owned() + "\n"
-}
-
 fn refused(error: &Error) -> Response {
-    let (_, word) = error_codes::code_and_word(error_codes::said_to(false, error.kind()));
+    let (_, word) = error_codes::code_and_word(error_codes::kind_for(false, error.kind()));
     let status = match error.kind() {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
@@ -76,10 +72,15 @@ fn refused(error: &Error) -> Response {
         ErrorKind::NotFound => "not found".to_owned(),
         _ => error_codes::text_of(error),
     };
-    let mut answer = text(status, line(words));
+    let mut answer = text(status, line(&words));
     answer.headers_mut().insert(ERROR_WORD, HeaderValue::from_static(word));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     }
     answer
+}
+
+/// One line of at most [`MAX_TEXT_BYTES`] bytes with its end.
+fn line(words: &str) -> String {
+    error_codes::head(words, MAX_TEXT_BYTES - 1).to_owned() + "\n"
 }

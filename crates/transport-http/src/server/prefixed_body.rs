@@ -1,3 +1,5 @@
+//! A body of two parts, of which a large second one is not copied.
+
 use std::{
     convert::Infallible,
     mem,
@@ -8,25 +10,27 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// A value up to here is copied behind what comes before it: one write and one piece are cheaper than the copy.
-pub(super) const COPIED_BYTES_MAX: usize = 4 * 1024;
+/// The longest value, in bytes, that is copied behind its prefix: one write and one piece are
+/// cheaper than the copy.
+pub(super) const MAX_COPIED_BYTES: usize = 4 * 1024;
 
-/// A body of a known length: a prefix and a value, of which a large one is not copied.
-pub(super) struct Pieces {
+/// A body of a known length: a prefix and a value.
+pub(super) struct PrefixedBody {
     first: Bytes,
     second: Bytes,
 }
 
-impl Pieces {
+impl PrefixedBody {
     pub(super) fn new(prefix: &[u8], value: Bytes) -> Self {
-        match value.len() <= COPIED_BYTES_MAX {
-            true => Pieces { first: [prefix, &value].concat().into(), second: Bytes::new() },
-            false => Pieces { first: Bytes::copy_from_slice(prefix), second: value },
+        if value.len() <= MAX_COPIED_BYTES {
+            PrefixedBody { first: [prefix, &value].concat().into(), second: Bytes::new() }
+        } else {
+            PrefixedBody { first: Bytes::copy_from_slice(prefix), second: value }
         }
     }
 }
 
-impl Body for Pieces {
+impl Body for PrefixedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -53,8 +57,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_value_is_not_copied() {
-        let value = Bytes::from(vec![1; COPIED_BYTES_MAX + 1]);
-        let mut body = Pieces::new(b"prefix", value.clone());
+        let value = Bytes::from(vec![1; MAX_COPIED_BYTES + 1]);
+        let mut body = PrefixedBody::new(b"prefix", value.clone());
         assert_eq!(body.size_hint().exact(), Some(6 + value.len() as u64));
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "prefix");
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().as_ptr(), value.as_ptr());
@@ -63,7 +67,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_small_value_goes_with_its_prefix() {
-        let mut body = Pieces::new(b"prefix", "value".into());
+        let mut body = PrefixedBody::new(b"prefix", "value".into());
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "prefixvalue");
         assert!(body.is_end_stream());
     }

@@ -1,3 +1,5 @@
+//! A read timeout: a body fails when it does not arrive in time.
+
 use std::{
     future::Future,
     pin::Pin,
@@ -10,20 +12,20 @@ use http_body::{Body, Frame, SizeHint};
 use peercache_groupcache::BoxError;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A body that fails when it is not complete some time after it first kept its reader waiting.
-pub(super) struct TimedBody<B> {
+/// A body that fails when it is not complete in time, counted from its reader's first wait.
+pub(super) struct ReadTimeout<B> {
     body: B,
     timeout: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> TimedBody<B> {
+impl<B> ReadTimeout<B> {
     pub(super) fn new(body: B, timeout: Duration) -> Self {
-        TimedBody { body, timeout, deadline: None }
+        ReadTimeout { body, timeout, deadline: None }
     }
 }
 
-impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for TimedBody<B> {
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for ReadTimeout<B> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -73,7 +75,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_ends() {
         let start = Instant::now();
-        let body = TimedBody::new(Drip(Box::pin(sleep_until(start))), Duration::from_secs(10));
+        let body = ReadTimeout::new(Drip(Box::pin(sleep_until(start))), Duration::from_secs(10));
         assert_eq!(body.collect().await.unwrap_err().to_string(), "the body took too long to arrive");
         assert_eq!(start.elapsed().as_secs(), 10);
     }

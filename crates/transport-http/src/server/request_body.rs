@@ -1,4 +1,4 @@
-//! The bodies of native requests, read within bounds.
+//! The bodies of native requests, read within limits.
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -7,71 +7,73 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::{sync::SemaphorePermit, time::timeout};
 
-use crate::server::router::{Desk, text};
-use crate::wire::gather::Gather;
+use crate::{
+    server::response::{bad_request, text},
+    server::state::ServerState,
+    wire::gather::Gather,
+};
 
-/// A body up to here may be waited for on every connection; there is less room for larger ones.
+/// The longest body, in bytes, that needs no permit: one may be waited for on every connection.
 const SMALL_BODY_BYTES: usize = 4 * 1024;
 
-/// How many bytes a body may have.
+/// The bytes that a body may have.
 #[derive(Clone, Copy)]
-pub(super) struct Bounds {
-    /// All that is not a value.
-    pub(super) bytes_max: usize,
-    /// A value in it.
-    pub(super) value_bytes_max: usize,
+pub(super) struct BodyLimits {
+    /// The bytes of all but a value.
+    pub(super) max_bytes: usize,
+    /// The bytes of a value in it.
+    pub(super) max_value_bytes: usize,
 }
 
-/// A body, and what it holds for as long as it is there.
+/// A body with its permit.
 pub(super) struct RequestBody<'a> {
     pub(super) bytes: Bytes,
-    _room: Option<SemaphorePermit<'a>>,
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// Why a body could not be read.
-enum Unread {
+enum ReadError {
     TooLong,
     Broken,
 }
 
-/// Reads a body, or says what is answered instead.
-pub(super) async fn read(desk: &Desk, body: Body, bounds: Bounds) -> Result<RequestBody<'_>, Response> {
-    match timeout(desk.body_read_timeout, gather(desk, body, bounds)).await {
+/// Reads a body.
+///
+/// # Errors
+/// The answer to a body that cannot be read.
+pub(super) async fn read(state: &ServerState, body: Body, limits: BodyLimits) -> Result<RequestBody<'_>, Response> {
+    match timeout(state.body_read_timeout, gather(state, body, limits)).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(Unread::TooLong)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long\n")),
-        Ok(Err(Unread::Broken)) => Err(text(StatusCode::BAD_REQUEST, "bad request\n")),
+        Ok(Err(ReadError::TooLong)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long\n")),
+        Ok(Err(ReadError::Broken)) => Err(bad_request()),
         Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the body took too long\n")),
     }
 }
 
-async fn gather(desk: &Desk, mut body: Body, bounds: Bounds) -> Result<RequestBody<'_>, Unread> {
-    let bytes_max = bounds.bytes_max.saturating_add(bounds.value_bytes_max);
+async fn gather(state: &ServerState, mut body: Body, limits: BodyLimits) -> Result<RequestBody<'_>, ReadError> {
+    let max_bytes = limits.max_bytes.saturating_add(limits.max_value_bytes);
     let hint = body.size_hint();
     let claimed = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
-    if claimed > bytes_max {
-        return Err(Unread::TooLong);
+    if claimed > max_bytes {
+        return Err(ReadError::TooLong);
     }
     // A chunked body does not say in advance how long it is.
-    let expected = hint.exact().map_or(bytes_max, |_| claimed);
-    let mut room = None;
+    let expected = hint.exact().map_or(max_bytes, |_| claimed);
+    let mut permit = None;
     if claimed > SMALL_BODY_BYTES {
-        room = Some(room_for(desk, expected, bounds).await);
+        permit = Some(permit_for(state, expected, limits).await);
     }
-    let mut gather = Gather::new(hint.exact().map(|_| claimed), bytes_max);
+    let mut gather = Gather::new(hint.exact().map(|_| claimed), max_bytes);
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
-        if room.is_none() && gather.len() + piece.len() > SMALL_BODY_BYTES {
-            room = Some(room_for(desk, expected, bounds).await);
+        let Ok(piece) = frame.map_err(|_| ReadError::Broken)?.into_data() else { continue };
+        if permit.is_none() && gather.len() + piece.len() > SMALL_BODY_BYTES {
+            permit = Some(permit_for(state, expected, limits).await);
         }
-        gather.push(piece).map_err(|_| Unread::TooLong)?;
+        gather.push(piece).map_err(|_| ReadError::TooLong)?;
     }
-    Ok(RequestBody { bytes: gather.finish(), _room: room })
+    Ok(RequestBody { bytes: gather.finish(), _permit: permit })
 }
 
-/// Room for a body that is not small: a place for one of keys, bytes for one with a large value.
-async fn room_for(desk: &Desk, expected: usize, bounds: Bounds) -> SemaphorePermit<'_> {
-    match expected > bounds.bytes_max {
-        true => desk.room_for_value(expected).await,
-        false => desk.place_for_large_body().await,
-    }
+/// The permit of a body that is not small: one of few for keys, one by size for a large value.
+async fn permit_for(state: &ServerState, expected: usize, limits: BodyLimits) -> SemaphorePermit<'_> {
+    if expected > limits.max_bytes { state.permits.value(expected).await } else { state.permits.large_body().await }
 }

@@ -1,3 +1,5 @@
+//! The body of a native answer to one key.
+
 use std::{
     convert::Infallible,
     future::Future,
@@ -11,81 +13,71 @@ use http_body::{Body, Frame, SizeHint};
 use peercache_groupcache::{Error, PeerReply, Served};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::wire::{error_codes, frame};
 use crate::{
-    server::prefixed_body::Pieces,
-    server::reply_frames::{Asker, write_head},
+    server::prefixed_body::PrefixedBody,
+    server::reply_frames::{RequestLimits, write_head},
+    wire::frame,
 };
 
-/// The body of a native answer. While the load runs it says so every now and then, and then it gives the answer.
-pub(super) struct ReplyBody {
+/// The body of a native answer to one key: heartbeats while the load runs, then the answer.
+pub(super) struct SingleBody {
     state: State,
-    asker: Asker,
+    limits: RequestLimits,
 }
 
 enum State {
     Loading(Loading),
-    Ready(Pieces),
+    Ready(PrefixedBody),
 }
 
 struct Loading {
     answer: Pin<Box<dyn Future<Output = Result<PeerReply, Error>> + Send>>,
-    beat: Duration,
-    /// Goes off when it is time to say "working".
-    next_beat: Pin<Box<Sleep>>,
+    heartbeat: Duration,
+    next_heartbeat: Pin<Box<Sleep>>,
 }
 
-impl ReplyBody {
-    /// The answer to the one key of an exchange, for an asker that bears this much silence.
-    pub(super) fn new(served: Served, silence_max: Duration, asker: Asker) -> Self {
+impl SingleBody {
+    /// The body for a client that tolerates this much silence.
+    pub(super) fn new(served: Served, max_silence: Duration, limits: RequestLimits) -> Self {
         let state = match served {
-            Served::Ready(outcome) => ready_state(outcome, asker),
+            Served::Ready(outcome) => ready_state(outcome, limits),
             Served::Loading(answer) => {
-                let beat = beat(silence_max);
-                let next_beat = Box::pin(sleep_until(Instant::now() + beat));
-                State::Loading(Loading { answer, beat, next_beat })
+                let heartbeat = heartbeat(max_silence);
+                let next_heartbeat = Box::pin(sleep_until(Instant::now() + heartbeat));
+                State::Loading(Loading { answer, heartbeat, next_heartbeat })
             }
         };
-        ReplyBody { state, asker }
-    }
-
-    /// The answer that the peer cannot answer.
-    pub(super) fn failure(code: u8, text: &str) -> Self {
-        ReplyBody { state: State::Ready(refusal(code, text)), asker: Asker { value_bytes_max: 0, has_deadline: false } }
+        SingleBody { state, limits }
     }
 }
 
-/// Three beats fit in the silence that the asker bears, so that one or two may be late.
-pub(super) fn beat(silence_max: Duration) -> Duration {
-    (silence_max / 3).clamp(Duration::from_millis(10), Duration::from_secs(1))
+/// The time between two heartbeats: three of them fit in the silence that the client tolerates, so
+/// that one or two may be late.
+pub(super) fn heartbeat(max_silence: Duration) -> Duration {
+    (max_silence / 3).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
-/// Room for what usually comes before a value.
-const HEADS_BYTES: usize = 64;
-
-fn ready_state(outcome: Result<PeerReply, Error>, asker: Asker) -> State {
+fn ready_state(outcome: Result<PeerReply, Error>, limits: RequestLimits) -> State {
+    /// The usual size of the frames before a value.
+    const HEADS_BYTES: usize = 64;
     let mut head = Vec::with_capacity(HEADS_BYTES);
-    let value = write_head(&mut head, 0, outcome, asker);
-    State::Ready(Pieces::new(&head, value))
-}
-
-fn refusal(code: u8, text: &str) -> Pieces {
-    Pieces::new(&frame::error(0, &error_codes::payload(code, text)), Bytes::new())
+    let value = write_head(&mut head, 0, outcome, limits);
+    State::Ready(PrefixedBody::new(&head, value))
 }
 
 impl Loading {
-    /// The answer, or `None` when it is time for a beat.
+    /// The answer, or `None` when it is time for a heartbeat.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<PeerReply, Error>>> {
         if let Poll::Ready(outcome) = self.answer.as_mut().poll(cx) {
             return Poll::Ready(Some(outcome));
         }
-        ready!(self.next_beat.as_mut().poll(cx));
-        self.next_beat.as_mut().reset(Instant::now() + self.beat);
+        ready!(self.next_heartbeat.as_mut().poll(cx));
+        self.next_heartbeat.as_mut().reset(Instant::now() + self.heartbeat);
         Poll::Ready(None)
     }
 }
 
-impl Body for ReplyBody {
+impl Body for SingleBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -93,22 +85,22 @@ impl Body for ReplyBody {
         loop {
             match &mut self.state {
                 State::Loading(loading) => match ready!(loading.poll(cx)) {
-                    Some(outcome) => self.state = ready_state(outcome, self.asker),
+                    Some(outcome) => self.state = ready_state(outcome, self.limits),
                     None => return Poll::Ready(Some(Ok(Frame::data(frame::working())))),
                 },
-                State::Ready(pieces) => return Pin::new(pieces).poll_frame(cx),
+                State::Ready(body) => return Pin::new(body).poll_frame(cx),
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.state, State::Ready(pieces) if pieces.is_end_stream())
+        matches!(&self.state, State::Ready(body) if body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             State::Loading(_) => SizeHint::default(),
-            State::Ready(pieces) => pieces.size_hint(),
+            State::Ready(body) => body.size_hint(),
         }
     }
 }
@@ -119,21 +111,21 @@ mod tests {
 
     use super::*;
 
-    const ASKER: Asker = Asker { value_bytes_max: u64::MAX, has_deadline: false };
+    const LIMITS: RequestLimits = RequestLimits { max_value_bytes: u64::MAX, has_deadline: false };
 
     #[test]
-    fn a_beat_is_a_third_of_the_silence_within_reason() {
-        let beat_ms = |ms| beat(Duration::from_millis(ms)).as_millis();
-        assert_eq!([beat_ms(0), beat_ms(300), beat_ms(1_000_000)], [10, 100, 1_000]);
+    fn a_heartbeat_is_a_third_of_the_silence_within_bounds() {
+        let heartbeat_ms = |ms| heartbeat(Duration::from_millis(ms)).as_millis();
+        assert_eq!([heartbeat_ms(0), heartbeat_ms(300), heartbeat_ms(1_000_000)], [10, 100, 1_000]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_load_is_accompanied_by_beats() {
+    async fn heartbeats_come_while_a_load_runs() {
         let load = async {
             tokio::time::sleep(Duration::from_millis(350)).await;
             Ok(PeerReply::new("v".into()))
         };
-        let body = ReplyBody::new(Served::Loading(Box::pin(load)), Duration::from_millis(300), ASKER);
+        let body = SingleBody::new(Served::Loading(Box::pin(load)), Duration::from_millis(300), LIMITS);
         let sent = body.collect().await.unwrap().to_bytes();
         assert_eq!(
             sent,

@@ -1,3 +1,5 @@
+//! A write timeout: a connection fails when the other side does not take what is written to it.
+
 use std::{
     future::Future,
     io::{self, IoSlice},
@@ -10,48 +12,44 @@ use std::{
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::server::connection_slot::Seat;
+use crate::server::connection::Connection;
 
-/// Who takes less than this, in bytes a second, over longer than the timeout, is as bad as who takes nothing.
-const RATE_MIN: f64 = 128.0 * 1024.0;
+/// The rate, in bytes a second, below which a client that reads counts as one that does not.
+const MIN_RATE: f64 = 128.0 * 1024.0;
 
 /// A connection that fails when the other side does not take what is written to it.
 ///
-/// Waiting uses up patience, of which there is one timeout; bytes taken give it back at [`RATE_MIN`]. So neither a
-/// reader that has stopped nor one that sips holds the connection for ever, and time in which nothing is written does
-/// not count.
-pub(super) struct Stall<T> {
+/// Waiting uses up the allowance, which is one timeout; bytes that are taken give it back at
+/// [`MIN_RATE`]. So neither a reader that has stopped nor one that reads too slowly holds the
+/// connection for ever. Time in which nothing is written does not count.
+pub(super) struct WriteTimeout<T> {
     io: T,
-    seat: Arc<Seat>,
+    connection: Arc<Connection>,
     timeout: Duration,
-    patience: Duration,
-    waiting: Option<Waiting>,
-    /// Kept from one wait to the next.
-    alarm: Option<Pin<Box<Sleep>>>,
+    allowance: Duration,
+    waiting_since: Option<Instant>,
+    /// Ends the wait. Kept from one wait to the next.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-struct Waiting {
-    since: Instant,
-}
-
-impl<T> Stall<T> {
-    pub(super) fn new(io: T, timeout: Duration, seat: Arc<Seat>) -> Self {
-        Stall { io, seat, timeout, patience: timeout, waiting: None, alarm: None }
+impl<T> WriteTimeout<T> {
+    pub(super) fn new(io: T, timeout: Duration, connection: Arc<Connection>) -> Self {
+        WriteTimeout { io, connection, timeout, allowance: timeout, waiting_since: None, timer: None }
     }
 
     pub(super) fn into_inner(self) -> T {
         self.io
     }
 
-    /// Judges what a write came to.
-    fn watch(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Keeps the account of a write.
+    fn account(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Pending => self.wait(cx),
             Poll::Ready(Ok(bytes)) => {
-                if let Some(Waiting { since }) = self.waiting.take() {
-                    self.seat.flow();
-                    let earned = Duration::from_secs_f64(bytes as f64 / RATE_MIN);
-                    self.patience = (self.patience.saturating_sub(since.elapsed()) + earned).min(self.timeout);
+                if let Some(since) = self.waiting_since.take() {
+                    self.connection.write_resumed();
+                    let earned = Duration::from_secs_f64(bytes as f64 / MIN_RATE);
+                    self.allowance = (self.allowance.saturating_sub(since.elapsed()) + earned).min(self.timeout);
                 }
                 written
             }
@@ -60,31 +58,31 @@ impl<T> Stall<T> {
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.waiting.is_none() {
+        if self.waiting_since.is_none() {
             let since = Instant::now();
-            let end = since + self.patience;
-            match &mut self.alarm {
-                Some(alarm) => alarm.as_mut().reset(end),
-                None => self.alarm = Some(Box::pin(sleep_until(end))),
+            let end = since + self.allowance;
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(end),
+                None => self.timer = Some(Box::pin(sleep_until(end))),
             }
-            self.waiting = Some(Waiting { since });
-            self.seat.stall();
+            self.waiting_since = Some(since);
+            self.connection.write_stalled();
         }
-        let alarm = self.alarm.as_mut().expect("a wait sets the alarm");
-        alarm.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read")))
+        let timer = self.timer.as_mut().expect("a wait sets the timer");
+        timer.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read")))
     }
 }
 
-impl<T: Read + Unpin> Read for Stall<T> {
+impl<T: Read + Unpin> Read for WriteTimeout<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl<T: Write + Unpin> Write for Stall<T> {
+impl<T: Write + Unpin> Write for WriteTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.watch(cx, written)
+        self.account(cx, written)
     }
 
     fn poll_write_vectored(
@@ -93,7 +91,7 @@ impl<T: Write + Unpin> Write for Stall<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.watch(cx, written)
+        self.account(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -117,16 +115,16 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::server::connection_slot::Door;
+    use crate::server::connection::Admission;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    fn pipe(room: usize) -> (Stall<TokioIo<DuplexStream>>, DuplexStream) {
+    fn pipe(room: usize) -> (WriteTimeout<TokioIo<DuplexStream>>, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        (Stall::new(TokioIo::new(ours), TIMEOUT, Seat::new(Door::new())), theirs)
+        (WriteTimeout::new(TokioIo::new(ours), TIMEOUT, Connection::new(Admission::new())), theirs)
     }
 
-    async fn write(io: &mut Stall<TokioIo<DuplexStream>>, bytes: &[u8]) -> io::Result<usize> {
+    async fn write(io: &mut WriteTimeout<TokioIo<DuplexStream>>, bytes: &[u8]) -> io::Result<usize> {
         poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await
     }
 
@@ -140,11 +138,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_sips_is_given_up_too() {
+    async fn a_reader_that_is_too_slow_is_given_up_too() {
         let (mut io, mut theirs) = pipe(10);
         tokio::spawn(async move {
-            let mut sip = [0; 1];
-            while theirs.read_exact(&mut sip).await.is_ok() {
+            let mut byte = [0; 1];
+            while theirs.read_exact(&mut byte).await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(3)).await;
             }
         });
@@ -157,8 +155,8 @@ mod tests {
     async fn a_reader_that_keeps_pace_is_served_for_hours() {
         let (mut io, mut theirs) = pipe(128 * 1024);
         tokio::spawn(async move {
-            let mut gulp = vec![0; 128 * 1024];
-            while theirs.read_exact(&mut gulp).await.is_ok() {
+            let mut bytes = vec![0; 128 * 1024];
+            while theirs.read_exact(&mut bytes).await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });

@@ -1,11 +1,14 @@
+//! The path of golang/groupcache's GET, checked.
+
 use std::borrow::Cow;
 
 use peercache_groupcache::BuildError;
 
-/// Where golang/groupcache answers unless told otherwise.
+/// The path under which golang/groupcache answers by default.
 pub(crate) const DEFAULT_BASE_PATH: &str = "/_groupcache/";
 
-/// A base path stands in a request line and in a route, so it is kept to what means itself in both.
+/// Checks a base path. It stands in a request line and in a route, so it may have only the
+/// characters that stand for themselves in both.
 pub(crate) fn check(path: String) -> Result<String, BuildError> {
     let plain = |segment: &str| {
         let unreserved = segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
@@ -13,10 +16,7 @@ pub(crate) fn check(path: String) -> Result<String, BuildError> {
     };
     let segments = path.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
     let plain = path == "/" || segments.is_some_and(|segments| segments.split('/').all(plain));
-    match plain && !path.starts_with("/_peercache/") {
-        true => Ok(path),
-        false => Err(bad(&path)),
-    }
+    if plain && !path.starts_with("/_peercache/") { Ok(path) } else { Err(bad(&path)) }
 }
 
 fn bad(path: &str) -> BuildError {

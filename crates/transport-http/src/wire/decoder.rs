@@ -1,4 +1,4 @@
-//! Frames out of bytes that come in pieces of any size.
+//! The decoder of frames, from bytes that come in pieces of any size.
 
 use std::time::Duration;
 
@@ -6,26 +6,25 @@ use bytes::{Buf, Bytes, TryGetError};
 use peercache_groupcache::{Ack, Stamp};
 
 use crate::{
-    wire::error_codes::TEXT_BYTES_MAX,
-    wire::frame::{Ask, Frame, HEADER_BYTES, kind, read_terms},
+    wire::error_codes::MAX_TEXT_BYTES,
+    wire::frame::{Ask, Frame, HEADER_BYTES, MAX_NAME_BYTES, kind, read_terms},
     wire::gather::Gather,
-    wire::reply_meta::Life,
-    wire::{millis, update},
+    wire::{millis, reply_meta},
 };
 
-/// From here on a frame that is not known is passed over; below, it is an error.
+/// The first kind of frame that is skipped if it is unknown; an unknown kind below is an error.
 const SKIPPABLE_FROM: u8 = 0x80;
 
-/// The longest frame that is passed over, in bytes.
-const SKIPPED_BYTES_MAX: usize = 64 * 1024;
+/// The longest frame that is skipped, in bytes.
+const MAX_SKIPPED_BYTES: usize = 64 * 1024;
 
-/// The most bytes that a later version may send of a frame of fixed fields.
-const FIELDS_BYTES_MAX: usize = 64;
+/// The longest frame of fixed fields, in bytes. A later version may add fields up to that.
+const MAX_FIELDS_BYTES: usize = 64;
 
-/// The longest name of a group, in bytes, and what comes before it.
-const GROUP_BYTES_MAX: usize = 8 + 255;
+/// The longest `GROUP` frame, in bytes: a field, then the name.
+const MAX_GROUP_BYTES: usize = 8 + 255;
 
-/// Bytes that are no frames, with what is wrong.
+/// The reason why bytes are no frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
     #[error("a frame of the unknown kind {0:#04x}")]
@@ -39,8 +38,8 @@ pub(crate) enum FrameError {
 /// Reads frames from a stream that comes in pieces of any size.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    key_bytes_max: usize,
-    value_bytes_max: usize,
+    max_key_bytes: usize,
+    max_value_bytes: usize,
     header: [u8; HEADER_BYTES],
     header_filled: usize,
     payload: Payload,
@@ -60,28 +59,29 @@ enum Payload {
 }
 
 impl Decoder {
-    /// Reads the frames of requests, with keys of at most so many bytes.
-    pub(crate) fn of_requests(key_bytes_max: usize) -> Self {
-        Decoder::new(key_bytes_max, 0)
+    /// A decoder of requests, with keys of at most this many bytes.
+    pub(crate) fn of_requests(max_key_bytes: usize) -> Self {
+        Decoder::new(max_key_bytes, 0)
     }
 
-    /// Reads the frames of changes, with keys and values of at most so many bytes.
-    pub(crate) fn of_updates(key_bytes_max: usize, value_bytes_max: usize) -> Self {
-        Decoder::new(key_bytes_max, value_bytes_max)
+    /// A decoder of updates, with keys and values of at most this many bytes.
+    pub(crate) fn of_updates(max_key_bytes: usize, max_value_bytes: usize) -> Self {
+        Decoder::new(max_key_bytes, max_value_bytes)
     }
 
-    /// Reads the frames of answers, with values of at most so many bytes.
-    pub(crate) fn of_answers(value_bytes_max: usize) -> Self {
-        Decoder::new(0, value_bytes_max)
+    /// A decoder of answers, with values of at most this many bytes.
+    pub(crate) fn of_answers(max_value_bytes: usize) -> Self {
+        Decoder::new(0, max_value_bytes)
     }
 
-    fn new(key_bytes_max: usize, value_bytes_max: usize) -> Self {
+    fn new(max_key_bytes: usize, max_value_bytes: usize) -> Self {
         let header = [0; HEADER_BYTES];
-        Decoder { key_bytes_max, value_bytes_max, header, header_filled: 0, payload: Payload::None }
+        Decoder { max_key_bytes, max_value_bytes, header, header_filled: 0, payload: Payload::None }
     }
 
-    /// Takes bytes off `input` up to the end of a frame, and gives the frame. `None` means that all of `input` is
-    /// taken and more is needed. After an error the stream has no meaning any more.
+    /// Takes bytes off `input` up to the end of a frame, and returns the frame. `None` means that
+    /// all of `input` is taken and more is needed. After an error the rest of the stream has no
+    /// meaning.
     pub(crate) fn next(&mut self, input: &mut Bytes) -> Result<Option<Frame>, FrameError> {
         loop {
             if matches!(self.payload, Payload::None) && !self.read_header(input)? {
@@ -111,30 +111,31 @@ impl Decoder {
             return Ok(false);
         }
         let (kind, bytes) = (self.header[0], (&self.header[4..]).get_u32() as usize);
-        let (kept, max) = match self.payload_bytes_max(kind) {
+        let (kept, max) = match self.max_payload_bytes(kind) {
             Some(max) => (true, max),
-            None if kind >= SKIPPABLE_FROM => (false, SKIPPED_BYTES_MAX),
+            None if kind >= SKIPPABLE_FROM => (false, MAX_SKIPPED_BYTES),
             None => return Err(FrameError::Unknown(kind)),
         };
         if bytes > max {
             return Err(FrameError::TooLong { bytes, max });
         }
-        self.payload = match kept {
-            true => Payload::Kept { bytes, gather: Gather::new(Some(bytes), bytes) },
-            false => Payload::Skipped { left: bytes },
+        self.payload = if kept {
+            Payload::Kept { bytes, gather: Gather::new(Some(bytes), bytes) }
+        } else {
+            Payload::Skipped { left: bytes }
         };
         Ok(true)
     }
 
-    /// The most bytes of a frame that is known.
-    fn payload_bytes_max(&self, kind: u8) -> Option<usize> {
+    /// The longest payload of a known kind of frame.
+    fn max_payload_bytes(&self, kind: u8) -> Option<usize> {
         match kind {
-            kind::ASK | kind::UPDATE | kind::SET | kind::ACK | kind::LIFE | kind::TERMS => Some(FIELDS_BYTES_MAX),
-            kind::MISSED => Some(update::NAME_BYTES_MAX),
-            kind::GROUP => Some(GROUP_BYTES_MAX),
-            kind::KEY => Some(self.key_bytes_max),
-            kind::VALUE => Some(self.value_bytes_max),
-            kind::ERROR => Some(1 + TEXT_BYTES_MAX),
+            kind::ASK | kind::UPDATE | kind::SET | kind::ACK | kind::LIFE | kind::TERMS => Some(MAX_FIELDS_BYTES),
+            kind::MISSED => Some(MAX_NAME_BYTES),
+            kind::GROUP => Some(MAX_GROUP_BYTES),
+            kind::KEY => Some(self.max_key_bytes),
+            kind::VALUE => Some(self.max_value_bytes),
+            kind::ERROR => Some(1 + MAX_TEXT_BYTES),
             kind::WORKING => Some(0),
             _ => None,
         }
@@ -164,7 +165,7 @@ impl Decoder {
         let too_short = |_| FrameError::TooShort(kind);
         Ok(match kind {
             kind::ASK => Frame::Ask(Ask::read(payload).ok_or(FrameError::TooShort(kind))?),
-            kind::GROUP => Frame::Group { value_bytes_max: payload.try_get_u64().map_err(too_short)?, name: payload },
+            kind::GROUP => Frame::Group { max_value_bytes: payload.try_get_u64().map_err(too_short)?, name: payload },
             kind::KEY => Frame::Key { index, key: payload },
             kind::VALUE => Frame::Value { index, value: payload },
             kind::ERROR => Frame::Error { index, code: payload.try_get_u8().map_err(too_short)?, text: payload },
@@ -184,7 +185,7 @@ impl Decoder {
                 let ring = payload.try_get_u64().map_err(too_short)?;
                 Frame::Ack(Ack::new(ring, stamp(&mut payload).map_err(too_short)?))
             }
-            kind::LIFE => Frame::Life { index, life: Life::read(payload).ok_or(FrameError::TooShort(kind))? },
+            kind::LIFE => Frame::Life { index, meta: reply_meta::read(payload).ok_or(FrameError::TooShort(kind))? },
             kind::TERMS => Frame::Terms { index, terms: read_terms(payload).ok_or(FrameError::TooShort(kind))? },
             _ => Frame::Working,
         })
@@ -197,13 +198,14 @@ fn stamp(payload: &mut Bytes) -> Result<Stamp, TryGetError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use peercache_groupcache::Terms;
+    use peercache_groupcache::{ReplyMeta, Terms};
     use proptest::prelude::*;
 
     use super::*;
     use crate::wire::frame::{ack, error, header, request, value_header, working, write_life};
 
-    /// All frames of a stream that comes in these pieces, and whether it ended between frames.
+    /// Reads all frames of a stream that comes in these pieces, and whether it ended between
+    /// frames.
     pub(crate) fn read(pieces: &[&[u8]]) -> Result<(Vec<Frame>, bool), FrameError> {
         let mut decoder = Decoder::new(100, 100);
         let mut frames = Vec::new();
@@ -212,7 +214,7 @@ pub(crate) mod tests {
             while let Some(frame) = decoder.next(&mut input)? {
                 frames.push(frame);
             }
-            assert!(input.is_empty(), "bytes were left lying");
+            assert!(input.is_empty(), "bytes were left over");
         }
         Ok((frames, decoder.is_between_frames()))
     }
@@ -222,21 +224,21 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unknown_frame_is_passed_over_or_refused_by_its_high_bit() {
+    fn an_unknown_frame_is_skipped_or_refused_by_its_high_bit() {
         let wire = [&header(0xee, 0, 3)[..], b"new", &value(0, "v")].concat();
         assert_eq!(read(&[&wire]).unwrap().0, [Frame::Value { index: 0, value: "v".into() }]);
         assert_eq!(read(&[&header(0x7f, 0, 0)]), Err(FrameError::Unknown(0x7f)));
     }
 
     #[test]
-    fn what_a_later_version_adds_to_fields_is_passed_over() {
-        let mut fields = vec![0; FIELDS_BYTES_MAX];
+    fn fields_that_a_later_version_adds_are_skipped() {
+        let mut fields = vec![0; MAX_FIELDS_BYTES];
         for kind in [kind::ASK, kind::UPDATE, kind::SET, kind::ACK, kind::LIFE, kind::TERMS] {
-            let (frames, whole) = read(&[&header(kind, 0, FIELDS_BYTES_MAX as u32), &fields]).unwrap();
+            let (frames, whole) = read(&[&header(kind, 0, MAX_FIELDS_BYTES as u32), &fields]).unwrap();
             assert_eq!((frames.len(), whole), (1, true), "{kind:#x}");
         }
         fields.push(0);
-        let too_long = FrameError::TooLong { bytes: fields.len(), max: FIELDS_BYTES_MAX };
+        let too_long = FrameError::TooLong { bytes: fields.len(), max: MAX_FIELDS_BYTES };
         assert_eq!(read(&[&header(kind::LIFE, 0, fields.len() as u32)]), Err(too_long));
     }
 
@@ -294,8 +296,10 @@ pub(crate) mod tests {
             let keys = [(&b"key"[..], ask.terms), (b"more", Terms::new())];
             let made = Ack::new(1, Stamp { incarnation: 2, ms: 3 });
             let mut life = Vec::new();
-            write_life(&mut life, 3, &Life::default());
-            let wire = [&request(ask, 9, "grp", keys.into_iter())[..], &working(), &header(0x90, 1, 2), b"xx", &life, &value(3, "val"), &error(0, b"\x01"), &ack(&made)].concat();
+            write_life(&mut life, 3, &ReplyMeta::default());
+            let request = request(ask, 9, "grp", keys.into_iter());
+            let answers = [&working()[..], &header(0x90, 1, 2), b"xx", &life, &value(3, "val"), &error(0, b"\x01")];
+            let wire = [&request[..], &answers.concat(), &ack(&made)].concat();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(wire.len())).chain([0, wire.len()]).collect();
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect();

@@ -1,19 +1,20 @@
-//! What can be said instead of a value, as a number in a frame, as a word in a header and as an [`ErrorKind`].
+//! The answers without a value: each as a number in a frame, a word in a header and an
+//! [`ErrorKind`].
 
 use std::error::Error as _;
 
 use bytes::Bytes;
 use peercache_groupcache::{Error, ErrorKind};
 
-/// The longest text that goes with an error, in bytes. It is for people; more would only fill logs.
-pub(crate) const TEXT_BYTES_MAX: usize = 1024;
+/// The longest text of an error, in bytes. It is for people; more would only fill logs.
+pub(crate) const MAX_TEXT_BYTES: usize = 1024;
 
-// Codes below 64 are the owner's answer. The rest say that the peer cannot answer.
+// Codes below 64 are the owner's answer. The others mean that the peer cannot answer.
 
 /// The peer has no group of this name.
 pub(crate) const UNKNOWN_GROUP: u8 = 64;
-/// The asker has reached itself.
-pub(crate) const MYSELF: u8 = 65;
+/// The client has reached itself.
+pub(crate) const IS_SELF: u8 = 65;
 
 const ANSWERS: [(u8, &str, ErrorKind); 8] = [
     (1, "not-found", ErrorKind::NotFound),
@@ -26,7 +27,7 @@ const ANSWERS: [(u8, &str, ErrorKind); 8] = [
     (8, "deadline-exceeded", ErrorKind::DeadlineExceeded),
 ];
 
-/// The code and the word for an error. What has none is a failed load to the asker.
+/// The code and the word for an error. An error without them is a failed load to the client.
 pub(crate) fn code_and_word(kind: ErrorKind) -> (u8, &'static str) {
     match ANSWERS.iter().find(|answer| answer.2 == kind) {
         Some((code, word, _)) => (*code, word),
@@ -34,11 +35,11 @@ pub(crate) fn code_and_word(kind: ErrorKind) -> (u8, &'static str) {
     }
 }
 
-/// What an error is to an asker. If its callers wait for as long as it takes, the deadline was somebody else's, hit while
-/// loading: the load took too long.
-pub(crate) fn said_to(asker_has_deadline: bool, kind: ErrorKind) -> ErrorKind {
+/// The error as a client gets it. If its callers wait without end, the deadline was another
+/// client's, hit while loading: the load took too long.
+pub(crate) fn kind_for(has_deadline: bool, kind: ErrorKind) -> ErrorKind {
     match kind {
-        ErrorKind::DeadlineExceeded if !asker_has_deadline => ErrorKind::LoadTimedOut,
+        ErrorKind::DeadlineExceeded if !has_deadline => ErrorKind::LoadTimedOut,
         kind => kind,
     }
 }
@@ -51,24 +52,24 @@ pub(crate) fn kind_of_word(word: &[u8]) -> Option<ErrorKind> {
     ANSWERS.iter().find(|answer| answer.1.as_bytes() == word).map(|answer| answer.2)
 }
 
-/// What an error says to a peer: the cause, if it has one, else the error itself.
+/// The text of an error: its causes, if it has any, else the error itself.
 pub(crate) fn text_of(error: &Error) -> String {
     let Some(mut cause) = error.source() else {
-        return head(&error.to_string(), TEXT_BYTES_MAX).to_owned();
+        return head(&error.to_string(), MAX_TEXT_BYTES).to_owned();
     };
     let mut text = cause.to_string();
     while let Some(deeper) = cause.source() {
-        if text.len() > TEXT_BYTES_MAX {
+        if text.len() > MAX_TEXT_BYTES {
             break;
         }
         text.push_str(": ");
         text.push_str(&deeper.to_string());
         cause = deeper;
     }
-    head(&text, TEXT_BYTES_MAX).to_owned()
+    head(&text, MAX_TEXT_BYTES).to_owned()
 }
 
-/// The error that the owner answered with, from what it said.
+/// The error that the owner answered, from its kind and its text.
 pub(crate) fn error_of(kind: ErrorKind, text: &[u8]) -> Error {
     let text = text_from(text);
     match kind {
@@ -78,24 +79,24 @@ pub(crate) fn error_of(kind: ErrorKind, text: &[u8]) -> Error {
     }
 }
 
-/// A peer's text, fit to be shown: UTF-8, short, without the line's end.
+/// A peer's text, made fit to be shown: UTF-8, short, without the end of the line.
 pub(crate) fn text_from(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_MAX + 1)]);
-    head(text.strip_suffix('\n').unwrap_or(&text), TEXT_BYTES_MAX).to_owned()
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT_BYTES + 1)]);
+    head(text.strip_suffix('\n').unwrap_or(&text), MAX_TEXT_BYTES).to_owned()
 }
 
-/// At most so many bytes of a text, and only whole characters.
-pub(crate) fn head(text: &str, bytes_max: usize) -> &str {
-    let mut end = text.len().min(bytes_max);
+/// The start of a text, of at most this many bytes and of whole characters.
+pub(crate) fn head(text: &str, max_bytes: usize) -> &str {
+    let mut end = text.len().min(max_bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     &text[..end]
 }
 
-/// A frame's payload for an error: the code, then the text.
+/// The payload of an error's frame: the code, then the text.
 pub(crate) fn payload(code: u8, text: &str) -> Bytes {
-    [&[code], head(text, TEXT_BYTES_MAX).as_bytes()].concat().into()
+    [&[code], head(text, MAX_TEXT_BYTES).as_bytes()].concat().into()
 }
 
 #[cfg(test)]
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loaders_words_cross_the_wire() {
+    fn the_loaders_error_arrives_with_its_text() {
         let error =
             error_of(ErrorKind::LoadFailed, text_of(&Error::with_source(ErrorKind::LoadFailed, "no disk")).as_bytes());
         assert_eq!(error.to_string(), "the loader failed");
@@ -122,6 +123,6 @@ mod tests {
     fn a_long_text_ends_between_characters() {
         let text = text_of(&Error::with_source(ErrorKind::LoadFailed, format!("a{}", "é".repeat(1024))));
         assert_eq!((text.len(), text.chars().last()), (1023, Some('é')));
-        assert!(text_from(&[0xff; 5000]).len() <= TEXT_BYTES_MAX);
+        assert!(text_from(&[0xff; 5000]).len() <= MAX_TEXT_BYTES);
     }
 }

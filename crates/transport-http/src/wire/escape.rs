@@ -1,47 +1,41 @@
 //! Bytes in a URL's path: everything but `A-Za-z0-9-._~` as `%XX`, both ways.
 
-/// Escapes so strictly that no server, proxy or URL library between here and the peer takes a byte for anything but
-/// itself: a space is `%20`, a plus `%2B`, a slash `%2F`.
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+
+/// Escapes so strictly that no server, proxy or URL library between here and the peer takes a byte
+/// for anything but itself: a space is `%20`, a plus `%2B`, a slash `%2F`.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Appends the escaped bytes to a path.
 pub(crate) fn escape_into(path: &mut String, bytes: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            path.push(byte.into());
-        } else {
-            path.push('%');
-            path.push(HEX[usize::from(byte >> 4)].into());
-            path.push(HEX[usize::from(byte & 15)].into());
-        }
-    }
+    path.extend(percent_encode(bytes, ESCAPED));
 }
 
-/// How long the bytes are once escaped.
+/// The length of the bytes once they are escaped.
 pub(crate) fn escaped_len(bytes: &[u8]) -> usize {
-    bytes.iter().map(|byte| if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) { 1 } else { 3 }).sum()
+    percent_encode(bytes, ESCAPED).map(str::len).sum()
 }
 
-/// Whether a path carries these bytes. `.` and `..` it does not: URL libraries and servers take them, escaped or not,
-/// for "here" and "one up".
+/// Whether a path carries these bytes. It does not carry `.` and `..`: URL libraries and servers
+/// take them, escaped or not, for "here" and "one up".
 pub(crate) fn survives_in_path(segment: &[u8]) -> bool {
     segment != b"." && segment != b".."
 }
 
-/// The bytes behind an escaped segment; `None` when an escape is broken.
+/// The bytes of an escaped segment; `None` when an escape is broken, which the library would keep
+/// as it stands.
 pub(crate) fn unescape(segment: &[u8], plus_is_space: bool) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.iter();
-    while let Some(&byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => hex(*rest.next()?)? << 4 | hex(*rest.next()?)?,
-            b'+' if plus_is_space => b' ',
-            byte => byte,
-        });
+    let is_whole = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
+    if !segment.split(|byte| *byte == b'%').skip(1).all(is_whole) {
+        return None;
     }
-    Some(bytes)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16)?.try_into().ok()
+    let mut segment = Cow::Borrowed(segment);
+    if plus_is_space && segment.contains(&b'+') {
+        segment.to_mut().iter_mut().filter(|byte| **byte == b'+').for_each(|plus| *plus = b' ');
+    }
+    Some(percent_decode(&segment).collect())
 }
 
 #[cfg(test)]
@@ -80,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_bytes_come_back(bytes: Vec<u8>, plus_is_space: bool) {
+        fn all_bytes_come_back(bytes: Vec<u8>, plus_is_space: bool) {
             let escaped = escape(&bytes);
             prop_assert_eq!(escaped.len(), escaped_len(&bytes));
             prop_assert_eq!(unescape(escaped.as_bytes(), plus_is_space), Some(bytes));

@@ -1,13 +1,17 @@
-//! The frames of a native exchange, as docs/wire.md specifies them: a header of eight bytes, then the payload.
+//! The frames of the native protocol: a header of eight bytes, then the payload. They are named as
+//! in `docs/wire.md`.
 
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use peercache_groupcache::{Ack, Stamp, Terms};
+use peercache_groupcache::{Ack, ReplyMeta, Stamp, Terms};
 
-use crate::{wire::millis, wire::reply_meta::Life};
+use crate::wire::{millis, reply_meta};
 
 pub(crate) const HEADER_BYTES: usize = 8;
+
+/// The longest name of a member in a `MISSED`, in bytes.
+pub(crate) const MAX_NAME_BYTES: usize = 1024;
 
 pub(crate) mod kind {
     pub(crate) const ASK: u8 = 0x01;
@@ -24,32 +28,32 @@ pub(crate) mod kind {
     pub(crate) const TERMS: u8 = 0x82;
 }
 
-/// One frame. `index` says which key of the exchange it is about.
+/// One frame. `index` is the index of its key in the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Frame {
     /// Opens a request for values.
     Ask(Ask),
-    /// The group of the keys that follow, and the longest value that the asker takes.
-    Group { value_bytes_max: u64, name: Bytes },
+    /// The group of the keys that follow, and the longest value that the client takes.
+    Group { max_value_bytes: u64, name: Bytes },
     /// A key that is asked for, or that changes.
     Key { index: u16, key: Bytes },
-    /// Opens a request for a change: see [`crate::wire::update`].
+    /// Opens an update: see [`crate::wire::update`].
     Update { change: u8, ring: u64, age: Duration, second: bool },
-    /// A member that could not be told of the change.
+    /// A member that could not be reached with the update.
     Missed { name: Bytes },
-    /// When a value may be taken, and how long it may be answered.
+    /// The time in which a value may be taken, and that for which it may be answered.
     Set { stamp: Stamp, within: Duration, ttl: Option<Duration> },
     /// The value of a key.
     Value { index: u16, value: Bytes },
-    /// Why there is no value: see [`crate::wire::error_codes`].
+    /// The reason why there is no value: see [`crate::wire::error_codes`].
     Error { index: u16, code: u8, text: Bytes },
-    /// The change is made.
+    /// The acknowledgement that an update is made.
     Ack(Ack),
-    /// Nothing yet, but the load is under way.
+    /// A heartbeat: the load is in flight.
     Working,
-    /// How long the answer holds that follows.
-    Life { index: u16, life: Life },
-    /// What the key that follows is asked for on, where that is not what the request opened with.
+    /// The facts that go with the answer that follows.
+    Life { index: u16, meta: ReplyMeta },
+    /// The terms of the key that follows, where they are not those of the whole request.
     Terms { index: u16, terms: Terms },
 }
 
@@ -64,19 +68,19 @@ pub(crate) fn header(kind: u8, index: u16, payload_bytes: u32) -> [u8; HEADER_BY
     header
 }
 
-/// How an asker asks.
+/// The opening of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ask {
-    /// How long it bears silence, in milliseconds.
+    /// The longest silence that the client tolerates, in milliseconds.
     pub(crate) silence_ms: u32,
-    /// What keys are asked for on that have no terms of their own.
+    /// The terms of the keys that have none of their own.
     pub(crate) terms: Terms,
 }
 
-/// How many bytes an `ASK` has. One of the first release has the first four; a later one may have more.
+/// The bytes of an `ASK`. One of the first release has the first four; a later one may have more.
 const ASK_BYTES: usize = 4 + TERMS_BYTES;
 
-/// How many bytes a `TERMS` has. A later one may have more.
+/// The bytes of a `TERMS`. A later one may have more.
 const TERMS_BYTES: usize = 4 + 1;
 
 /// The flag for a fresh value.
@@ -89,7 +93,7 @@ impl Ask {
         put_terms(out, self.terms);
     }
 
-    /// `None` when even the oldest field is cut short. Younger ones that are not there say nothing.
+    /// Reads the fields; `None` when even the oldest one is cut short. Newer ones may be absent.
     pub(crate) fn read(mut payload: impl Buf) -> Option<Self> {
         let silence_ms = payload.try_get_u32().ok()?;
         Some(Ask { silence_ms, terms: read_terms(payload).unwrap_or_default() })
@@ -101,42 +105,46 @@ fn put_terms(out: &mut Vec<u8>, terms: Terms) {
     out.put_u8(if terms.fresh { FRESH } else { 0 });
 }
 
-/// `None` when a field is cut short.
+/// Reads the fields of a `TERMS`; `None` when one is cut short.
 pub(crate) fn read_terms(mut payload: impl Buf) -> Option<Terms> {
     let timeout = payload.try_get_u32().ok()?;
     let flags = payload.try_get_u8().ok()?;
     Some(Terms::new().timeout(millis::to_bound(timeout)).fresh(flags & FRESH != 0))
 }
 
-/// The most keys of one exchange. Their number fits an index with ease, and what one request makes a node hold at once
-/// stays small.
-pub(crate) const KEYS_MAX: usize = 1024;
+/// The most keys of one batch. Their number fits an index easily, and one request makes a node hold
+/// little at once.
+pub(crate) const MAX_KEYS: usize = 1024;
 
-/// The most bytes that the keys of one exchange have together. One key alone may have as many as a key may have.
-pub(crate) const KEYS_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes that the keys of one batch have together. A single key may be as long as a key
+/// may be.
+///
+/// It bounds the keys of an update, too.
+pub(crate) const MAX_KEYS_BYTES: usize = 64 * 1024;
 
-/// How many of these keys, given by their lengths, go into the next exchange: one at least, if there is one.
-pub(crate) fn keys_of_one_exchange(lengths: impl IntoIterator<Item = usize>) -> usize {
+/// The number of these keys, given by their lengths, that go into the next batch: one at least, if
+/// there is one.
+pub(crate) fn keys_of_one_batch(lengths: impl IntoIterator<Item = usize>) -> usize {
     let mut bytes = 0_usize;
     let fits = |(nth, length): &(usize, usize)| {
         bytes = bytes.saturating_add(*length);
-        *nth == 0 || (*nth < KEYS_MAX && bytes <= KEYS_BYTES_MAX)
+        *nth == 0 || (*nth < MAX_KEYS && bytes <= MAX_KEYS_BYTES)
     };
     lengths.into_iter().enumerate().take_while(fits).count()
 }
 
-/// The body of a request. The lengths were checked by whoever took the keys in.
+/// The body of a request. The caller has checked the lengths of the keys.
 pub(crate) fn request<'a>(
     ask: Ask,
-    value_bytes_max: u64,
+    max_value_bytes: u64,
     group: &str,
     keys: impl ExactSizeIterator<Item = (&'a [u8], Terms)>,
 ) -> Bytes {
-    /// Room for a short key, with the header before it.
+    /// The size of a short key with its header.
     const KEY_BYTES: usize = HEADER_BYTES + 40;
     let mut body = Vec::with_capacity(2 * HEADER_BYTES + ASK_BYTES + 8 + group.len() + keys.len() * KEY_BYTES);
     ask.write(&mut body);
-    write_group(&mut body, value_bytes_max, group);
+    write_group(&mut body, max_value_bytes, group);
     for (index, (key, terms)) in (0..).zip(keys) {
         if terms != ask.terms {
             body.extend(header(kind::TERMS, index, TERMS_BYTES as u32));
@@ -147,9 +155,9 @@ pub(crate) fn request<'a>(
     body.into()
 }
 
-pub(crate) fn write_group(out: &mut Vec<u8>, value_bytes_max: u64, group: &str) {
+pub(crate) fn write_group(out: &mut Vec<u8>, max_value_bytes: u64, group: &str) {
     out.extend(header(kind::GROUP, 0, 8 + group.len() as u32));
-    out.put_u64(value_bytes_max);
+    out.put_u64(max_value_bytes);
     out.extend(group.as_bytes());
 }
 
@@ -164,10 +172,10 @@ fn write_key(out: &mut Vec<u8>, index: u16, key: &[u8]) {
     out.extend(key);
 }
 
-/// How many bytes a request may have: the keys, and ample room for what comes before them.
-pub(crate) fn request_bytes_max(key_bytes_max: usize) -> usize {
-    const OVERHEAD_BYTES_MAX: usize = 4 * 1024 + KEYS_MAX * (2 * HEADER_BYTES + 8);
-    key_bytes_max.max(KEYS_BYTES_MAX).saturating_add(OVERHEAD_BYTES_MAX)
+/// The longest request, in bytes: the keys, and ample room for the frames before them.
+pub(crate) fn max_request_bytes(max_key_bytes: usize) -> usize {
+    const MAX_OVERHEAD_BYTES: usize = 4 * 1024 + MAX_KEYS * (2 * HEADER_BYTES + 8);
+    max_key_bytes.max(MAX_KEYS_BYTES).saturating_add(MAX_OVERHEAD_BYTES)
 }
 
 pub(crate) fn value_header(index: u16, value_bytes: u32) -> [u8; HEADER_BYTES] {
@@ -178,9 +186,9 @@ pub(crate) fn error(index: u16, payload: &[u8]) -> Bytes {
     [&header(kind::ERROR, index, payload.len() as u32)[..], payload].concat().into()
 }
 
-pub(crate) fn write_life(out: &mut Vec<u8>, index: u16, life: &Life) {
-    out.extend(header(kind::LIFE, index, life.bytes() as u32));
-    life.write(out);
+pub(crate) fn write_life(out: &mut Vec<u8>, index: u16, meta: &ReplyMeta) {
+    out.extend(header(kind::LIFE, index, reply_meta::written_bytes(meta) as u32));
+    reply_meta::write(meta, out);
 }
 
 pub(crate) fn ack(ack: &Ack) -> Bytes {
@@ -199,7 +207,7 @@ pub(crate) fn working() -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::decoder::tests::read;
+    use crate::wire::{decoder::tests::read, reply_meta::tests::meta};
 
     fn ask() -> Ask {
         Ask { silence_ms: 1_000, terms: Terms::new() }
@@ -220,7 +228,7 @@ mod tests {
         assert_eq!(wire, golden.concat());
         let frames = [
             Frame::Ask(ask()),
-            Frame::Group { value_bytes_max: 33_554_432, name: "g".into() },
+            Frame::Group { max_value_bytes: 33_554_432, name: "g".into() },
             Frame::Key { index: 0, key: Bytes::from_static(b"k\xff") },
         ];
         assert_eq!(read(&[&wire]), Ok((frames.into(), true)));
@@ -281,32 +289,33 @@ mod tests {
     }
 
     #[test]
-    fn a_life_on_the_wire() {
-        let ms = Duration::from_millis;
-        let life =
-            Life { stale: true, remaining: Some(ms(0)), age: ms(1_500), ring: Some(0x0123_4567_89ab_cdef), rate: None };
+    fn the_facts_of_an_answer_on_the_wire() {
+        let meta = meta(|meta| {
+            (meta.stale, meta.remaining, meta.age) = (true, Some(Duration::ZERO), Duration::from_millis(1_500));
+            meta.ring = Some(0x0123_4567_89ab_cdef);
+        });
         let mut wire = Vec::new();
-        write_life(&mut wire, 2, &life);
+        write_life(&mut wire, 2, &meta);
         let golden = [
             &[0x81, 0, 0, 2, 0, 0, 0, 17][..],
             &[3, 0, 0, 0, 0, 0, 0, 0x05, 0xdc, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef],
         ];
         assert_eq!(wire, golden.concat());
-        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, life }]);
+        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, meta }]);
     }
 
     #[test]
-    fn a_life_with_a_rate_on_the_wire() {
-        let life = Life { rate: Some(1.5), ..Life::default() };
+    fn the_facts_with_a_rate_on_the_wire() {
+        let meta = meta(|meta| meta.minute_qps = Some(1.5));
         let mut wire = Vec::new();
-        write_life(&mut wire, 2, &life);
+        write_life(&mut wire, 2, &meta);
         let golden = [
             &[0x81, 0, 0, 2, 0, 0, 0, 25][..],
             &[4, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             &[0x3f, 0xf8, 0, 0, 0, 0, 0, 0],
         ];
         assert_eq!(wire, golden.concat());
-        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, life }]);
+        assert_eq!(read(&[&wire]).unwrap().0, [Frame::Life { index: 2, meta }]);
     }
 
     #[test]
@@ -322,7 +331,7 @@ mod tests {
 
     #[test]
     fn keys_are_split_by_number_and_by_bytes() {
-        let fit = |count: usize, length: usize| keys_of_one_exchange(std::iter::repeat_n(length, count));
+        let fit = |count: usize, length: usize| keys_of_one_batch(std::iter::repeat_n(length, count));
         assert_eq!([fit(0, 1), fit(1_024, 1), fit(1_025, 1), fit(1_025, 0)], [0, 1_024, 1_024, 1_024]);
         assert_eq!([fit(9, 16_384), fit(9, 16_385), fit(9, 65_536), fit(9, 65_537)], [4, 3, 1, 1]);
     }

@@ -1,64 +1,68 @@
+//! Gathers a body or a payload that arrives in pieces, without trust in the length it claims.
+
 use bytes::Bytes;
 
 /// Puts together a body or a payload that arrives in pieces.
 ///
-/// A length that the other side claims is believed only as far as bytes have come, so a lie costs no memory. One
-/// piece is kept as it is, without a copy; of many the result is as large as their sum.
+/// A length that the other side claims is believed only as far as bytes have come, so a false claim
+/// costs no memory. One piece is kept as it is, without a copy; many are copied into one buffer of
+/// their size.
 #[derive(Debug)]
 pub(crate) struct Gather {
     claimed: usize,
-    bytes_max: usize,
-    held: Held,
+    max_bytes: usize,
+    pieces: Pieces,
 }
 
 #[derive(Debug)]
-enum Held {
+enum Pieces {
     One(Bytes),
     Many(Vec<u8>),
 }
 
-/// More came than was to come.
+/// More bytes came than may come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-/// What is reserved on a claim alone, before bytes prove it. A thousand hostile connections may make such claims.
+/// The bytes that are reserved on a claim alone, before any come. A thousand hostile connections
+/// may make such claims.
 const FIRST_BYTES: usize = 8 * 1024;
 
 impl Gather {
-    /// Takes at most `bytes_max` bytes, of whom `claimed` are announced. Without a claim anything up to `bytes_max`
-    /// may come.
-    pub(crate) fn new(claimed: Option<usize>, bytes_max: usize) -> Self {
-        Gather { claimed: claimed.unwrap_or(bytes_max).min(bytes_max), bytes_max, held: Held::One(Bytes::new()) }
+    /// Takes at most `max_bytes` bytes, of which `claimed` are announced. Without a claim anything
+    /// up to `max_bytes` may come.
+    pub(crate) fn new(claimed: Option<usize>, max_bytes: usize) -> Self {
+        Gather { claimed: claimed.unwrap_or(max_bytes).min(max_bytes), max_bytes, pieces: Pieces::One(Bytes::new()) }
     }
 
     pub(crate) fn len(&self) -> usize {
-        match &self.held {
-            Held::One(piece) => piece.len(),
-            Held::Many(bytes) => bytes.len(),
+        match &self.pieces {
+            Pieces::One(piece) => piece.len(),
+            Pieces::Many(bytes) => bytes.len(),
         }
     }
 
     pub(crate) fn push(&mut self, piece: Bytes) -> Result<(), TooLong> {
-        if piece.len() > self.bytes_max - self.len() {
+        if piece.len() > self.max_bytes - self.len() {
             return Err(TooLong);
         }
-        match &mut self.held {
-            Held::One(first) if first.is_empty() => *first = piece,
-            Held::One(first) => {
+        match &mut self.pieces {
+            Pieces::One(first) if first.is_empty() => *first = piece,
+            Pieces::One(first) => {
                 let mut bytes = Vec::new();
                 append(&mut bytes, first, self.claimed);
                 append(&mut bytes, &piece, self.claimed);
-                self.held = Held::Many(bytes);
+                self.pieces = Pieces::Many(bytes);
             }
-            Held::Many(bytes) => append(bytes, &piece, self.claimed),
+            Pieces::Many(bytes) => append(bytes, &piece, self.claimed),
         }
         Ok(())
     }
 
     pub(crate) fn finish(self) -> Bytes {
-        match self.held {
-            Held::One(piece) => piece,
-            Held::Many(mut bytes) => {
+        match self.pieces {
+            Pieces::One(piece) => piece,
+            Pieces::Many(mut bytes) => {
                 bytes.shrink_to_fit();
                 bytes.into()
             }
@@ -66,16 +70,14 @@ impl Gather {
     }
 }
 
-/// Doubles when full, but not beyond what is claimed, so that a true claim ends in a full buffer. A claim of which a
-/// sixteenth has come is believed: pages that are not written to cost nothing, and each buffer that is outgrown may stay
-/// with the allocator.
+/// Appends to a buffer that doubles when it is full, but not beyond the claim, so that a true claim
+/// ends in a full buffer. A claim of which a sixteenth has come is believed: pages that are not
+/// written to cost nothing, and each buffer that is outgrown may stay with the allocator.
 fn append(bytes: &mut Vec<u8>, piece: &[u8], claimed: usize) {
     let needed = bytes.len() + piece.len();
     if needed > bytes.capacity() {
-        let roomy = match claimed / 16 <= needed {
-            true => claimed,
-            false => (2 * needed).max(FIRST_BYTES).min(claimed),
-        };
+        let doubled = (2 * needed).max(FIRST_BYTES).min(claimed);
+        let roomy = if claimed / 16 <= needed { claimed } else { doubled };
         bytes.reserve_exact(roomy.max(needed) - bytes.len());
     }
     bytes.extend_from_slice(piece);
@@ -94,9 +96,9 @@ mod tests {
     }
 
     fn capacity(gather: &Gather) -> usize {
-        match &gather.held {
-            Held::One(_) => 0,
-            Held::Many(bytes) => bytes.capacity(),
+        match &gather.pieces {
+            Pieces::One(_) => 0,
+            Pieces::Many(bytes) => bytes.capacity(),
         }
     }
 
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lie_costs_no_memory() {
+    fn a_false_claim_costs_no_memory() {
         assert!(capacity(&gathered(1 << 30, &[b"a", b"b"])) <= FIRST_BYTES);
     }
 

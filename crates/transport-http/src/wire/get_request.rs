@@ -1,34 +1,36 @@
+//! The body of a native get.
+
 use bytes::Bytes;
 use peercache_groupcache::Terms;
 
 use crate::{
     wire::decoder::Decoder,
-    wire::frame::{Ask, Frame, KEYS_MAX},
+    wire::frame::{Ask, Frame, MAX_KEYS},
 };
 
-/// What is asked for in one exchange.
+/// A native get.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Asked {
+pub(crate) struct GetRequest {
     pub(crate) ask: Ask,
-    pub(crate) value_bytes_max: u64,
+    pub(crate) max_value_bytes: u64,
     pub(crate) group: Bytes,
-    /// At least one. They are parts of the request.
+    /// At least one. They are slices of the request's body.
     pub(crate) keys: Vec<(Bytes, Terms)>,
 }
 
-/// What a body asks for: `ASK`, `GROUP`, then `KEY`s counted from 0, at least one, each perhaps behind its own `TERMS`.
-/// `None` when it is no request.
-pub(crate) fn read(mut body: Bytes, key_bytes_max: usize) -> Option<Asked> {
-    let mut decoder = Decoder::of_requests(key_bytes_max);
+/// Reads a body: `ASK`, `GROUP`, then at least one `KEY`, counted from 0, each perhaps behind its
+/// own `TERMS`. `None` when it is no request.
+pub(crate) fn read(mut body: Bytes, max_key_bytes: usize) -> Option<GetRequest> {
+    let mut decoder = Decoder::of_requests(max_key_bytes);
     let mut next = || decoder.next(&mut body).ok();
-    let (Frame::Ask(ask), Frame::Group { value_bytes_max, name: group }) = (next()??, next()??) else {
+    let (Frame::Ask(ask), Frame::Group { max_value_bytes, name: group }) = (next()??, next()??) else {
         return None;
     };
     let mut keys = Vec::new();
     let mut own_terms = None;
     while let Some(frame) = next()? {
         match frame {
-            Frame::Key { index, key } if usize::from(index) == keys.len() && keys.len() < KEYS_MAX => {
+            Frame::Key { index, key } if usize::from(index) == keys.len() && keys.len() < MAX_KEYS => {
                 keys.push((key, own_terms.take().unwrap_or(ask.terms)));
             }
             Frame::Terms { index, terms } if usize::from(index) == keys.len() && own_terms.is_none() => {
@@ -38,7 +40,7 @@ pub(crate) fn read(mut body: Bytes, key_bytes_max: usize) -> Option<Asked> {
         }
     }
     let ended = !keys.is_empty() && own_terms.is_none() && decoder.is_between_frames() && body.is_empty();
-    ended.then_some(Asked { ask, value_bytes_max, group, keys })
+    ended.then_some(GetRequest { ask, max_value_bytes, group, keys })
 }
 
 #[cfg(test)]
@@ -58,9 +60,9 @@ mod tests {
         let ask = Ask { silence_ms: 7, terms: Terms::new() };
         let hurried = Terms::new().timeout(Some(Duration::from_millis(3)));
         let keys = [(&b"a"[..], Terms::new()), (b"", hurried), (b"b", Terms::new().fresh(true))];
-        let asked = read(frame::request(ask, 9, "g", keys.into_iter()), 1).unwrap();
-        assert_eq!((asked.ask, asked.value_bytes_max, &asked.group[..]), (ask, 9, &b"g"[..]));
-        assert_eq!(asked.keys, keys.map(|(key, terms)| (Bytes::copy_from_slice(key), terms)));
+        let request = read(frame::request(ask, 9, "g", keys.into_iter()), 1).unwrap();
+        assert_eq!((request.ask, request.max_value_bytes, &request.group[..]), (ask, 9, &b"g"[..]));
+        assert_eq!(request.keys, keys.map(|(key, terms)| (Bytes::copy_from_slice(key), terms)));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! golang/groupcache's protobuf, and nothing else of protobuf.
+//! The protobuf message of golang/groupcache.
 
 use bytes::Bytes;
 use prost::Message;
 
-/// The body of a 200. proto2: `optional bytes value = 1; optional double minute_qps = 2;`. Go neither writes nor reads
-/// `minute_qps`.
+/// The body of a 200. proto2: `optional bytes value = 1; optional double minute_qps = 2;`. Go
+/// neither writes nor reads `minute_qps`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct GetResponse {
     #[prost(bytes = "bytes", optional, tag = "1")]
@@ -13,11 +13,11 @@ pub(crate) struct GetResponse {
     pub(crate) minute_qps: Option<f64>,
 }
 
-/// How many bytes beyond the value a body may have: tags, lengths and fields that we do not know.
-pub(crate) const OVERHEAD_BYTES_MAX: usize = 1024;
+/// The bytes beyond the value that a body may have: tags, lengths and unknown fields.
+pub(crate) const MAX_OVERHEAD_BYTES: usize = 1024;
 
-/// The tag and the length that come before a value of this many bytes. With the value itself they are a whole body,
-/// so that a large value is not copied to be sent.
+/// The tag and the length before a value of this many bytes. With the value itself they are a whole
+/// body, so that a large value is not copied to be sent.
 pub(crate) fn value_prefix(value_bytes: usize) -> Bytes {
     let mut prefix = Vec::with_capacity(1 + 10);
     prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut prefix);
@@ -25,7 +25,7 @@ pub(crate) fn value_prefix(value_bytes: usize) -> Bytes {
     prefix.into()
 }
 
-/// The value in a body. Absent is empty, as Go reads it.
+/// The value in a body; an absent one is empty, as Go reads it.
 pub(crate) fn value_of(body: Bytes) -> Result<Bytes, prost::DecodeError> {
     Ok(GetResponse::decode(body)?.value.unwrap_or_default())
 }
@@ -36,7 +36,8 @@ mod tests {
 
     use super::*;
 
-    // Written by Go: `proto.Marshal(&pb.GetResponse{Value: []byte("v")})` at golang/groupcache 2c02b82.
+    // Written by Go: `proto.Marshal(&pb.GetResponse{Value: []byte("v")})` at golang/groupcache
+    // 2c02b82.
     const EMPTY: &[u8] = &[0x0a, 0x00];
     const V: &[u8] = &[0x0a, 0x01, 0x76];
     const V_AT_1_5_QPS: &[u8] = &[0x0a, 0x01, 0x76, 0x11, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f];
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_a_later_version_is_passed_over() {
+    fn a_field_of_a_later_version_is_skipped() {
         let body = [V, &[0x18, 0x96, 0x01]].concat();
         assert_eq!(value_of(body.into()).unwrap(), "v");
     }

@@ -1,19 +1,16 @@
-//! A change on its way to a member: the body of one request.
+//! The body of an update.
 
 use bytes::{BufMut, Bytes};
 use peercache_groupcache::{Change, Key, Members, PeerUpdate, SetValue};
 
 use crate::{
     wire::decoder::Decoder,
-    wire::frame::{self, Frame, HEADER_BYTES, KEYS_MAX, header, kind},
+    wire::frame::{self, Frame, HEADER_BYTES, MAX_KEYS, MAX_NAME_BYTES, header, kind},
     wire::millis,
 };
 
-/// The longest name of a member that a change carries, in bytes.
-pub(crate) const NAME_BYTES_MAX: usize = 1024;
-
-/// The most bytes that the names of one change have together.
-pub(crate) const NAMES_BYTES_MAX: usize = 128 * 1024;
+/// The most bytes that the names of one update have together.
+pub(crate) const MAX_NAMES_BYTES: usize = 128 * 1024;
 
 mod change {
     pub(super) const REMOVE: u8 = 1;
@@ -21,20 +18,20 @@ mod change {
     pub(super) const SET: u8 = 3;
 }
 
-/// How many bytes a change may have, its value not counted.
-pub(crate) fn bytes_max(key_bytes_max: usize) -> usize {
-    frame::request_bytes_max(key_bytes_max).saturating_add(NAMES_BYTES_MAX + Members::MAX * HEADER_BYTES)
+/// The longest body, in bytes, its value not counted.
+pub(crate) fn max_bytes(max_key_bytes: usize) -> usize {
+    frame::max_request_bytes(max_key_bytes).saturating_add(MAX_NAMES_BYTES + Members::MAX * HEADER_BYTES)
 }
 
-/// The change as requests that a member takes, one after another. `None` when it cannot be told: a key, a value or the
-/// names are too long.
-pub(crate) fn parts(update: PeerUpdate, key_bytes_max: usize) -> Option<Vec<PeerUpdate>> {
+/// The update as requests that a member takes, one after another. `None` when it cannot be sent: a
+/// key, a value or the names are too long.
+pub(crate) fn parts(update: PeerUpdate, max_key_bytes: usize) -> Option<Vec<PeerUpdate>> {
     let names_fit = update.missed.len() <= Members::MAX
-        && update.missed.iter().all(|name| name.len() <= NAME_BYTES_MAX)
-        && update.missed.iter().map(String::len).sum::<usize>() <= NAMES_BYTES_MAX;
+        && update.missed.iter().all(|name| name.len() <= MAX_NAME_BYTES)
+        && update.missed.iter().map(String::len).sum::<usize>() <= MAX_NAMES_BYTES;
     let change_fits = match &update.change {
-        Change::Remove(keys) => keys.iter().all(|key| key.len() <= key_bytes_max),
-        Change::Set(set) => set.key.len() <= key_bytes_max && u32::try_from(set.value.len()).is_ok(),
+        Change::Remove(keys) => keys.iter().all(|key| key.len() <= max_key_bytes),
+        Change::Set(set) => set.key.len() <= max_key_bytes && u32::try_from(set.value.len()).is_ok(),
         Change::Clear => true,
         _ => false,
     };
@@ -46,9 +43,9 @@ pub(crate) fn parts(update: PeerUpdate, key_bytes_max: usize) -> Option<Vec<Peer
     };
     let mut rest = &keys[..];
     let mut parts = Vec::new();
-    // A change without keys is told, too.
+    // An update without keys is sent, too.
     while !rest.is_empty() || parts.is_empty() {
-        let (part, later) = rest.split_at(frame::keys_of_one_exchange(rest.iter().map(Key::len)));
+        let (part, later) = rest.split_at(frame::keys_of_one_batch(rest.iter().map(Key::len)));
         let change = Change::Remove(part.to_vec());
         let part = PeerUpdate::new(update.group.clone(), update.ring, change);
         parts.push(part.missed(update.missed.clone()).age(update.age).second(update.second));
@@ -57,7 +54,7 @@ pub(crate) fn parts(update: PeerUpdate, key_bytes_max: usize) -> Option<Vec<Peer
     Some(parts)
 }
 
-/// The body of a request, for a change of [`parts`].
+/// The body of a request, for an update of [`parts`].
 pub(crate) fn body(update: &PeerUpdate) -> Bytes {
     let change = match &update.change {
         Change::Remove(_) => change::REMOVE,
@@ -84,7 +81,7 @@ pub(crate) fn body(update: &PeerUpdate) -> Bytes {
     body.into()
 }
 
-/// As much as the body needs, or a little more: a value is large, and copied once is enough.
+/// The size of the body, or a little more: a value is large, and copied once is enough.
 fn bytes_of(update: &PeerUpdate) -> usize {
     let names: usize = update.missed.iter().map(|name| HEADER_BYTES + name.len()).sum();
     let change = match &update.change {
@@ -106,10 +103,10 @@ fn write_set(body: &mut Vec<u8>, set: &SetValue) {
     body.extend(&set.value[..]);
 }
 
-/// The change that a body tells of; `None` when it tells of none.
-pub(crate) fn read(mut body: Bytes, key_bytes_max: usize) -> Option<PeerUpdate> {
+/// Reads a body; `None` when it is no update.
+pub(crate) fn read(mut body: Bytes, max_key_bytes: usize) -> Option<PeerUpdate> {
     // A value is no longer than the body that it is in, whatever it claims.
-    let mut decoder = Decoder::of_updates(key_bytes_max, body.len());
+    let mut decoder = Decoder::of_updates(max_key_bytes, body.len());
     let mut next = || decoder.next(&mut body).ok();
     let (Frame::Update { change, ring, age, second }, Frame::Group { name, .. }) = (next()??, next()??) else {
         return None;
@@ -120,7 +117,7 @@ pub(crate) fn read(mut body: Bytes, key_bytes_max: usize) -> Option<PeerUpdate> 
         change::REMOVE => {
             let mut keys = Vec::new();
             while let Some(Frame::Key { index, key }) = frame {
-                if usize::from(index) != keys.len() || keys.len() == KEYS_MAX {
+                if usize::from(index) != keys.len() || keys.len() == MAX_KEYS {
                     return None;
                 }
                 keys.push(Key::copy_from(&key));
@@ -144,17 +141,14 @@ pub(crate) fn read(mut body: Bytes, key_bytes_max: usize) -> Option<PeerUpdate> 
     ended.then(|| PeerUpdate::new(group, ring, change).missed(missed).age(age).second(second))
 }
 
-/// A value that keeps no much larger buffer alive.
+/// The value, copied if it is short, so that it keeps no much larger buffer alive.
 fn unpinned(value: Bytes) -> Bytes {
-    /// A buffer that was read into is no larger than some times this.
-    const COPIED_BYTES_MAX: usize = 64 * 1024;
-    match value.len() <= COPIED_BYTES_MAX {
-        true => Bytes::copy_from_slice(&value),
-        false => value,
-    }
+    /// The longest value that is copied. A buffer that was read into is not many times larger.
+    const MAX_COPIED_BYTES: usize = 64 * 1024;
+    if value.len() <= MAX_COPIED_BYTES { Bytes::copy_from_slice(&value) } else { value }
 }
 
-/// The names, and the frame after them.
+/// Reads the names of missed members, and the frame after them.
 fn read_missed(next: &mut impl FnMut() -> Option<Option<Frame>>) -> Option<(Vec<String>, Option<Frame>)> {
     let mut missed = Vec::new();
     loop {
@@ -230,7 +224,7 @@ mod tests {
         PeerUpdate::new("g", 1, Change::Remove(vec![vec![b'k'; length].into(); count]))
     }
 
-    /// How many keys each part has, of a removal of so many keys of this length.
+    /// The number of keys in each part of a removal.
     fn split(count: usize, length: usize) -> Option<Vec<usize>> {
         let keys = |part: PeerUpdate| match part.change {
             Change::Remove(keys) => keys.len(),
@@ -240,30 +234,30 @@ mod tests {
     }
 
     #[test]
-    fn a_large_removal_is_told_in_parts() {
+    fn a_large_removal_is_sent_in_parts() {
         assert_eq!(split(0, 1), Some(vec![0]));
         assert_eq!(split(2_050, 1), Some(vec![1_024, 1_024, 2]));
         assert_eq!(split(3, 65_536), Some(vec![1, 1, 1]));
         assert_eq!(split(1, 65_537), None);
         for part in parts(remove(5_000, 60), 65_536).unwrap() {
-            assert!(body(&part).len() <= bytes_max(65_536));
+            assert!(body(&part).len() <= max_bytes(65_536));
             assert_eq!(read(body(&part), 65_536), Some(part));
         }
     }
 
     #[test]
-    fn names_are_told_all_or_not_at_all() {
-        let told = |names: Vec<String>| parts(PeerUpdate::new("g", 1, Change::Clear).missed(names), 100).is_some();
-        assert!(told(vec!["n".repeat(131); Members::MAX]) && !told(vec!["n".repeat(132); Members::MAX]));
-        assert!(told(vec!["n".repeat(1_024)]) && !told(vec!["n".repeat(1_025)]));
-        assert!(told(vec![String::new(); Members::MAX]) && !told(vec![String::new(); Members::MAX + 1]));
+    fn names_are_sent_all_or_not_at_all() {
+        let is_sent = |names: Vec<String>| parts(PeerUpdate::new("g", 1, Change::Clear).missed(names), 100).is_some();
+        assert!(is_sent(vec!["n".repeat(131); Members::MAX]) && !is_sent(vec!["n".repeat(132); Members::MAX]));
+        assert!(is_sent(vec!["n".repeat(1_024)]) && !is_sent(vec!["n".repeat(1_025)]));
+        assert!(is_sent(vec![String::new(); Members::MAX]) && !is_sent(vec![String::new(); Members::MAX + 1]));
         let most = PeerUpdate::new("g", 1, Change::Clear).missed(vec!["n".repeat(131); Members::MAX]);
-        assert!(body(&most).len() <= bytes_max(0));
+        assert!(body(&most).len() <= max_bytes(0));
         assert_eq!(read_all(body(&most)), Some(most));
     }
 
     #[test]
-    fn what_is_no_change_is_refused() {
+    fn a_body_that_is_no_update_is_refused() {
         let good = body(&remove(2, 1));
         let cut = (0..good.len()).filter(|end| read_all(good.slice(..*end)).is_some());
         // A removal of fewer keys is one, too.
@@ -275,7 +269,7 @@ mod tests {
         assert_eq!(read_all(unknown.into()), None);
         let mut too_many = good.to_vec();
         too_many.truncate(39);
-        (0..=KEYS_MAX as u16).for_each(|index| too_many.extend(header(kind::KEY, index, 0)));
+        (0..=MAX_KEYS as u16).for_each(|index| too_many.extend(header(kind::KEY, index, 0)));
         assert_eq!(read_all(too_many.clone().into()), None);
         too_many.truncate(too_many.len() - HEADER_BYTES);
         assert!(read_all(too_many.into()).is_some());
@@ -284,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_told_late_says_so() {
+    fn an_update_that_is_sent_late_says_so() {
         let update = PeerUpdate::new("g", 1, Change::Clear).age(Duration::from_millis(1_500));
         let golden = [
             &[0x04, 0, 0, 0, 0, 0, 0, 14, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0x05, 0xdc, 0][..],
@@ -315,7 +309,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_change_comes_back(update in any_update()) {
+        fn every_update_comes_back(update in any_update()) {
             prop_assert_eq!(read(body(&update), 100), Some(update));
         }
 

@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// Longer than anything takes: a test that gets here is stuck.
+/// A time longer than any test: one that gets here is stuck.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -50,16 +50,17 @@ pub fn group_on_terms(groups: &Groups, name: &str, answer: impl Fn(&[u8], Terms)
     groups.register(Arc::new(FakeGroup { name: name.into(), answer })).unwrap();
 }
 
-/// A group that keeps the changes that it is told of, and answers them with a closure, which is given their count.
-pub struct ToldGroup<F> {
+/// A group that keeps the updates that it receives, and answers them with a closure, which is given
+/// their count.
+pub struct UpdatedGroup<F> {
     name: Arc<str>,
-    told: Told,
+    received: Received,
     answer: F,
 }
 
-pub type Told = Arc<Mutex<Vec<PeerUpdate>>>;
+pub type Received = Arc<Mutex<Vec<PeerUpdate>>>;
 
-impl<F: Fn(usize) -> Result<Ack, Error> + Send + Sync + 'static> ServedGroup for ToldGroup<F> {
+impl<F: Fn(usize) -> Result<Ack, Error> + Send + Sync + 'static> ServedGroup for UpdatedGroup<F> {
     fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -69,28 +70,29 @@ impl<F: Fn(usize) -> Result<Ack, Error> + Send + Sync + 'static> ServedGroup for
     }
 
     fn update(self: Arc<Self>, update: PeerUpdate) -> Result<Ack, Error> {
-        let mut told = self.told.lock().unwrap();
-        told.push(update);
-        (self.answer)(told.len())
+        let mut received = self.received.lock().unwrap();
+        received.push(update);
+        (self.answer)(received.len())
     }
 }
 
-pub fn told_group(
+pub fn updated_group(
     groups: &Groups,
     name: &str,
     answer: impl Fn(usize) -> Result<Ack, Error> + Send + Sync + 'static,
-) -> Told {
-    let told = Told::default();
-    groups.register(Arc::new(ToldGroup { name: name.into(), told: told.clone(), answer })).unwrap();
-    told
+) -> Received {
+    let received = Received::default();
+    groups.register(Arc::new(UpdatedGroup { name: name.into(), received: received.clone(), answer })).unwrap();
+    received
 }
 
-/// The word of a member with ring 7 at a moment.
+/// The acknowledgement of a member with ring 7 at this time.
 pub fn ack(ms: u64) -> Ack {
     Ack::new(7, Stamp { incarnation: 5, ms })
 }
 
-/// Groups of a node: `echo` has every key, as its own value; `loaded` too, after a load; `kinds` fails as the key says.
+/// Groups of a node: `echo` has every key, as its own value; `loaded` too, after a load; `kinds`
+/// fails as the key says.
 pub fn groups() -> Groups {
     let groups = Groups::new(Members::alone());
     group(&groups, "echo", |key| found(Bytes::copy_from_slice(key)));
@@ -171,7 +173,8 @@ pub async fn ask(peer: &Arc<dyn Peer>, request: PeerRequest) -> Result<PeerReply
     soon(rx).await.unwrap()
 }
 
-/// Asks a peer for many keys of a group; the answers come as they are given, with the position of their key.
+/// Asks a peer for many keys of a group; the answers come as they are given, with the position of
+/// their key.
 pub fn ask_many(
     peer: &Arc<dyn Peer>,
     group: &str,
@@ -186,18 +189,18 @@ pub fn ask_many(
     rx
 }
 
-/// All answers of [`ask_many`], each told, in the order of their keys.
-pub async fn told_all(mut answers: mpsc::UnboundedReceiver<(usize, Result<PeerReply, PeerError>)>) -> Vec<String> {
+/// All answers of [`ask_many`] in words, in the order of their keys.
+pub async fn words_of_all(mut answers: mpsc::UnboundedReceiver<(usize, Result<PeerReply, PeerError>)>) -> Vec<String> {
     let mut all = Vec::new();
     while let Some((nth, answer)) = soon(answers.recv()).await {
-        all.push((nth, told(answer)));
+        all.push((nth, words_of(answer)));
     }
     all.sort();
-    all.into_iter().map(|(_, told)| told).collect()
+    all.into_iter().map(|(_, words)| words).collect()
 }
 
-/// Tells a peer of a change and waits for its word.
-pub async fn tell(peer: &Arc<dyn Peer>, update: PeerUpdate, timeout: Duration) -> Result<Ack, PeerError> {
+/// Sends a peer an update and waits for its acknowledgement.
+pub async fn send_update(peer: &Arc<dyn Peer>, update: PeerUpdate, timeout: Duration) -> Result<Ack, PeerError> {
     let (tx, rx) = oneshot::channel();
     peer.update(update, timeout, Reply::new(move |answer| drop(tx.send(answer))));
     soon(rx).await.unwrap()
@@ -213,7 +216,7 @@ pub fn value_of(answer: Result<PeerReply, PeerError>) -> Bytes {
 }
 
 /// The answer in one line, for tables.
-pub fn told(answer: Result<PeerReply, PeerError>) -> String {
+pub fn words_of(answer: Result<PeerReply, PeerError>) -> String {
     match answer {
         Ok(PeerReply { value: Some(value), .. }) => format!("value {value:?}"),
         Ok(_) => "not found for a while".to_owned(),
@@ -224,7 +227,7 @@ pub fn told(answer: Result<PeerReply, PeerError>) -> String {
     }
 }
 
-/// A peer that treats each connection as the script says.
+/// A peer that serves each connection by a script.
 pub async fn scripted<F: Future<Output = ()> + Send + 'static>(
     script: impl Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
 ) -> String {
@@ -238,8 +241,8 @@ pub async fn scripted<F: Future<Output = ()> + Send + 'static>(
     url
 }
 
-/// A peer that reads a request, says this, and closes.
-pub async fn parrot(words: impl Into<Vec<u8>>) -> String {
+/// A peer that reads a request, answers with these bytes, and closes.
+pub async fn fixed_answer(words: impl Into<Vec<u8>>) -> String {
     let words: Arc<[u8]> = words.into().into();
     scripted(move |mut stream| {
         let words = words.clone();
@@ -251,7 +254,7 @@ pub async fn parrot(words: impl Into<Vec<u8>>) -> String {
     .await
 }
 
-/// Head and body of the next request on a connection; `None` when there is none.
+/// Reads the head and the body of the next request on a connection; `None` when there is none.
 pub async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -268,7 +271,8 @@ pub async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     Some((head, body))
 }
 
-/// What a server answers to these bytes until it closes the connection. A reset counts as closing.
+/// Sends these bytes to a server, and returns its answer up to the end of the connection. A reset
+/// counts as the end.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let _ = stream.write_all(bytes).await;
@@ -281,7 +285,7 @@ pub async fn read_to_close(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A GET on a connection of its own.
+/// Sends a GET on a connection of its own.
 pub async fn raw_get(address: SocketAddr, path: &str) -> String {
     raw_request(address, "GET", path).await
 }

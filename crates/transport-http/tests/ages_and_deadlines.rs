@@ -1,4 +1,4 @@
-//! How long answers hold and callers wait, from one node to another over real sockets.
+//! Ages of answers and deadlines of callers, from one node to another over real sockets.
 
 mod support;
 
@@ -10,19 +10,19 @@ use std::{
 use peercache_groupcache::{Connect, Groups, PeerReply, PeerRequest, Reply, Served, Terms};
 use peercache_transport_http::{Dialect, HttpPool};
 use support::{
-    ask, ask_many, ask_once, found, group, group_on_terms, groups, node, pool, read_request, scripted, soon, told,
+    ask, ask_many, ask_once, found, group, group_on_terms, groups, node, pool, read_request, scripted, soon, words_of,
 };
 use tokio::{io::AsyncWriteExt, sync::Notify};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DIALECTS: [Dialect; 2] = [Dialect::Native, Dialect::Golang];
 
-/// A group whose only answer is this.
+/// A group with this one answer.
 fn answers(groups: &Groups, reply: PeerReply) {
     group(groups, "g", move |_| Served::Ready(Ok(reply.clone())));
 }
 
-/// The reply of a node that answers with this one.
+/// The reply as it arrives from a node that answers with this one.
 async fn arrived(dialect: Dialect, reply: PeerReply) -> PeerReply {
     let groups = groups();
     answers(&groups, reply);
@@ -31,40 +31,44 @@ async fn arrived(dialect: Dialect, reply: PeerReply) -> PeerReply {
 }
 
 #[tokio::test]
-async fn a_life_arrives_on_first_contact_in_either_dialect() {
+async fn the_facts_arrive_on_first_contact_in_either_dialect() {
     for dialect in DIALECTS {
         for value in [Some("v".into()), Some("x".repeat(100_000).into()), None] {
             let mut sent = PeerReply::not_found();
-            (sent.value, sent.remaining, sent.age, sent.stale, sent.ring) =
+            (sent.value, sent.meta.remaining, sent.meta.age, sent.meta.stale, sent.meta.ring) =
                 (value, Some(HOUR), 2 * HOUR, true, Some(u64::MAX));
             let reply = arrived(dialect, sent.clone()).await;
-            let (remaining, age) = (reply.remaining.unwrap(), reply.age);
+            let (remaining, age) = (reply.meta.remaining.unwrap(), reply.meta.age);
             assert!(remaining <= HOUR && remaining > HOUR - support::WATCHDOG, "{dialect:?} {remaining:?}");
             assert!(age >= 2 * HOUR && age < 2 * HOUR + support::WATCHDOG, "{dialect:?} {age:?}");
-            assert_eq!((reply.value, reply.stale, reply.ring), (sent.value, true, Some(u64::MAX)), "{dialect:?}");
+            assert_eq!(
+                (reply.value, reply.meta.stale, reply.meta.ring),
+                (sent.value, true, Some(u64::MAX)),
+                "{dialect:?}"
+            );
         }
     }
 }
 
 #[tokio::test]
-async fn what_does_not_expire_does_not_on_its_way() {
+async fn a_value_that_does_not_expire_arrives_as_one() {
     for dialect in DIALECTS {
         for ring in [None, Some(0)] {
             let mut sent = PeerReply::new("v".into());
-            sent.ring = ring;
+            sent.meta.ring = ring;
             let reply = arrived(dialect, sent).await;
-            assert_eq!((reply.remaining, reply.stale, reply.ring), (None, false, ring), "{dialect:?}");
+            assert_eq!((reply.meta.remaining, reply.meta.stale, reply.meta.ring), (None, false, ring), "{dialect:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn how_often_a_key_is_asked_for_is_told() {
+async fn the_rate_of_a_key_arrives() {
     for dialect in DIALECTS {
         for rate in [None, Some(0.0), Some(1.5), Some(1e-9), Some(f64::MAX)] {
             let mut sent = PeerReply::new("v".into());
-            sent.minute_qps = rate;
-            assert_eq!(arrived(dialect, sent).await.minute_qps, rate, "{dialect:?}");
+            sent.meta.minute_qps = rate;
+            assert_eq!(arrived(dialect, sent).await.meta.minute_qps, rate, "{dialect:?}");
         }
     }
 }
@@ -72,10 +76,10 @@ async fn how_often_a_key_is_asked_for_is_told() {
 #[tokio::test]
 async fn a_not_found_that_may_be_cached_is_not_one_that_may_not() {
     for dialect in DIALECTS {
-        assert_eq!(told(Ok(arrived(dialect, PeerReply::not_found()).await)), "not found for a while");
+        assert_eq!(words_of(Ok(arrived(dialect, PeerReply::not_found()).await)), "not found for a while");
         let node = node(groups()).await;
         let answer = ask_once(HttpPool::builder().dialect(dialect), &node.url(), "kinds", b"not-found").await;
-        assert_eq!(told(answer), "answered NotFound");
+        assert_eq!(words_of(answer), "answered NotFound");
     }
 }
 
@@ -83,8 +87,8 @@ async fn a_not_found_that_may_be_cached_is_not_one_that_may_not() {
 async fn a_plain_answer_says_how_long_it_holds() {
     let groups = groups();
     let mut reply = PeerReply::new("v".into());
-    (reply.remaining, reply.age) = (Some(Duration::from_millis(1_500)), Duration::from_millis(20));
-    (reply.stale, reply.ring) = (true, Some(0xab));
+    (reply.meta.remaining, reply.meta.age) = (Some(Duration::from_millis(1_500)), Duration::from_millis(20));
+    (reply.meta.stale, reply.meta.ring) = (true, Some(0xab));
     answers(&groups, reply);
     let node = node(groups).await;
     let answer = support::raw_get(node.address, "/_groupcache/g/k").await;
@@ -94,26 +98,27 @@ async fn a_plain_answer_says_how_long_it_holds() {
 }
 
 #[tokio::test]
-async fn a_strangers_word_on_life_is_not_taken() {
-    let url = support::parrot("HTTP/1.1 200 OK\r\npeercache-life: stale\r\ncontent-length: 3\r\n\r\n\n\x01v").await;
+async fn the_facts_of_a_foreign_server_are_not_believed() {
+    let url =
+        support::fixed_answer("HTTP/1.1 200 OK\r\npeercache-life: stale\r\ncontent-length: 3\r\n\r\n\n\x01v").await;
     let reply = ask_once(HttpPool::builder().dialect(Dialect::Golang), &url, "g", b"k").await.unwrap();
-    assert!(!reply.stale);
+    assert!(!reply.meta.stale);
 }
 
-/// What comes of a peer of ours that sends these frames.
+/// The outcome when a peer of ours answers with these frames.
 async fn framed(frames: &[u8]) -> String {
     let head =
         format!("HTTP/1.1 200 OK\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: {}\r\n\r\n", frames.len());
-    let url = support::parrot([head.as_bytes(), frames].concat()).await;
+    let url = support::fixed_answer([head.as_bytes(), frames].concat()).await;
     let answer = ask_once(HttpPool::builder(), &url, "g", b"k").await;
     match answer {
-        Ok(reply) if reply.remaining.is_some() => "value that expires".to_owned(),
-        answer => told(answer).replace(&format!("peer {url} "), ""),
+        Ok(reply) if reply.meta.remaining.is_some() => "value that expires".to_owned(),
+        answer => words_of(answer).replace(&format!("peer {url} "), ""),
     }
 }
 
 #[tokio::test]
-async fn a_hostile_life_harms_nobody() {
+async fn hostile_facts_do_no_harm() {
     const VALUE: &[u8] = b"\x11\0\0\0\0\0\0\x01v";
     let life = |index: u8, fields: &[u8]| [&[0x81, 0, 0, index, 0, 0, 0, fields.len() as u8], fields].concat();
     for (life, outcome) in [
@@ -142,13 +147,13 @@ async fn an_answer_grows_older_on_its_way() {
         stream.write_all(b"\x11\0\0\0\0\0\0\x01v").await.unwrap();
     })
     .await;
-    // Of 50 ms, 60 are over.
+    // It was to hold for 50 ms, and 60 have passed.
     let reply = ask_once(HttpPool::builder(), &url, "g", b"k").await.unwrap();
-    assert_eq!(reply.remaining, Some(Duration::ZERO));
-    assert!(reply.age >= Duration::from_millis(60));
+    assert_eq!(reply.meta.remaining, Some(Duration::ZERO));
+    assert!(reply.meta.age >= Duration::from_millis(60));
 }
 
-/// A group that keeps the terms that it is asked on.
+/// A group that keeps the terms of its requests.
 fn keeps_terms(groups: &Groups) -> Arc<Mutex<Vec<Terms>>> {
     let terms = Arc::new(Mutex::new(Vec::new()));
     let kept = terms.clone();
@@ -166,7 +171,7 @@ fn request(group: &str, terms: Terms) -> PeerRequest {
 }
 
 #[tokio::test]
-async fn the_terms_travel_to_the_owner() {
+async fn the_terms_arrive_at_the_owner() {
     let groups = groups();
     let kept = keeps_terms(&groups);
     let node = node(groups).await;
@@ -178,7 +183,7 @@ async fn the_terms_travel_to_the_owner() {
         let lost = timeout.map(|timeout| timeout - arrived.timeout.unwrap());
         assert!(arrived.timeout.is_some() == timeout.is_some() && lost < Some(support::WATCHDOG), "{arrived:?}");
     }
-    // Those of one exchange are on the same terms; others go by themselves.
+    // Keys of one batch are on the same terms; others go by themselves.
     let mut requests = vec![request("g", Terms::new()); 2];
     requests.push(request("g", Terms::new().fresh(true)));
     let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
@@ -196,7 +201,7 @@ async fn the_terms_travel_to_the_owner() {
 }
 
 #[tokio::test]
-async fn time_spent_waiting_here_is_not_there_any_more() {
+async fn time_spent_waiting_here_is_taken_off_the_deadline() {
     let groups = groups();
     let kept = keeps_terms(&groups);
     let (begun, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -223,16 +228,16 @@ async fn time_spent_waiting_here_is_not_there_any_more() {
     asked.notify_one();
     soon(rx).await.unwrap().unwrap();
     assert_eq!(kept.lock().unwrap()[0].timeout, Some(Duration::ZERO));
-    assert_eq!(told(soon(answers.recv()).await.unwrap().1), "value b\"late\"");
+    assert_eq!(words_of(soon(answers.recv()).await.unwrap().1), "value b\"late\"");
 }
 
 #[tokio::test]
-async fn the_lives_of_many_arrive_each_with_its_own() {
+async fn each_of_many_answers_has_its_own_facts() {
     let groups = groups();
     group(&groups, "lives", |key| {
         let mut reply = PeerReply::new("v".into());
-        reply.ring = Some(std::str::from_utf8(key).unwrap().parse().unwrap());
-        match reply.ring {
+        reply.meta.ring = Some(std::str::from_utf8(key).unwrap().parse().unwrap());
+        match reply.meta.ring {
             Some(0) => found("v".into()),
             _ => Served::Ready(Ok(reply)),
         }
@@ -241,6 +246,6 @@ async fn the_lives_of_many_arrive_each_with_its_own() {
     let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
     let mut answers = ask_many(&peer, "lives", (0..50).map(|n| n.to_string()));
     while let Some((nth, answer)) = soon(answers.recv()).await {
-        assert_eq!(answer.unwrap().ring, Some(nth as u64).filter(|ring| *ring != 0));
+        assert_eq!(answer.unwrap().meta.ring, Some(nth as u64).filter(|ring| *ring != 0));
     }
 }

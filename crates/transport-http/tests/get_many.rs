@@ -1,4 +1,4 @@
-//! Many keys in one exchange, over real sockets.
+//! Many keys in one call, over real sockets.
 
 mod support;
 
@@ -15,7 +15,7 @@ use peercache_groupcache::{
 };
 use peercache_transport_http::{Dialect, HttpPool, PeerServer, Server};
 use support::{
-    ask_many, found, group, groups, node, pool, raw_get, read_request, scripted, serve, soon, told, told_all,
+    ask_many, found, group, groups, node, pool, raw_get, read_request, scripted, serve, soon, words_of, words_of_all,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,7 +25,8 @@ use tokio::{
 
 const OURS: &str = "HTTP/1.1 200 OK\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: ";
 
-/// A group that counts how many keys it is asked for together, and answers each as its own value; `slow` waits.
+/// A group that counts the keys that it is asked for together, and answers each as its own value;
+/// `slow` waits.
 struct Counting {
     name: Arc<str>,
     asked: Mutex<Vec<usize>>,
@@ -57,7 +58,7 @@ impl ServedGroup for Counting {
         }))
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, _: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
         self.asked.lock().unwrap().push(keys.len());
         keys.iter().map(|key| self.clone().answer(key.as_bytes(), terms)).collect()
     }
@@ -78,13 +79,13 @@ async fn a_slow_key_holds_back_no_other() {
     let mut first = Vec::new();
     for _ in 0..99 {
         let (nth, answer) = soon(answers.recv()).await.unwrap();
-        assert_eq!(told(answer), format!("value b\"{nth}\""));
+        assert_eq!(words_of(answer), format!("value b\"{nth}\""));
         first.push(nth);
     }
     assert!(!first.contains(&17));
     counting.go_on.add_permits(1);
     let (nth, answer) = soon(answers.recv()).await.unwrap();
-    assert_eq!((nth, told(answer)), (17, "value b\"slow\"".to_owned()));
+    assert_eq!((nth, words_of(answer)), (17, "value b\"slow\"".to_owned()));
     assert_eq!(*counting.asked.lock().unwrap(), [100]);
 }
 
@@ -101,10 +102,10 @@ async fn each_key_has_its_own_answer() {
     });
     let (peer, _node) = native_peer(groups).await;
     let keys = ["value", "empty", "large", "absent", "loaded", "broken", "value"];
-    let mut told = told_all(ask_many(&peer, "mixed", keys)).await;
-    assert_eq!(told.remove(2).len(), "value b\"\"".len() + 100_000);
+    let mut words = words_of_all(ask_many(&peer, "mixed", keys)).await;
+    assert_eq!(words.remove(2).len(), "value b\"\"".len() + 100_000);
     assert_eq!(
-        told,
+        words,
         [
             "value b\"v\"",
             "value b\"\"",
@@ -117,13 +118,13 @@ async fn each_key_has_its_own_answer() {
 }
 
 #[tokio::test]
-async fn more_keys_than_an_exchange_takes_are_asked_for_in_several() {
+async fn more_keys_than_a_batch_takes_are_asked_for_in_several() {
     let groups = groups();
     let counting = Counting::in_groups(&groups);
     let (peer, _node) = native_peer(groups).await;
-    let told = told_all(ask_many(&peer, "counting", (0..2_500).map(|n| n.to_string()))).await;
+    let words = words_of_all(ask_many(&peer, "counting", (0..2_500).map(|n| n.to_string()))).await;
     let expected: Vec<String> = (0..2_500).map(|n| format!("value b\"{n}\"")).collect();
-    assert_eq!(told, expected);
+    assert_eq!(words, expected);
     let mut asked = counting.asked.lock().unwrap().clone();
     asked.sort();
     assert_eq!(asked, [452, 1_024, 1_024]);
@@ -145,8 +146,8 @@ async fn many_values_that_are_not_small_arrive_whole() {
 async fn keys_that_are_too_long_are_not_carried_and_spoil_nothing() {
     let node = node(groups()).await;
     let peer = pool(HttpPool::builder().max_key_bytes(10)).connect(&node.url()).unwrap();
-    let told = told_all(ask_many(&peer, "echo", ["short", "much too long", "again"])).await;
-    assert_eq!(told, ["value b\"short\"", "key not carried", "value b\"again\""]);
+    let words = words_of_all(ask_many(&peer, "echo", ["short", "much too long", "again"])).await;
+    assert_eq!(words, ["value b\"short\"", "key not carried", "value b\"again\""]);
 }
 
 #[tokio::test]
@@ -179,21 +180,21 @@ async fn read_until(stream: &mut TcpStream, words: &[u8]) {
 #[tokio::test]
 async fn an_unknown_group_fails_all() {
     let (peer, node) = native_peer(groups()).await;
-    let told = told_all(ask_many(&peer, "nope", ["a", "b"])).await;
-    assert_eq!(told, vec![format!("failed: peer {} has no such group: nope", node.url()); 2]);
+    let words = words_of_all(ask_many(&peer, "nope", ["a", "b"])).await;
+    assert_eq!(words, vec![format!("failed: peer {} has no such group: nope", node.url()); 2]);
 }
 
-/// What comes of three keys when a peer of ours answers them with these frames and closes.
+/// The outcome of three keys when a peer of ours answers them with these frames and closes.
 async fn answered(frames: &[u8]) -> Vec<String> {
     let answer = [format!("{OURS}{}\r\n\r\n", frames.len()).as_bytes(), frames].concat();
-    let url = support::parrot(answer).await;
+    let url = support::fixed_answer(answer).await;
     let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(150))).connect(&url).unwrap();
-    let told = told_all(ask_many(&peer, "g", ["a", "b", "c"])).await;
-    told.into_iter().map(|told| told.replace(&format!("peer {url} "), "")).collect()
+    let words = words_of_all(ask_many(&peer, "g", ["a", "b", "c"])).await;
+    words.into_iter().map(|words| words.replace(&format!("peer {url} "), "")).collect()
 }
 
 #[tokio::test]
-async fn what_was_answered_before_a_peer_went_wrong_stays_answered() {
+async fn keys_that_were_answered_before_a_peer_failed_stay_answered() {
     const B: &[u8] = b"\x11\0\0\x01\0\0\0\x01v";
     const UNASKED: &str = "failed: sent what is not an answer: a frame that answers nothing that was asked";
     for (after, failure) in [
@@ -216,9 +217,9 @@ async fn an_error_of_a_later_version_concerns_its_key_alone() {
     assert_eq!(answered(frames).await, ["value b\"v\"", unknown, "value b\"v\""]);
 }
 
-/// A server that answers golang's GETs with `v`, and a POST with these words; `None` closes the connection. It counts
-/// the POSTs.
-async fn knows_gets(greeting: &'static str, to_posts: Option<&'static str>) -> (String, Arc<AtomicUsize>) {
+/// A server that answers golang's GETs with `v`, and a POST with these words; `None` closes the
+/// connection. It counts the POSTs.
+async fn knows_gets(identity: &'static str, to_posts: Option<&'static str>) -> (String, Arc<AtomicUsize>) {
     let posts = Arc::new(AtomicUsize::new(0));
     let counted = posts.clone();
     let url = scripted(move |mut stream| {
@@ -226,9 +227,9 @@ async fn knows_gets(greeting: &'static str, to_posts: Option<&'static str>) -> (
         async move {
             while let Some((head, body)) = read_request(&mut stream).await {
                 let words = if head.starts_with("GET /_groupcache/g/") {
-                    format!("HTTP/1.1 200 OK\r\n{greeting}content-length: 3\r\n\r\n\n\x01v")
+                    format!("HTTP/1.1 200 OK\r\n{identity}content-length: 3\r\n\r\n\n\x01v")
                 } else if head.starts_with("GET ") {
-                    format!("HTTP/1.1 400 X\r\n{greeting}content-length: 0\r\n\r\n")
+                    format!("HTTP/1.1 400 X\r\n{identity}content-length: 0\r\n\r\n")
                 } else if body.windows(9).filter(|frame| frame.starts_with(b"\x03\0")).count() == 1 {
                     format!("{OURS}9\r\n\r\n\x11\0\0\0\0\0\0\x01v")
                 } else {
@@ -245,21 +246,22 @@ async fn knows_gets(greeting: &'static str, to_posts: Option<&'static str>) -> (
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_know_the_exchange_is_asked_key_by_key() {
+async fn a_peer_that_does_not_know_the_native_protocol_is_asked_key_by_key() {
     const GREETING: &str = "peercache: 1; node=00000000000000ff\r\n";
-    for (greeting, to_posts, posts_of_two) in [
+    for (identity, to_posts, posts_of_two) in [
         ("", Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n"), 1),
         ("", Some("HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n"), 1),
-        // golang's pool panics at paths that are not its own, and Go's server closes the connection then.
+        // golang's pool panics at paths that are not its own, and Go's server closes the connection
+        // then.
         ("", None, 1),
-        // One of ours, from when there was one key to an exchange.
+        // One of ours, from when there was one key to a request.
         (GREETING, Some("HTTP/1.1 400 X\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 0\r\n\r\n"), 2),
     ] {
-        let (url, posts) = knows_gets(greeting, to_posts).await;
+        let (url, posts) = knows_gets(identity, to_posts).await;
         let peer = pool(HttpPool::builder()).connect(&url).unwrap();
         for _ in 0..2 {
-            let told = told_all(ask_many(&peer, "g", ["a", "b", "c"])).await;
-            assert_eq!(told, ["value b\"v\""; 3], "{to_posts:?}");
+            let words = words_of_all(ask_many(&peer, "g", ["a", "b", "c"])).await;
+            assert_eq!(words, ["value b\"v\""; 3], "{to_posts:?}");
         }
         assert_eq!(posts.load(Ordering::Relaxed), posts_of_two, "{to_posts:?}");
     }
@@ -272,22 +274,22 @@ async fn a_golang_pool_asks_one_of_ours_together_once_it_knows() {
     let node = node(groups).await;
     let peer = pool(HttpPool::builder().dialect(Dialect::Golang)).connect(&node.url()).unwrap();
     for asked in [&[][..], &[2]] {
-        let told = told_all(ask_many(&peer, "counting", ["a", "b"])).await;
-        assert_eq!(told, ["value b\"a\"", "value b\"b\""]);
+        let words = words_of_all(ask_many(&peer, "counting", ["a", "b"])).await;
+        assert_eq!(words, ["value b\"a\"", "value b\"b\""]);
         assert_eq!(*counting.asked.lock().unwrap(), asked);
     }
 }
 
 #[tokio::test]
 async fn an_absent_peer_fails_all() {
-    let url = support::parrot("").await;
+    let url = support::fixed_answer("").await;
     let peer = pool(HttpPool::builder()).connect(&url).unwrap();
-    let told = told_all(ask_many(&peer, "g", ["a", "b"])).await;
-    assert!(told.len() == 2 && told.iter().all(|told| told.contains(" closed the connection")), "{told:?}");
+    let words = words_of_all(ask_many(&peer, "g", ["a", "b"])).await;
+    assert!(words.len() == 2 && words.iter().all(|words| words.contains(" closed the connection")), "{words:?}");
 }
 
 #[tokio::test]
-async fn what_is_no_request_for_many_keys_is_refused() {
+async fn a_body_that_is_no_request_for_many_keys_is_refused() {
     let node = node(groups()).await;
     let post = |keys: Vec<u16>| async move {
         let mut body = b"\x01\0\0\0\0\0\0\x04\0\0\x03\xe8\x02\0\0\0\0\0\0\x0c\0\0\0\0\x02\0\0\0echo".to_vec();
@@ -307,20 +309,20 @@ async fn what_is_no_request_for_many_keys_is_refused() {
 }
 
 #[tokio::test]
-async fn more_keys_under_way_than_a_node_takes_are_overload() {
+async fn more_keys_in_flight_than_a_node_takes_are_overload() {
     let groups = groups();
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     let (peer, _node) = native_peer(groups).await;
     let mut answers = ask_many(&peer, "stuck", (0..17 * 1_024).map(|n| n.to_string()));
     for _ in 0..1_024 {
-        assert_eq!(told(soon(answers.recv()).await.unwrap().1), "answered Overloaded");
+        assert_eq!(words_of(soon(answers.recv()).await.unwrap().1), "answered Overloaded");
     }
-    // It is told at once what it is asked for beside them.
-    assert_eq!(told_all(ask_many(&peer, "echo", ["k"])).await, ["value b\"k\""]);
+    // Keys that are asked for beside them are answered at once.
+    assert_eq!(words_of_all(ask_many(&peer, "echo", ["k"])).await, ["value b\"k\""]);
 }
 
 #[tokio::test]
-async fn a_value_without_room_holds_back_no_small_one() {
+async fn a_value_without_budget_holds_back_no_small_one() {
     const LARGE: usize = 8 << 20;
     let groups = Groups::new(Members::alone());
     group(&groups, "g", |key| match key {
@@ -331,7 +333,7 @@ async fn a_value_without_room_holds_back_no_small_one() {
     let node = serve(server).await;
     let mut lazy = TcpStream::connect(node.address).await.unwrap();
     lazy.write_all(b"GET /_groupcache/g/large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    // Its answer has begun, so it has the room.
+    // Its answer has begun, so it has the budget.
     soon(lazy.readable()).await.unwrap();
     let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
     let mut answers = ask_many(&peer, "g", ["large", "a", "b"]);
@@ -390,19 +392,19 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
         lazy.push(stream);
     }
     soon(loaded.notified()).await;
-    // Whoever reads has its turn when those before it have lost theirs.
+    // A client that reads has its turn when those before it have lost theirs.
     assert_eq!(raw_get(node.address, "/_groupcache/g/k").await.lines().next(), Some("HTTP/1.1 200 OK"));
-    // One more is made and thrown away when there is no room for it.
+    // One more is made and thrown away when there is no budget for it.
     let most = count.most.load(Ordering::SeqCst);
     assert!((2..=3).contains(&most), "{most} values at once");
 }
 
 #[tokio::test]
-async fn of_more_keys_than_may_be_asked_for_at_once_as_many_are_as_fit() {
+async fn of_more_keys_than_may_be_asked_for_at_once_the_first_are() {
     let node = node(groups()).await;
     let peer = pool(HttpPool::builder().max_fetches(10)).connect(&node.url()).unwrap();
     for _ in 0..2 {
-        let answers = told_all(ask_many(&peer, "echo", (0..30).map(|n| n.to_string()))).await;
+        let answers = words_of_all(ask_many(&peer, "echo", (0..30).map(|n| n.to_string()))).await;
         let (fit, excess) = answers.split_at(10);
         assert_eq!(fit, (0..10).map(|n| format!("value b\"{n}\"")).collect::<Vec<_>>());
         assert!(excess.len() == 20 && excess.iter().all(|answer| answer == "answered Overloaded"), "{excess:?}");

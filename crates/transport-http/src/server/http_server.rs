@@ -1,0 +1,112 @@
+//! The server that any router may have.
+
+use std::{future::Future, io, time::Duration};
+
+use axum::Router;
+use tokio::net::TcpListener;
+
+use crate::server::{
+    acceptor::Acceptor,
+    settings::{MAX_TIMEOUT, ServerSettings},
+};
+
+/// The smallest limit on heads, in bytes: hyper takes none below it.
+const MIN_HEAD_BYTES: usize = 8 * 1024;
+
+/// Serves a router over HTTP/1.1 to any client, and lets none of them take more than a share.
+///
+/// Every wait has a bound: for a connection, for a head, for a body, for a client that does not
+/// read, for the end. When all connections are taken and one more comes, the one that has waited
+/// longest for a request is closed for it. So neither silence nor idleness locks others out. While
+/// all are being answered, the new one waits.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Server {
+    router: Router,
+    settings: ServerSettings,
+}
+
+impl Server {
+    /// A server of `router` with the default limits.
+    pub fn new(router: Router) -> Self {
+        Server { router, settings: ServerSettings::default() }
+    }
+
+    /// Sets how many connections are served at once, at least 1. When another one comes, the one
+    /// that has waited longest for a request is closed; while there is none, further connections
+    /// wait. Defaults to 1,024.
+    pub fn max_connections(mut self, max_connections: usize) -> Self {
+        self.settings.max_connections = max_connections.max(1);
+        self
+    }
+
+    /// Sets the time in which the head of a request must be complete, however slowly it comes,
+    /// counted from the opening of the connection or the end of the previous answer. An idle
+    /// connection is closed by this, too. Defaults to 10 s.
+    pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.header_read_timeout = timeout.min(MAX_TIMEOUT);
+        self
+    }
+
+    /// Sets the longest head of a request, in bytes, from the request line to the empty line, at
+    /// least 8 KiB. A longer one is answered with 431. Defaults to 16 KiB.
+    pub fn max_head_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_head_bytes = bytes.max(MIN_HEAD_BYTES);
+        self
+    }
+
+    /// Sets the time in which the body of a request has to arrive, counted from its first wait; the
+    /// handler that reads it gets an error then. The router bounds the body's length. Defaults to
+    /// 30 s.
+    pub fn body_read_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.body_read_timeout = timeout.min(MAX_TIMEOUT);
+        self
+    }
+
+    /// Sets the time for which a client may leave an answer unread, or read it at less than 128 KiB
+    /// a second. Defaults to 10 s.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.write_timeout = timeout.min(MAX_TIMEOUT);
+        self
+    }
+
+    /// Sets the time in which requests that are in flight at the shutdown have to finish; then
+    /// their connections are cut. Defaults to 25 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout.min(MAX_TIMEOUT);
+        self
+    }
+
+    /// Serves the connections of `listener` until `shutdown` resolves, then finishes the requests
+    /// in flight and closes idle connections. Dropping the future cuts all connections.
+    ///
+    /// # Errors
+    /// A listener without an address. A connection that cannot be accepted is logged and tried
+    /// again.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let address = listener.local_addr()?;
+        let mut acceptor = Acceptor::new(self.router, self.settings);
+        acceptor.accept_until(&listener, shutdown).await;
+        acceptor.accept_queued(listener);
+        acceptor.drain(address).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_the_contracts() {
+        let settings = Server::new(Router::new()).settings;
+        let timeouts =
+            [settings.header_read_timeout, settings.body_read_timeout, settings.write_timeout, settings.drain_timeout];
+        assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [10, 30, 10, 25]);
+        assert_eq!((settings.max_connections, settings.max_head_bytes), (1_024, 16 * 1024));
+    }
+}
