@@ -88,7 +88,7 @@ fn print_movement(_: &mut Criterion) {
         let names = names(size);
         let before = placements(&names);
         let after = placements(&names[..size - 1]);
-        let moved = |kind: usize| moved_over_ideal(sample(), size, [&before[kind], &after[kind]]);
+        let moved = |kind: usize| moved_over_ideal(sample(), size, &[&before[kind], &after[kind]]);
         println!("{size:>4} names: native {:.3}, golang {:.3}, hashring {:.3}", moved(0), moved(1), moved(2));
     }
     println!();

@@ -52,5 +52,5 @@ fn moved(size: usize) -> f64 {
     let names = names(size);
     let [before, after] = [&names[..], &names[..size - 1]].map(|names| Table::new(names).expect("names differ"));
     let owner = |table: &Table, key: &Key| table.owner(key).map(str::to_owned);
-    moved_over_ideal((0..SLOTS).map(key), size, [&before, &after].map(|table| move |key: &Key| owner(table, key)))
+    moved_over_ideal((0..SLOTS).map(key), size, &[&before, &after].map(|table| move |key: &Key| owner(table, key)))
 }

@@ -1,13 +1,13 @@
-//! HasPolicyState memory gained per budget. `cargo xtask memory` builds and runs this; see there, or
-//! `--help`.
+//! HasPolicyState memory gained per budget. `cargo xtask memory` builds and runs this; see there,
+//! or `--help`.
 //!
 //! For each system, kind of value and budget a process of its own is started (`--one`), so that
 //! nothing that another freed is used again. It fills the budget twice over, so that entries are
 //! evicted; each entry is read once, right after it came in, for some caches allocate at the first
-//! read. HasPolicyState memory (VmRSS) is read before the cache is made and after it is full, everything
-//! that was made for the filling being there before or gone after. All have the same 16-byte keys
-//! and the same hasher, and the rivals weigh an entry as their users do: key and value. Ours
-//! charges its overhead by itself.
+//! read. HasPolicyState memory (VmRSS) is read before the cache is made and after it is full,
+//! everything that was made for the filling being there before or gone after. All have the same
+//! 16-byte keys and the same hasher, and the rivals weigh an entry as their users do: key and
+//! value. Ours charges its overhead by itself.
 
 mod args;
 mod fill;
@@ -72,7 +72,7 @@ fn measure_each(args: &Memory) -> Result<()> {
     let bar = ProgressBar::new(cells.len() as u64).with_style(style);
     let mut all = Vec::with_capacity(cells.len());
     for (system, value, budget_mib) in cells {
-        bar.set_message(format!("{} {} {budget_mib} MiB", name(system), name(value)));
+        bar.set_message(format!("{} {} {budget_mib} MiB", name(&system), name(&value)));
         let gained = measure_apart(system, value, budget_mib)?;
         if args.json {
             bar.suspend(|| println!("{}", gained.json()));
@@ -90,9 +90,9 @@ fn measure_each(args: &Memory) -> Result<()> {
 fn measure_apart(system: SystemName, value: ValueName, budget_mib: u64) -> Result<Gained> {
     let itself = std::env::current_exe().context("cannot find this program")?;
     let budget = budget_mib.to_string();
-    let flags = ["--one", "--system", &name(system), "--value", &name(value), "--budget-mib", &budget];
+    let flags = ["--one", "--system", &name(&system), "--value", &name(&value), "--budget-mib", &budget];
     let output = Command::new(itself).args(flags).stderr(std::process::Stdio::inherit()).output()?;
-    let what = || format!("{} with values of kind {}", name(system), name(value));
+    let what = || format!("{} with values of kind {}", name(&system), name(&value));
     ensure!(output.status.success(), "{}: {}", what(), output.status);
     Gained::from_json(system, value, &output.stdout).with_context(what)
 }
@@ -114,6 +114,6 @@ fn chosen<T: ValueEnum>(named: &[T]) -> Vec<T> {
     if named.is_empty() { T::value_variants().to_vec() } else { named.to_vec() }
 }
 
-fn name(value: impl ValueEnum) -> String {
+fn name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -38,8 +38,8 @@ impl Gained {
 
     pub fn json(&self) -> Value {
         json!({
-            "system": name(self.system),
-            "value": name(self.value),
+            "system": name(&self.system),
+            "value": name(&self.value),
             "budget_bytes": self.budget,
             "gained_bytes": self.gained,
             "entries": self.entries,
@@ -67,7 +67,7 @@ impl Gained {
 pub fn print(all: &[Gained]) {
     for of_value in all.chunk_by(|one, other| one.value == other.value) {
         let systems: Vec<&[Gained]> = of_value.chunk_by(|one, other| one.system == other.system).collect();
-        println!("\nvalues: {}; resident memory gained / budget", name(of_value[0].value));
+        println!("\nvalues: {}; resident memory gained / budget", name(&of_value[0].value));
         println!("{}", table(&systems));
         if let Some(ours) = systems.iter().find(|system| system[0].system == SystemName::Ours) {
             let (ratio, overhead) = means(ours);
@@ -88,7 +88,7 @@ fn table(systems: &[&[Gained]]) -> Table {
     table.load_style(ASCII_MARKDOWN).set_header(header);
     for system in systems {
         let (ratio, overhead) = means(system);
-        let mut row = vec![name(system[0].system)];
+        let mut row = vec![name(&system[0].system)];
         row.extend(system.iter().map(|gained| format!("{:.3}", gained.ratio())));
         let entries = system.iter().map(|gained| gained.entries).sum::<u64>() / system.len() as u64;
         row.extend([format!("{ratio:.3}"), format!("{overhead:.0}"), entries.to_string()]);

@@ -29,7 +29,7 @@ pub fn largest_share_over_mean(names: &[String]) -> f64 {
 pub fn moved_over_ideal<O: PartialEq>(
     keys: impl Iterator<Item = Key>,
     names: usize,
-    owner: [impl Fn(&Key) -> O; 2],
+    owner: &[impl Fn(&Key) -> O; 2],
 ) -> f64 {
     let (mut moved, mut all) = (0_u64, 0_u64);
     for key in keys {

@@ -101,7 +101,7 @@ impl Plan {
                     "stop the program that uses them, or take other ports: `cargo xtask cluster --base-port {base}`"
                 )
             }
-            None => "stop the program that uses them, or take other ports with --base-port".to_string(),
+            None => "stop the program that uses them, or take other ports with --base-port".to_owned(),
         });
         bail!(sentences.join("\n       "))
     }

@@ -158,7 +158,7 @@ impl Peer for Link {
         let reply_with = |answer: Result<PeerReply, _>| reply.send(answer.map_err(PeerError::Answered));
         match group.answer(request.key.as_bytes(), request.terms) {
             Served::Ready(answer) => reply_with(answer),
-            loading => drop(tokio::spawn(async move { reply_with(loading.finish().await) })),
+            loading @ Served::Loading(_) => drop(tokio::spawn(async move { reply_with(loading.finish().await) })),
         }
     }
 }

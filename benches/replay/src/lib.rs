@@ -1,9 +1,11 @@
 //! Request traces, and what caches make of them.
 //!
-//! [`Trace`] reads a file or makes a [`Workload`] up, [`EvictionPolicy`] is anything that answers hit or
-//! miss, [`replay`] puts the two together. The policies here are references, written to be read:
-//! exact LRU, S3-FIFO, SIEVE, Belady's optimum. With the feature `groups`, [`Alone`] replays
+//! [`Trace`] reads a file or makes a [`Workload`] up, [`EvictionPolicy`] is anything that answers
+//! hit or miss, [`replay`] puts the two together. The policies here are references, written to be
+//! read: exact LRU, S3-FIFO, SIEVE, Belady's optimum. With the feature `groups`, [`Alone`] replays
 //! through a real group, and [`Cluster`] through several that are each other's peers.
+
+#![expect(missing_debug_implementations, reason = "nobody prints a cache of a million entries")]
 
 #[cfg(feature = "groups")]
 mod alone;

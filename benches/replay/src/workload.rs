@@ -53,10 +53,9 @@ impl Workload {
         let mut rng = Rng::new(seed);
         let zipf = Zipf::new(KEYS, EXPONENT);
         let keys = (0..requests).map(|position| match self {
-            Workload::Zipf => zipf.rank(&mut rng),
             // Keys of scans are beyond all others, and each is there once.
             Workload::Scan if position % SCAN_EACH < SCAN => KEYS + position,
-            Workload::Scan => zipf.rank(&mut rng),
+            Workload::Zipf | Workload::Scan => zipf.rank(&mut rng),
             // Short enough to come round often.
             Workload::Loop => position % (KEYS / 4),
             Workload::Shifting => (zipf.rank(&mut rng) + position / SHIFT_EACH) % KEYS,

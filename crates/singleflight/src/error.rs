@@ -29,7 +29,7 @@ mod call {
     use std::fmt;
     use std::sync::Arc;
 
-    use super::Abandoned;
+    use crate::error::Abandoned;
 
     /// The reason why a [`SingleFlight`](crate::SingleFlight) has no value to give.
     ///

@@ -57,7 +57,7 @@ func main() {
 			mux.ServeHTTP(w, r)
 		}
 	}))
-	// Whoever started this process holds its standard input open.
+	// The program that started this process holds its standard input open.
 	io.Copy(io.Discard, os.Stdin)
 }
 

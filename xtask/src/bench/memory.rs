@@ -1,5 +1,5 @@
-//! HasPolicyState memory, ours alone: what others take does not change with our code, and is measured by
-//! `cargo xtask memory`.
+//! HasPolicyState memory, ours alone: what others take does not change with our code, and is
+//! measured by `cargo xtask memory`.
 
 use anyhow::Result;
 

@@ -71,7 +71,7 @@ fn take_all(steps: &[Step], context: &Context) -> Report {
 
 fn verdict(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Passed => "passed".to_string(),
+        Outcome::Passed => "passed".to_owned(),
         Outcome::Failed(why) => format!("FAILED ({why})"),
         Outcome::Skipped(why) => format!("skipped ({why})"),
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let line = |name: &str, outcome| (name.to_string(), outcome, 1.0);
+        let line = |name: &str, outcome| (name.to_owned(), outcome, 1.0);
         Report {
             lines: vec![
                 line("fmt", Outcome::Passed),

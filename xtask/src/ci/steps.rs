@@ -134,9 +134,9 @@ fn present(context: &Context, needed: Needed) -> Outcome {
     if is_installed(needed) {
         Outcome::Passed
     } else if context.in_ci {
-        Outcome::Failed(needed.how.to_string())
+        Outcome::Failed(needed.how.to_owned())
     } else {
-        Outcome::Skipped(needed.how.to_string())
+        Outcome::Skipped(needed.how.to_owned())
     }
 }
 
@@ -222,7 +222,7 @@ fn names_failed_step(output: &str) -> bool {
 
 fn tree_is_as_it_was(context: &Context) -> Outcome {
     let (Some(before), Some(after)) = (&context.tree_before, context.tree_state()) else {
-        return Outcome::Skipped("this is no git repository; in a clone it runs".to_string());
+        return Outcome::Skipped("this is no git repository; in a clone it runs".to_owned());
     };
     if context.in_ci && !before.is_empty() {
         return Outcome::Failed(format!("the tree was not clean to begin with:\n{before}"));

@@ -115,7 +115,7 @@ struct Watchdog {
 
 impl Watchdog {
     fn start() -> Self {
-        let doing = Arc::new(Mutex::new("starting the nodes".to_string()));
+        let doing = Arc::new(Mutex::new("starting the nodes".to_owned()));
         let watched = doing.clone();
         thread::spawn(move || {
             thread::sleep(TOUR_TIMEOUT);
@@ -127,6 +127,6 @@ impl Watchdog {
     }
 
     fn doing(&self, what: &str) {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what.to_string();
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what.to_owned();
     }
 }

@@ -40,7 +40,7 @@ impl Origin {
         let line = first_line.recv_timeout(START_TIMEOUT).ok().flatten();
         let line = line.context("role-origin does not say where it listens")?.context("cannot read role-origin")?;
         let url = line.strip_prefix("listening on ").with_context(|| format!("role-origin said {line:?}"))?;
-        Ok(Self { _process: process, url: url.to_string(), client: Client::new() })
+        Ok(Self { _process: process, url: url.to_owned(), client: Client::new() })
     }
 
     /// The address, as `role --origin` takes it.

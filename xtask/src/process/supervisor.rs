@@ -60,6 +60,10 @@ pub fn supervise(program: &[OsString]) -> Result<ExitCode> {
     });
     let status = child.wait().with_context(|| format!("cannot wait for {}", program[0].display()))?;
     // As a shell does it: 128 and the number of the signal.
+    #[expect(
+        clippy::exit,
+        reason = "the status of the program that was run is ours, beyond what `ExitCode` takes from `main`"
+    )]
     process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 

@@ -47,7 +47,7 @@ fn expect_none(faults: impl IntoIterator<Item = Fault>) {
 
 #[test]
 fn every_file_begins_with_a_line_about_it() {
-    expect_none(Tree::read().rust().flat_map(header::faults));
+    expect_none(Tree::read().rust().filter_map(header::faults));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn nothing_matches_on_a_bool() {
 
 #[test]
 fn no_library_file_is_long() {
-    expect_none(Tree::read().library().flat_map(lengths::faults));
+    expect_none(Tree::read().library().filter_map(lengths::faults));
 }
 
 #[test]

@@ -109,11 +109,13 @@ impl Adaptive {
         hash_of: &impl Fn(&E) -> u64,
     ) -> Option<u32> {
         let bytes = self.bytes();
-        self.capacity = match self.full {
+        self.capacity = if !self.full {
+            bytes
+        } else if bytes > self.capacity {
             // Weights differ, and so do the bytes held at each eviction: a sixteenth of the way.
-            true if bytes > self.capacity => self.capacity + (bytes - self.capacity).div_ceil(16),
-            true => self.capacity - (self.capacity - bytes).div_ceil(16),
-            false => bytes,
+            self.capacity + (bytes - self.capacity).div_ceil(16)
+        } else {
+            self.capacity - (self.capacity - bytes).div_ceil(16)
         };
         self.full = true;
         let (slot, left_clock) = match self.victim_of_window(slab) {
