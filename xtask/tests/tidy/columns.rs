@@ -24,11 +24,15 @@ pub fn faults_of_rust(source: &Source) -> Vec<Fault> {
 /// Prose. Tables, code and the targets of links may be longer.
 pub fn faults_of_markdown(source: &Source) -> Vec<Fault> {
     let mut in_code = false;
+    // Where an indented block of code may begin: not within a paragraph.
+    let mut may_indent = true;
     let mut faults = Vec::new();
     for (number, line) in (1..).zip(source.text.lines()) {
         let fence = line.trim_start().starts_with("```");
         in_code ^= fence;
-        if !fence && !in_code && !is_table(line) {
+        let indented = may_indent && line.starts_with("    ");
+        may_indent = indented || line.trim().is_empty();
+        if !fence && !in_code && !indented && !is_table(line) {
             faults.extend(fault(source, number, &without_addresses(line, true), PROSE, "prose ends"));
         }
     }
@@ -107,5 +111,12 @@ mod tests {
     fn what_is_beside_a_link_or_behind_code_may_not() {
         let long = "x".repeat(101);
         assert_eq!(lines_of_markdown(&format!("[a](b) {long}\n```\n```\n{long}\n<https://a.b> {long}")), [1, 4, 5]);
+    }
+
+    #[test]
+    fn a_block_of_code_may_be_indented_instead_of_fenced() {
+        let long = "x".repeat(101);
+        assert_eq!(lines_of_markdown(&format!("a\n\n    {long}\n    {long}\n\nb")), [0; 0]);
+        assert_eq!(lines_of_markdown(&format!("a\n    {long}\n\n  {long}")), [2, 4]);
     }
 }
