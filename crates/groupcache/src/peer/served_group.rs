@@ -27,9 +27,9 @@ pub trait ServedGroup: Send + Sync + 'static {
     /// loaded together where the group has a [`BatchLoader`](crate::BatchLoader).
     ///
     /// The server decides how much is held before its peer reads it. `hold` is called once for each
-    /// cached value, with its size in bytes. If it returns `true`, the value is
-    /// [`Ready`](Served::Ready); if not, it is [`Loading`](Served::Loading), and encoded when that
-    /// is polled.
+    /// cached value, with its size in bytes as far as it is known before the value is encoded. If
+    /// it returns `true`, the value is [`Ready`](Served::Ready); if not, it is
+    /// [`Loading`](Served::Loading), and encoded when that is polled.
     ///
     /// Defaults to [`answer`](ServedGroup::answer) for each key, and once more for each value that
     /// is not held.

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     server::prefixed_body::MAX_COPIED_BYTES,
-    server::ready_values::{MAX_READY_BYTES, ReadyValues},
+    server::ready_values::ReadyValues,
     server::reply_frames::{RequestLimits, write_head},
     server::response_budget::{ResponseBudget, reserved, value_bytes},
     server::single_body::heartbeat,
@@ -47,8 +47,8 @@ pub(super) struct BatchBody {
 
 /// The answers to the keys of one batch, as they come.
 ///
-/// Few of them are held before they are sent: those that [`ReadyValues`] admits, and at most one
-/// more. A load that has ended is not polled before its value can be sent.
+/// Few of them are in memory before they are sent: those that [`ReadyValues`] holds, and at most
+/// one more. A load that has ended is not polled before its value can be sent.
 pub(super) struct Answers {
     budget: Arc<ResponseBudget>,
     group: Arc<dyn ServedGroup>,
@@ -104,26 +104,35 @@ impl Answers {
             indices.iter().for_each(|index| self.have_deadlines[usize::from(*index)] = true);
         }
         for ((index, key), served) in indices.into_iter().zip(keys).zip(served) {
+            // Copied, so that what waits keeps no request alive.
+            let key = || Bytes::copy_from_slice(key.as_bytes());
+            let served = match served {
+                Served::Ready(outcome) if self.holds(&outcome) => Served::Ready(outcome),
+                Served::Ready(_) => self.ask_again(key(), terms),
+                loading => self.budget.reserve(loading, self.group.clone(), key(), terms),
+            };
             match served {
-                Served::Ready(outcome) if outcome.as_ref().map_or(0, value_bytes) <= MAX_READY_BYTES => {
-                    self.ready.push_back((index, outcome));
-                }
-                // The encoding may be longer than the weight for which it was held.
-                served => match self.reserve(served, &key, terms) {
-                    Served::Ready(outcome) => self.ready.push_back((index, outcome)),
-                    Served::Loading(answer) => self.loading.push(Loading { index, answer }),
-                },
+                Served::Ready(outcome) => self.ready.push_back((index, outcome)),
+                Served::Loading(answer) => self.loading.push(Loading { index, answer }),
             }
         }
     }
 
-    /// The answer as soon as there is budget for it. The key is copied, so that it keeps no request
-    /// alive.
-    fn reserve(&self, served: Served, key: &Key, terms: Terms) -> Served {
-        self.budget.reserve(served, self.group.clone(), Bytes::copy_from_slice(key.as_bytes()), terms)
+    fn holds(&mut self, outcome: &Result<PeerReply, Error>) -> bool {
+        self.ready_values.hold(outcome.as_ref().map_or(0, value_bytes))
     }
 
-    /// About how many bytes are held ready.
+    /// Asks the group again once the answer can be sent: it was there, and is too much to hold.
+    fn ask_again(&self, key: Bytes, terms: Terms) -> Served {
+        let (budget, group, since) = (self.budget.clone(), self.group.clone(), Instant::now());
+        Served::Loading(Box::pin(async move {
+            // The callers have waited since then.
+            let timeout = terms.timeout.map(|timeout| timeout.saturating_sub(since.elapsed()));
+            budget.answer(group, key, terms.timeout(timeout)).finish().await
+        }))
+    }
+
+    /// Estimates the bytes that are held ready, with the frames before each value.
     fn ready_bytes(&self) -> usize {
         /// The usual size of the frames before a value.
         const HEADS_BYTES: usize = 40;
@@ -209,5 +218,98 @@ impl Body for BatchBody {
         ready!(self.next_heartbeat.as_mut().poll(cx));
         self.restart_heartbeat();
         Poll::Ready(Some(Ok(Frame::data(frame::working()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use peercache_groupcache::{BoxError, Groups, LoadError, Members, Value, loader_fn};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::server::ready_values::MAX_READY_BYTES;
+
+    const KEYS: usize = 1_000;
+    const ENCODED_BYTES: usize = 30 * 1024;
+
+    /// A value that weighs nothing, and whose encodings are long and counted while they are alive.
+    #[derive(Clone)]
+    struct Weightless(Arc<AtomicUsize>);
+
+    impl Value for Weightless {
+        fn encode(&self) -> Result<Bytes, BoxError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Bytes::from_owner(Encoded { bytes: vec![b'x'; ENCODED_BYTES], alive: self.0.clone() }))
+        }
+
+        fn decode(_: Bytes) -> Result<Self, BoxError> {
+            Err("it is never fetched".into())
+        }
+
+        fn weight(&self) -> usize {
+            0
+        }
+    }
+
+    struct Encoded {
+        bytes: Vec<u8>,
+        alive: Arc<AtomicUsize>,
+    }
+
+    impl AsRef<[u8]> for Encoded {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    impl Drop for Encoded {
+        fn drop(&mut self) {
+            self.alive.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn key(n: usize) -> Bytes {
+        n.to_string().into()
+    }
+
+    /// Answers to [`KEYS`] keys of this group, asked for together.
+    fn ask(group: Arc<dyn ServedGroup>) -> Answers {
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let mut answers = Answers::new(Arc::new(ResponseBudget::new(64 << 20)), group, KEYS, permit);
+        answers.ask((0..).zip((0..KEYS).map(key)).collect(), Terms::new());
+        answers
+    }
+
+    /// Takes all answers, as a reader that reads, and returns the most bytes of values in memory.
+    async fn take_all(mut answers: Answers, alive: &AtomicUsize) -> usize {
+        let (mut most, mut taken) = (0, vec![false; KEYS]);
+        while let Some((index, outcome)) = std::future::poll_fn(|cx| answers.poll_next(cx)).await {
+            most = most.max(alive.load(Ordering::Relaxed) * ENCODED_BYTES);
+            assert_eq!(value_bytes(&outcome.unwrap()), ENCODED_BYTES);
+            taken[usize::from(index)] = true;
+        }
+        assert!(taken.into_iter().all(|taken| taken), "each key is answered");
+        most
+    }
+
+    #[tokio::test]
+    async fn values_that_weigh_nothing_are_held_by_their_encoding() {
+        let (groups, alive) = (Groups::new(Members::alone()), Arc::new(AtomicUsize::new(0)));
+        let counted = alive.clone();
+        let load = loader_fn(move |_| {
+            let value = Weightless(counted.clone());
+            async move { Ok::<_, LoadError>(value) }
+        });
+        let group = groups.group("g", load).build().unwrap();
+        for n in 0..KEYS {
+            group.get(&key(n)).await.unwrap();
+        }
+        let answers = ask(groups.get("g").unwrap());
+        let held = alive.load(Ordering::Relaxed) * ENCODED_BYTES;
+        assert!(held <= MAX_READY_BYTES, "{held} bytes are held for a reader that has not read");
+        let most = take_all(answers, &alive).await;
+        assert!(most <= MAX_READY_BYTES + ENCODED_BYTES, "{most} bytes at once");
     }
 }

@@ -6,34 +6,54 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::server::response_budget::ResponseBudget;
 
-/// The most bytes of values that one batch holds ready. The rest is fetched from the group when it
-/// can be sent: a thousand values may be a thousand times as much as one.
+/// The most bytes of values that one batch holds ready without budget. For the rest the group is
+/// asked again when it can be sent: a thousand values may be a thousand times as much as one.
 pub(super) const MAX_READY_BYTES: usize = 32 * 1024;
 
-/// The longest value, in bytes, that counts as small: fetching it twice costs more than holding it.
+/// The longest value, in bytes, that counts as small. To ask the group for it again costs more than
+/// to hold it.
 const SMALL_VALUE_BYTES: usize = 2 * 1024;
 
 /// The most bytes that are held ready as long as values are small and the budget allows it.
 const MAX_SMALL_READY_BYTES: usize = 128 * 1024;
 
-/// Decides which values of one batch are held ready.
+/// Decides which values of one batch are held ready, before they are encoded and after.
+///
+/// A group knows the weight of a value before it is encoded. The encoding may be longer, and some
+/// answers are ready without a question, so that the bytes that are held are counted as well.
 pub(super) struct ReadyValues {
     budget: Arc<ResponseBudget>,
-    bytes: usize,
-    /// Taken for what is beyond [`MAX_READY_BYTES`]; kept until the batch is answered.
+    /// The weights of all values that the group has asked about.
+    weights: usize,
+    /// The bytes of the answers that are held.
+    held_bytes: usize,
+    /// Reserved for what is beyond [`MAX_READY_BYTES`]; kept until the batch is answered.
     reserved: Option<OwnedSemaphorePermit>,
 }
 
 impl ReadyValues {
     pub(super) fn new(budget: Arc<ResponseBudget>) -> Self {
-        ReadyValues { budget, bytes: 0, reserved: None }
+        ReadyValues { budget, weights: 0, held_bytes: 0, reserved: None }
     }
 
-    /// Whether one more value, of this many bytes, is held ready.
-    pub(super) fn admit(&mut self, value_bytes: usize) -> bool {
-        self.bytes += value_bytes;
-        self.bytes <= MAX_READY_BYTES
-            || (value_bytes <= SMALL_VALUE_BYTES && self.bytes <= MAX_SMALL_READY_BYTES && self.reserve())
+    /// Whether the group is to encode one more value now, of this weight.
+    pub(super) fn admit(&mut self, weight: usize) -> bool {
+        self.weights = self.weights.saturating_add(weight);
+        self.fits(self.weights, weight)
+    }
+
+    /// Whether one more answer, of this many bytes, is held.
+    pub(super) fn hold(&mut self, value_bytes: usize) -> bool {
+        let held_bytes = self.held_bytes + value_bytes;
+        let is_held = self.fits(held_bytes, value_bytes);
+        if is_held {
+            self.held_bytes = held_bytes;
+        }
+        is_held
+    }
+
+    fn fits(&mut self, sum: usize, value_bytes: usize) -> bool {
+        sum <= MAX_READY_BYTES || (value_bytes <= SMALL_VALUE_BYTES && sum <= MAX_SMALL_READY_BYTES && self.reserve())
     }
 
     fn reserve(&mut self) -> bool {
@@ -48,10 +68,14 @@ impl ReadyValues {
 mod tests {
     use super::*;
 
-    /// The number of values of this size that are held ready.
+    /// The number of values of this size that are held ready, as the group is told and as counted
+    /// afterwards.
     fn admitted(budget_bytes: usize, value_bytes: usize) -> usize {
-        let mut ready = ReadyValues::new(Arc::new(ResponseBudget::new(budget_bytes)));
-        (0..1_000).filter(|_| ready.admit(value_bytes)).count()
+        let ready = || ReadyValues::new(Arc::new(ResponseBudget::new(budget_bytes)));
+        let (mut before, mut after) = (ready(), ready());
+        let admitted = (0..1_000).filter(|_| before.admit(value_bytes)).count();
+        assert_eq!((0..1_000).filter(|_| after.hold(value_bytes)).count(), admitted);
+        admitted
     }
 
     #[test]
