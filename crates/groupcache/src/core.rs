@@ -7,7 +7,6 @@
 
 pub(crate) mod apply;
 pub(crate) mod broadcast;
-pub(crate) mod catch_panic;
 pub(crate) mod fetch;
 pub(crate) mod get_context;
 pub(crate) mod join;

@@ -156,7 +156,7 @@ pub enum BuildError {
     #[error("the member list is empty")]
     NoMembers,
     /// The member list has more members than a ring takes.
-    #[error("the member list has {0} members, more than {max}", max = crate::members::placement::MAX_MEMBERS)]
+    #[error("the member list has {0} members, more than {max}", max = crate::limits::MAX_MEMBERS)]
     TooManyMembers(usize),
     /// A member's name is not one that the transport can reach.
     #[error("{name:?} cannot be a member: {why}")]

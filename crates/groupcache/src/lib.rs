@@ -3,6 +3,7 @@
 mod answer;
 mod builder;
 mod cache;
+mod catch_panic;
 mod clock;
 mod core;
 mod error;
@@ -10,6 +11,7 @@ mod get;
 mod group;
 mod hot;
 mod key;
+mod limits;
 mod loader;
 mod many;
 mod members;
@@ -36,6 +38,7 @@ pub use crate::{
     group::Group,
     hot::{Always, HotAdmission, HotCandidate, Never, OneIn},
     key::Key,
+    limits::Limits,
     loader::batch::{Batch, BatchLoader},
     loader::{IntoLoaded, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, loader_fn, loader_fn_with},
     many::{GetMany, GetStream},
@@ -47,7 +50,6 @@ pub use crate::{
     peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
     peer::{Connect, Peer, PeerError, PeerReply, PeerRequest, Reply, Terms},
     registry::Groups,
-    settings::Limits,
     stats::{CacheStats, Stats},
     value::Value,
 };

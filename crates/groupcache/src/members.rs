@@ -16,8 +16,9 @@ use tokio::runtime::Handle;
 
 use crate::{
     error::BuildError,
+    limits::MAX_MEMBERS,
     members::departed::DepartedMembers,
-    members::placement::{MAX_MEMBERS, NativePlacement, Placement},
+    members::placement::{NativePlacement, Placement},
     members::view::{MembersConfig, View},
     peer::Connect,
 };

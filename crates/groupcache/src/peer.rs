@@ -11,11 +11,11 @@ use bytes::Bytes;
 use crate::{
     error::{BoxError, Error},
     key::Key,
+    limits::Limits,
     peer::{
         reply_meta::ReplyMeta,
         update::{Ack, PeerUpdate},
     },
-    settings::Limits,
 };
 
 /// Another member, as a group asks it for values and sends it updates. A transport implements this;

@@ -65,7 +65,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     cache::stored::Stored,
-    core::catch_panic::caught,
+    catch_panic::caught,
     core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,

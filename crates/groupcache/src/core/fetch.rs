@@ -8,7 +8,7 @@ use crate::{
     answer::Source,
     cache::entry::{Found, Freshness},
     cache::expiry::Expiry,
-    core::catch_panic::caught,
+    catch_panic::caught,
     core::get_context::GetContext,
     core::join::{Started, join_or_lead},
     core::load::load,

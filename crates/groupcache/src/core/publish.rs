@@ -9,7 +9,7 @@ use crate::{
     cache::entry::{Entry, Found, Freshness, Origin},
     cache::expiry::Expiry,
     cache::stored::Stored,
-    core::catch_panic::caught,
+    catch_panic::caught,
     core::get_context::GetContext,
     core::state::GroupState,
     error::{Error, ErrorKind},

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use crate::{
     answer::Source,
     cache::entry::Found,
+    catch_panic::caught,
     core::Core,
-    core::catch_panic::caught,
     core::get_context::GetContext,
     core::join::Started,
     core::state::GroupState,

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use crate::{
-    core::catch_panic::{caught, caught_loading},
+    catch_panic::{caught, caught_loading},
     error::{Error, ErrorKind},
     key::Key,
     loader::batch::{Batch, BatchLoader},

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::{members::placement::MAX_MEMBERS, members::undelivered::Removal, members::view::View};
+use crate::{limits::MAX_MEMBERS, members::undelivered::Removal, members::view::View};
 
 /// Members that have left the list, for when they return.
 ///

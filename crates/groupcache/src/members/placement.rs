@@ -2,10 +2,6 @@
 
 use peercache_consistenthash::{Ring as HashRing, Table};
 
-/// The most members a list may have. The native table for this many takes about 0.3 s to build; a
-/// longer list is a mistake.
-pub(crate) const MAX_MEMBERS: usize = 1_000;
-
 /// Decides which member owns a key. Give your own to
 /// [`MembersBuilder::placement`](crate::members::MembersBuilder::placement) to place keys your own
 /// way; all members must place them alike.

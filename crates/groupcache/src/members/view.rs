@@ -4,7 +4,8 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use crate::{
     error::BuildError,
-    members::placement::{MAX_MEMBERS, Placement, Ring},
+    limits::MAX_MEMBERS,
+    members::placement::{Placement, Ring},
     members::remote::Remote,
     peer::Connect,
 };
