@@ -95,8 +95,8 @@ impl From<&str> for Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// Enough to tell keys apart in a log line, too little to flood it.
-        const SHOWN_BYTES_MAX: usize = 64;
-        let shown = &self.0[..self.len().min(SHOWN_BYTES_MAX)];
+        const MAX_SHOWN_BYTES: usize = 64;
+        let shown = &self.0[..self.len().min(MAX_SHOWN_BYTES)];
         for chunk in shown.utf8_chunks() {
             write!(f, "{}", chunk.valid().escape_debug())?;
             write!(f, "{}", chunk.invalid().escape_ascii())?;

@@ -190,11 +190,11 @@ impl<E: HasPolicyState> Segment<E> {
         self.order.unlink(&mut self.slab, slot);
         let entry = self.slab.take(slot);
         // Entries have become few: the index of many small ones is no use to some large ones.
-        if self.index.capacity() > INDEX_MIN && self.index.capacity() > 8 * self.index.len() {
+        if self.index.capacity() > MIN_INDEX && self.index.capacity() > 8 * self.index.len() {
             let slab = &self.slab;
             self.index.shrink_to(2 * self.slab.len(), |&slot| hash_of(slab.entry(slot)));
         }
-        for _ in 0..MOVES_MAX {
+        for _ in 0..MAX_MOVES {
             let Some(from) = self.slab.last_if_sparse() else { break };
             let hash = hash_of(self.slab.entry(from));
             let to = self.order.move_down(&mut self.slab, from);
@@ -255,10 +255,10 @@ impl<E: HasPolicyState> Segment<E> {
 }
 
 /// An index of this capacity is not worth making smaller.
-const INDEX_MIN: usize = 1_024;
+const MIN_INDEX: usize = 1_024;
 
 /// The most entries that are moved for one removal, so that none takes long.
-const MOVES_MAX: usize = 2;
+const MAX_MOVES: usize = 2;
 
 impl<E> fmt::Debug for Segment<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,8 +18,8 @@ pub use crate::sharding::per_thread_counters::PerThreadCounters;
 /// ```
 #[must_use]
 pub fn shard_count(max_bytes: usize, expected_entry_bytes: usize) -> usize {
-    let shard_bytes = expected_entry_bytes.saturating_mul(SHARD_ENTRIES_MIN).max(SHARD_BYTES);
-    let shards = (max_bytes / shard_bytes).clamp(1, SHARDS_MAX);
+    let shard_bytes = expected_entry_bytes.saturating_mul(MIN_SHARD_ENTRIES).max(SHARD_BYTES);
+    let shards = (max_bytes / shard_bytes).clamp(1, MAX_SHARDS);
     1 << shards.ilog2()
 }
 
@@ -29,10 +29,10 @@ const SHARD_BYTES: usize = 4 << 20;
 
 /// The least number of expected entries of a shard. With fewer, the uneven spread of keys over
 /// shards costs hits: a share varies by about 1/sqrt(n), here 6 %.
-const SHARD_ENTRIES_MIN: usize = 256;
+const MIN_SHARD_ENTRIES: usize = 256;
 
 /// The most shards: more than the threads of any machine need. An empty one takes some 300 bytes.
-const SHARDS_MAX: usize = 256;
+const MAX_SHARDS: usize = 256;
 
 /// The number of shards as the builder was told it.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,7 @@ pub(crate) enum Shards {
 impl Shards {
     pub(crate) fn count(self, max_bytes: usize) -> usize {
         match self {
-            Self::Exactly(shards) => shards.clamp(1, SHARDS_MAX).next_power_of_two(),
+            Self::Exactly(shards) => shards.clamp(1, MAX_SHARDS).next_power_of_two(),
             Self::ForEntriesOf(bytes) => shard_count(max_bytes, bytes),
         }
     }

@@ -79,7 +79,7 @@ use crate::{
 };
 
 /// The most tries of an update. It is tried again if the member list changed meanwhile.
-const TRIES_MAX: usize = 3;
+const MAX_TRIES: usize = 3;
 
 /// The part of a set's time that is given up, because both ends count it in whole milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
@@ -155,7 +155,7 @@ struct NewValue<V> {
 impl<V: Value> Broadcast<V> {
     async fn run(self) -> Result<(), UpdateError> {
         let members = &self.state.members;
-        for _ in 0..TRIES_MAX {
+        for _ in 0..MAX_TRIES {
             let view = members.view();
             let result = self.try_once(&view).await;
             // The very same list, not an equal one: a member that left and returned may have missed

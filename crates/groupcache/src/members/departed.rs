@@ -31,7 +31,7 @@ enum Departed {
 
 /// The most members that have left and are remembered. Beyond that all are forgotten, and are new
 /// ones if they return.
-const DEPARTED_MAX: usize = 4 * MAX_MEMBERS;
+const MAX_DEPARTED: usize = 4 * MAX_MEMBERS;
 
 impl DepartedMembers {
     /// Counts an update, which all members miss that are not in the list.
@@ -43,7 +43,7 @@ impl DepartedMembers {
     pub(crate) fn remember(&self, old: &View, new: &View) {
         let mut departed = self.lock();
         for remote in old.remotes_not_in(new) {
-            if departed.len() >= DEPARTED_MAX {
+            if departed.len() >= MAX_DEPARTED {
                 departed.clear();
             }
             let state = if remote.is_up_to_date() {

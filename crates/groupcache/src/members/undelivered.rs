@@ -36,9 +36,9 @@ pub(crate) struct PendingUpdates {
 
 /// The most keys of a group that are remembered for one member; the removal of more becomes one of
 /// everything.
-const KEYS_MAX: usize = 4_096;
+const MAX_KEYS: usize = 4_096;
 /// The most bytes of keys, in the same way.
-const KEY_BYTES_MAX: usize = 1 << 20;
+const MAX_KEY_BYTES: usize = 1 << 20;
 
 impl Removal {
     /// The removal of one key.
@@ -118,7 +118,7 @@ impl PendingUpdates {
                 for key in keys.iter() {
                     self.key_bytes += if self.keys.insert(key.clone(), now).is_none() { key.len() } else { 0 };
                 }
-                if self.keys.len() > KEYS_MAX || self.key_bytes > KEY_BYTES_MAX {
+                if self.keys.len() > MAX_KEYS || self.key_bytes > MAX_KEY_BYTES {
                     self.remove_all(now);
                 }
             }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn too_many_keys_become_everything() {
         let mut undelivered = Undelivered::default();
-        for nth in 0..KEYS_MAX {
+        for nth in 0..MAX_KEYS {
             undelivered.add(&group(), &one(&nth.to_string()), Instant::now());
         }
         assert!(!undelivered.contains("group", b"another"));
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn too_many_bytes_of_keys_become_everything() {
-        let long = "k".repeat(KEY_BYTES_MAX);
+        let long = "k".repeat(MAX_KEY_BYTES);
         let mut undelivered = Undelivered::default();
         undelivered.add(&group(), &one(&long), Instant::now());
         // The same key again is no more bytes.
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn keys_that_are_dropped_as_delivered_make_room_for_others() {
-        let long = "k".repeat(KEY_BYTES_MAX);
+        let long = "k".repeat(MAX_KEY_BYTES);
         let mut undelivered = Undelivered::default();
         undelivered.add(&group(), &one(&long), Instant::now());
         undelivered.add(&group(), &Removal::Keys([].into()), Instant::now());

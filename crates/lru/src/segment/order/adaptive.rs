@@ -46,10 +46,10 @@ pub(crate) struct Adaptive {
 const SHARE_START: f64 = 0.10;
 
 /// With less, bursts no longer fit the window.
-const SHARE_MIN: f64 = 0.05;
+const MIN_SHARE: f64 = 0.05;
 
 /// With more, entries that are used again and again no longer fit the clock.
-const SHARE_MAX: f64 = 0.70;
+const MAX_SHARE: f64 = 0.70;
 
 /// The largest change of the share by one return. With fewer than 512 entries it is one entry's
 /// share.
@@ -71,7 +71,7 @@ const RECENCY: f64 = 0.4;
 const HEAVY: usize = 2;
 
 /// The most entries that are passed over for one victim, so that no insertion takes long.
-const STEPS_MAX: usize = 64;
+const MAX_STEPS: usize = 64;
 
 impl Adaptive {
     /// An order of entries that are to hold about `capacity` bytes, on the lists `window` and the
@@ -129,7 +129,7 @@ impl Adaptive {
     /// The oldest of the window, if the window is as large as it should be. Entries that were used
     /// move to the clock instead.
     fn victim_of_window<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
-        for _ in 0..STEPS_MAX {
+        for _ in 0..MAX_STEPS {
             let [window, clock] = &self.lists;
             if !clock.is_empty() && window.bytes < self.window_bytes() {
                 return None;
@@ -149,7 +149,7 @@ impl Adaptive {
 
     /// The first entry that the clock's hand finds unused since it last came by.
     fn victim_of_clock<E: HasPolicyState>(&mut self, slab: &mut Slab<E>) -> Option<u32> {
-        for _ in 0..STEPS_MAX {
+        for _ in 0..MAX_STEPS {
             let slot = self.lists[1].last()?;
             if slab.entry(slot).policy_state().use_count().get() == 0 {
                 return Some(slot);
@@ -210,7 +210,7 @@ impl Adaptive {
             (false, true) => step,
             (false, false) => 0.0,
         };
-        self.window_share = (self.window_share + change).clamp(SHARE_MIN, SHARE_MAX);
+        self.window_share = (self.window_share + change).clamp(MIN_SHARE, MAX_SHARE);
     }
 
     /// Moves the oldest of the window to the clock, used or not, while there is room.
