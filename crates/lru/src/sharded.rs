@@ -389,7 +389,7 @@ impl<K: Hash + Eq, V> Guarded<K, V> {
             return Change {
                 replaced: before.map(|(replaced, _)| replaced),
                 refused: Some(refused),
-                evicted: Evicted::none(),
+                evicted: Evicted::new(),
             };
         };
         self.stats.insertions += 1;
@@ -422,7 +422,7 @@ impl<K: Hash + Eq, V> Guarded<K, V> {
 
     /// Evicts until `weight` more bytes fit.
     fn make_room(&mut self, weight: usize, hasher: &impl BuildHasher) -> Evicted<K, V> {
-        let mut evicted = Evicted::none();
+        let mut evicted = Evicted::new();
         while self.bytes().saturating_add(weight) > self.max_bytes {
             let Some(entry) = pop(&mut self.segment, hasher) else { break };
             evicted.push(entry);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use lru::LruCache;
+use smallvec::SmallVec;
 
 use crate::{entry::Entry, error::TooHeavy};
 
@@ -58,7 +59,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
         if weight > self.max_bytes {
             let replaced = self.remove(&key);
             let refused = TooHeavy { key, value, weight, max_bytes: self.max_bytes };
-            return Change { replaced, refused: Some(refused), evicted: Evicted::none() };
+            return Change { replaced, refused: Some(refused), evicted: Evicted::new() };
         }
         let replaced = self.entries.push(key, Slot { value, weight }).map(Entry::from);
         self.bytes -= replaced.as_ref().map_or(0, |entry| entry.weight);
@@ -114,7 +115,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Clone> Store<K, V, S> {
 
     /// Evicts until `weight` more bytes fit. No sum can overflow here.
     fn make_room(&mut self, weight: usize) -> Evicted<K, V> {
-        let mut evicted = Evicted::none();
+        let mut evicted = Evicted::new();
         while self.max_bytes.checked_sub(self.bytes).is_none_or(|free| weight > free) {
             let Some(entry) = self.pop_lru() else { break };
             evicted.push(entry);
@@ -146,28 +147,4 @@ impl<K, V> Change<K, V> {
 }
 
 /// Evicted entries, oldest first. Most insertions evict one or none, which costs no allocation.
-pub(crate) struct Evicted<K, V> {
-    first: Option<Entry<K, V>>,
-    rest: Vec<Entry<K, V>>,
-}
-
-impl<K, V> Evicted<K, V> {
-    pub(crate) fn none() -> Self {
-        Self { first: None, rest: Vec::new() }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry<K, V>> {
-        self.first.iter().chain(&self.rest)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-
-    pub(crate) fn push(&mut self, entry: Entry<K, V>) {
-        match self.first {
-            None => self.first = Some(entry),
-            Some(_) => self.rest.push(entry),
-        }
-    }
-}
+pub(crate) type Evicted<K, V> = SmallVec<[Entry<K, V>; 1]>;
