@@ -151,8 +151,13 @@ impl Ticks {
             Time::System(epoch) => epoch.get_or_init(Instant::now).elapsed(),
             Time::Tokio(epoch) => epoch.get_or_init(tokio::time::Instant::now).elapsed(),
         };
-        EPOCH_MS.saturating_add(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+        EPOCH_MS.saturating_add(millis(since_epoch))
     }
+}
+
+/// A length of time in the clock's whole milliseconds. Cut off at the most that a `u64` holds.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The thread or task that ticks. However it ends, the next [`Clock::start`] starts another.

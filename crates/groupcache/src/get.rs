@@ -162,8 +162,8 @@ fn next_waiter<V: Value>(
 impl<V> Found<V> {
     /// The answer that a caller sees; a "not found" is an error to it.
     pub(crate) fn answer(self) -> Result<Answer<V>, Error> {
+        let (age, remaining) = (self.age(), self.remaining());
         let value = self.value.ok_or_else(|| Error::new(ErrorKind::NotFound))?;
-        let (age, remaining) = (Duration::from_millis(self.age_ms), self.remaining_ms.map(Duration::from_millis));
         Ok(Answer { value, source: self.source, age, remaining })
     }
 }

@@ -1,5 +1,7 @@
 //! The entries of the cache: what goes in, what is held, and what a lookup gives.
 
+use std::time::Duration;
+
 use peercache_lru::segment::{HasPolicyState, Lane, PolicyState, Segment};
 
 use crate::{
@@ -63,6 +65,10 @@ pub(crate) enum Freshness {
 }
 
 /// A value with its facts, found in the cache or brought by a flight.
+///
+/// Its times are the clock's whole milliseconds, as entries keep them. They become a `Duration` in
+/// [`age`](Found::age) and [`remaining`](Found::remaining), when an answer leaves the engine, and a
+/// peer's become milliseconds in `core::fetch`.
 #[derive(Clone, Debug)]
 pub(crate) struct Found<V> {
     /// `None` is a "not found" that may be cached.
@@ -115,6 +121,18 @@ impl<V> CachedEntry<V> {
     /// Whether it was set less than `age_ms` ago.
     pub(super) fn was_set_within(&self, age_ms: u64, now_ms: u64) -> bool {
         self.origin == Origin::Set && now_ms.saturating_sub(self.created_ms) < age_ms
+    }
+}
+
+impl<V> Found<V> {
+    /// The time since the value was loaded or set.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_millis(self.age_ms)
+    }
+
+    /// The time for which the value stays fresh; `None` is for ever.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        self.remaining_ms.map(Duration::from_millis)
     }
 }
 

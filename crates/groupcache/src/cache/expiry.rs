@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use crate::{clock::TICK, key::Key};
+use crate::{
+    clock::{TICK, millis},
+    key::Key,
+};
 
 /// The ages, in milliseconds, at which an entry passes from one stage to the next.
 ///
@@ -193,10 +196,6 @@ impl ExpiryPolicy {
 /// early but never late.
 fn tick_shorter_ms(ttl: Duration) -> u64 {
     millis(ttl - TICK.min(ttl / 2))
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn saturated(ms: u64) -> u32 {

@@ -29,6 +29,7 @@ use crate::{
     cache::entry::{Entry, Origin},
     cache::stored::Stored,
     catch_panic::caught,
+    clock::millis,
     core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,
@@ -128,7 +129,7 @@ impl<V: Value> GroupState<V> {
     /// value that was set since is newer, and stays.
     fn apply_late_removal(&self, removal: &Removal, age: Duration, now_ms: u64) {
         self.count_update();
-        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let age_ms = millis(age);
         match removal {
             Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove_late(key, age_ms, now_ms)),
             Removal::All => self.store.clear_late(age_ms, now_ms),

@@ -1,6 +1,6 @@
 //! One fetch: a key's value from its owner, or from a load here if the owner cannot be asked.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{runtime::Handle, time::Instant};
 
@@ -9,6 +9,7 @@ use crate::{
     cache::entry::{Found, Freshness},
     cache::expiry::Expiry,
     catch_panic::caught,
+    clock::millis,
     core::get_context::GetContext,
     core::join::{Started, join_or_lead},
     core::load::load,
@@ -209,8 +210,4 @@ impl<V: Value> Fetch<V> {
         let found = Found { value, source, age_ms: millis(age), remaining_ms, qps: minute_qps };
         Ok(Fetched { found, expiry: expiry.filter(|_| agreed), weight, now_ms, digest: self.digest })
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,6 @@
 //! A group as peers see it: what is cached or loaded here, and never a fetch.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
@@ -90,15 +90,15 @@ fn serve<V: Value>(core: Core<V>, key: Key, context: GetContext, started: Starte
 }
 
 fn encode<V: Value>(state: &GroupState<V>, outcome: Outcome<V>) -> Result<PeerReply, Error> {
-    let Found { value, source, age_ms, remaining_ms, qps } = outcome?;
-    let encoded = value.map(|value| caught("the encoder", || value.encode())).transpose()?;
-    let value = encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
+    let found = outcome?;
     let meta = ReplyMeta {
-        age: Duration::from_millis(age_ms),
-        remaining: remaining_ms.map(Duration::from_millis),
-        stale: source == Source::Stale,
+        age: found.age(),
+        remaining: found.remaining(),
+        stale: found.source == Source::Stale,
         ring: Some(state.members.view().digest()),
-        minute_qps: qps,
+        minute_qps: found.qps,
     };
+    let encoded = found.value.map(|value| caught("the encoder", || value.encode())).transpose()?;
+    let value = encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
     Ok(PeerReply { value, meta })
 }

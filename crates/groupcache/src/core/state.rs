@@ -114,9 +114,9 @@ impl<V: Value> GroupState<V> {
         self.clock.advance();
         let now_ms = self.clock.coarse_ms();
         let mut entries = Vec::new();
-        self.store.for_each(now_ms, |key, Found { value, source, age_ms, remaining_ms, .. }| {
-            let (age, remaining) = (Duration::from_millis(age_ms), remaining_ms.map(Duration::from_millis));
-            entries.push(Cached { key: Key::copy_from(key), value, place: source, age, remaining });
+        self.store.for_each(now_ms, |key, found| {
+            let (age, remaining) = (found.age(), found.remaining());
+            entries.push(Cached { key: Key::copy_from(key), value: found.value, place: found.source, age, remaining });
         });
         entries
     }
