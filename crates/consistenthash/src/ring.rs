@@ -25,7 +25,7 @@ use crate::{digest::Digester, error::Error, limits::MAX_REPLICAS, names, profile
 /// ```
 #[derive(Clone)]
 pub struct Ring {
-    /// In the order given.
+    /// The names, in the order given.
     names: Arc<[String]>,
     /// All points, ascending. Of equal points the last added is first, so that a search finds it.
     points: Arc<[u64]>,

@@ -82,6 +82,7 @@ impl<V: Value> GroupBuilder<V> {
 
     /// The time for which a value may be answered if its loader does not say. Zero is for ever.
     /// Defaults to zero.
+    #[doc(alias = "time_to_idle")]
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.settings.expiry_policy.time_to_live = ttl;
         self

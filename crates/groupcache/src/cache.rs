@@ -50,7 +50,7 @@ pub(crate) struct Cache<V> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CacheConfig {
     pub(crate) max_bytes: usize,
-    /// Rounded up to a power of two.
+    /// Their number, which is rounded up to a power of two.
     pub(crate) shards: usize,
     pub(crate) policy: EvictionPolicy,
     /// The share of all bytes, from 0 to 1, that hot may have before it is evicted first.

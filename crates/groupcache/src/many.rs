@@ -45,7 +45,7 @@ pub struct GetStream<V> {
     /// The keys that have not been looked up yet, with their positions.
     keys: Enumerate<IntoIter<Key>>,
     timeout: Option<Duration>,
-    /// Set at the first poll.
+    /// The terms of all its gets, made at the first poll.
     context: Option<GetContext>,
     /// The keys that were cached when they were looked for. Their values are read when they are
     /// given: they may change until then.

@@ -87,7 +87,8 @@ impl Members {
         MembersBuilder { config, names: None }
     }
 
-    /// Replaces the whole list. Gets in flight finish with the list they began with.
+    /// Replaces the whole list. A get in flight finishes with the owner that it has chosen; if it
+    /// has to start again, it takes the new list.
     ///
     /// The ring is built in the calling thread, which takes some milliseconds, and every group then
     /// moves the entries that changed hands. Peers named before and again are kept, with their

@@ -83,7 +83,7 @@ impl<V: Value> Default for Settings<V> {
 impl<V> Settings<V> {
     /// The number of shards that was set, or one that suits the budget.
     pub(crate) fn shards(&self) -> usize {
-        /// With the overhead, a value of some hundred bytes: what most caches hold.
+        /// A value of some hundred bytes with its overhead: what most caches hold.
         const EXPECTED_ENTRY_BYTES: usize = 512;
         /// No machine of today contends for more locks than that.
         const MAX_DEFAULT: usize = 64;

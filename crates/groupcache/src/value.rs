@@ -28,7 +28,7 @@ use crate::error::BoxError;
 ///         Ok(Score(u32::from_be_bytes(bytes.as_ref().try_into()?)))
 ///     }
 ///     fn weight(&self) -> usize {
-///         size_of::<u32>()
+///         0 // It holds nothing on the heap.
 ///     }
 /// }
 /// ```

@@ -46,7 +46,7 @@ use crate::{
 pub struct Cache<K, V, S = RandomState> {
     store: Store<K, V, S>,
     weigher: Box<dyn Weigher<K, V> + Send + Sync>,
-    /// Added to what the weigher says.
+    /// The bytes that are added to what the weigher says.
     entry_overhead: usize,
     listener: Option<Listener<K, V>>,
 }

@@ -55,7 +55,7 @@ pub struct ShardedCache<K, V, S = RandomState> {
     hasher: S,
     policy: EvictionPolicy,
     weigher: Box<dyn Weigher<K, V> + Send + Sync>,
-    /// Added to what the weigher says.
+    /// The bytes that are added to what the weigher says.
     entry_overhead: usize,
     listener: Option<Listener<K, V>>,
     lookups: PerThreadCounters<2>,
@@ -64,8 +64,8 @@ pub struct ShardedCache<K, V, S = RandomState> {
 const HITS: usize = 0;
 const MISSES: usize = 1;
 
-/// Aligned to two cache lines, which processors fetch together, so that threads in neighbouring
-/// shards do not disturb each other.
+/// A shard on two cache lines of its own, which processors fetch together, so that threads in
+/// neighbouring shards do not disturb each other.
 #[repr(align(128))]
 struct Shard<K, V>(RwLock<Guarded<K, V>>);
 

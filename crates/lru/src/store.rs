@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::{entry::Entry, error::TooHeavy};
 
 pub(crate) struct Store<K, V, S> {
-    /// Unbounded by itself: the budget is kept here.
+    /// The entries in a list that is unbounded by itself: the budget is kept here.
     entries: LruCache<K, Slot<V>, S>,
     /// The sum of the entries' weights. It never exceeds `max_bytes`, which is why additions below
     /// cannot overflow.

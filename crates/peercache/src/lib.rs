@@ -29,8 +29,8 @@ pub use crate::{builder::NodeBuilder, node::Node};
 pub use peercache_groupcache::{
     Always, Answer, Batch, BatchLoader, BoxError, BuildError, Bytes, CacheStats, Cached, Clock, Detailed, Error,
     ErrorKind, EvictionPolicy, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups, HotAdmission,
-    HotCandidate, IntoLoaded, Key, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, Members, MembersBuilder, Missed,
-    NativePlacement, Never, OneIn, Source, Stats, UpdateError, Value, View, loader_fn, loader_fn_with,
+    HotCandidate, IntoLoaded, Key, Limits, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, Members, MembersBuilder,
+    Missed, NativePlacement, Never, OneIn, Source, Stats, UpdateError, Value, View, loader_fn, loader_fn_with,
 };
 
 #[cfg(feature = "http")]

@@ -7,10 +7,11 @@ use std::task::{Poll, Waker};
 use crate::error::Abandoned;
 use crate::sync::{AtomicUsize, Mutex, lock};
 
-/// Shared by the table (while the key maps to it), its leader and its waiters.
+/// A flight, which the table (while the key maps to it), its leader and its waiters share.
 pub(crate) struct Flight<T> {
     state: Mutex<State<T>>,
-    /// Counted under the shard's lock, so it is final once the flight is out of the table.
+    /// The number of callers that have joined. It changes under the shard's lock, so it is final
+    /// once the flight is out of the table.
     joined: AtomicUsize,
 }
 

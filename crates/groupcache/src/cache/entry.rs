@@ -38,11 +38,12 @@ pub(super) struct CachedEntry<V> {
 /// The way by which an entry came here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// Fetched from a peer. It is never shown to one.
+    /// A fetch from a peer. The entry is never shown to one.
     Fetched,
-    /// Loaded by this node's loader.
+    /// A load by this node's loader.
     Loaded,
-    /// Set by an update. Its age is exact, so that a removal from before it leaves it alone.
+    /// A set by an update. The age is exact, so that a removal from before the set leaves the entry
+    /// alone.
     Set,
 }
 

@@ -390,9 +390,9 @@ proptest! {
         }
     }
 
-    /// Under every policy, with many entries in few or many shards, so that slots move: a value
-    /// that is found was inserted last and has not expired, the sums are right, and in the end all
-    /// that expires is gone.
+    /// A value that is found was inserted last and has not expired, the sums are right, and in the
+    /// end all that expires is gone. So under every policy, with many entries in few or many
+    /// shards, where slots move.
     #[test]
     fn a_found_value_was_inserted_last_whatever_the_policy(
         steps in prop::collection::vec((0..10_u8, 0..800_u16, 0..60_u32, any::<bool>()), 1..3_000),

@@ -34,7 +34,7 @@ pub(crate) struct FetchFrom<'a> {
     /// The ring that names it as the owner.
     pub(crate) digest: u64,
     pub(crate) context: GetContext,
-    /// Where to load if the owner fails: its reply may come from a thread that knows no runtime.
+    /// The runtime to load on if the owner fails: its reply may come from a thread that knows none.
     pub(crate) runtime: &'a Handle,
 }
 

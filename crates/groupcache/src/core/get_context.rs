@@ -14,23 +14,23 @@ use crate::{
 pub(crate) struct GetContext {
     pub(crate) requester: Requester,
     pub(crate) freshness: Freshness,
-    /// When the caller stops waiting. Nothing is started after it.
+    /// The time at which the caller stops waiting. Nothing is started after it.
     pub(crate) deadline: Option<Instant>,
 }
 
 impl GetContext {
-    /// For a caller at this node.
+    /// The terms of a caller at this node.
     pub(crate) fn for_caller(timeout: Option<Duration>) -> Self {
         GetContext { requester: Requester::Local, freshness: Freshness::AllowStale, deadline: deadline(timeout) }
     }
 
-    /// For a peer, on its terms.
+    /// The terms that a peer asks on.
     pub(crate) fn for_peer(terms: Terms) -> Self {
         let freshness = if terms.fresh { Freshness::FreshOnly } else { Freshness::AllowStale };
         GetContext { requester: Requester::Peer, freshness, deadline: deadline(terms.timeout) }
     }
 
-    /// For a refresh in the background, which `requester` caused and nobody waits for.
+    /// The terms of a refresh in the background, which `requester` caused and nobody waits for.
     pub(crate) fn for_refresh(requester: Requester) -> Self {
         GetContext { requester, freshness: Freshness::FreshOnly, deadline: None }
     }

@@ -10,7 +10,8 @@ use crate::{
     peer::Connect,
 };
 
-/// One member list with its ring, fixed. A get uses one view from beginning to end.
+/// One member list with its ring, fixed. A get chooses the owner of its key under one view; if it
+/// has to start again, it takes the view that is in force then.
 pub struct View {
     names: Vec<String>,
     /// One for each name; this node's own is `None`.

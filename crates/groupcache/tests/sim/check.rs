@@ -1,13 +1,13 @@
 //! The invariants of every history.
 //!
 //! **I1, nothing old.** A change (remove, clear or set) began at `B` and ended at `E`, and its
-//! members are those in the ring of its node at `E`. A read of one of its keys at a member that it
-//! reached, which began after `E` or was answered at a later millisecond than `E`, is not answered
-//! with
+//! members are those in the ring of its node at `E`. A read is later if it began after `E` or was
+//! answered at a later millisecond than `E`. A later read of one of its keys at a member that it
+//! reached is not answered with
 //! - a value whose load began before `B`, or
 //! - a value whose set was over before `B`. A set that overlaps the change may come before or after
-//!   it. One that ended with an error may have taken place all the same, but not after that; one
-//!   whose caller did not see the end is over after the longest time of a change, which is what
+//!   it. One that ended with an error may have taken place all the same, but not after that. One
+//!   whose caller did not see the end is over after the longest time of a change: that is what
 //!   `Stamp` and `within` are for.
 //! - "not found", unless a load that began after `B` found nothing.
 //!

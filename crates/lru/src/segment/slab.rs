@@ -21,7 +21,7 @@ pub(crate) struct Slab<E> {
     len: usize,
 }
 
-/// Aligned to a cache line, for entries that fill one.
+/// A chunk of slots, aligned to a cache line for entries that fill one.
 #[repr(align(64))]
 struct Chunk<E> {
     entries: [Option<E>; CHUNK],

@@ -27,7 +27,8 @@ pub(super) struct ReadyValues {
     weights: usize,
     /// The bytes of the answers that are held.
     held_bytes: usize,
-    /// Reserved for what is beyond [`MAX_READY_BYTES`]; kept until the batch is answered.
+    /// The share of the budget for what is beyond [`MAX_READY_BYTES`], kept until the batch is
+    /// answered.
     reserved: Option<OwnedSemaphorePermit>,
 }
 

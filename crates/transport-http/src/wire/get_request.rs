@@ -14,7 +14,7 @@ pub(crate) struct GetRequest {
     pub(crate) ask: Ask,
     pub(crate) max_value_bytes: u64,
     pub(crate) group: Bytes,
-    /// At least one. They are slices of the request's body.
+    /// The keys, at least one. They are slices of the request's body.
     pub(crate) keys: Vec<(Bytes, Terms)>,
 }
 

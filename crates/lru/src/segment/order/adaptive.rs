@@ -45,10 +45,10 @@ pub(crate) struct Adaptive {
 /// The window's share at the start, which is that of S3-FIFO.
 const SHARE_START: f64 = 0.10;
 
-/// With less, bursts no longer fit the window.
+/// The least share: with less, bursts no longer fit the window.
 const MIN_SHARE: f64 = 0.05;
 
-/// With more, entries that are used again and again no longer fit the clock.
+/// The largest share: with more, entries that are used again and again no longer fit the clock.
 const MAX_SHARE: f64 = 0.70;
 
 /// The largest change of the share by one return. With fewer than 512 entries it is one entry's
@@ -62,8 +62,8 @@ const BACK: f64 = 0.6875;
 /// larger list would have prevented it. Later returns count less.
 const MARGIN: usize = 32;
 
-/// With a larger window than this the recent are worth more than the frequent. The hand then gives
-/// an entry one second chance, however often it was used.
+/// The share beyond which the recent are worth more than the frequent. With a larger window the
+/// hand gives an entry one second chance, however often it was used.
 const RECENCY: f64 = 0.4;
 
 /// An entry is heavy above this multiple of the mean weight. It takes more uses to enter the clock,
