@@ -101,11 +101,11 @@ pub enum RecordsName {
 }
 
 /// More than any machine's memory, in bytes or in entries.
-const AMOUNT_MAX: u64 = 1 << 50;
+const MAX_AMOUNT: u64 = 1 << 50;
 
 fn amount(text: &str) -> Result<u64, String> {
-    let amount = text.trim().parse().ok().filter(|amount| (1..=AMOUNT_MAX).contains(amount));
-    amount.ok_or_else(|| format!("write numbers from 1 to {AMOUNT_MAX}, such as 1000,10000"))
+    let amount = text.trim().parse().ok().filter(|amount| (1..=MAX_AMOUNT).contains(amount));
+    amount.ok_or_else(|| format!("write numbers from 1 to {MAX_AMOUNT}, such as 1000,10000"))
 }
 
 fn svg(text: &str) -> Result<PathBuf, String> {

@@ -17,8 +17,10 @@ use peercache_groupcache::{
 use tokio::runtime::Runtime;
 
 use crate::{
-    Capacity, Request, Shared, SharedPolicy, Trace,
     alone::{Blank, Charge, CurrentSize, keys, runtime},
+    capacity::Capacity,
+    replay::{Shared, SharedPolicy},
+    trace::{Request, Trace},
 };
 
 /// Real groups at several nodes in one process, each as its builder gives it without options; what
@@ -166,7 +168,7 @@ impl Peer for Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Golang, Rng, Unit, replay_shared};
+    use crate::{capacity::Unit, golang::Golang, replay::replay_shared, rng::Rng};
 
     const NODES: usize = 3;
 
@@ -179,18 +181,18 @@ mod tests {
     fn each_request_is_a_hit_a_fetch_or_a_load_of_its_own() {
         let trace = trace();
         let mut cluster = Cluster::new(&trace, Capacity::entries(40), NODES, 1_000);
-        let tally = replay_shared(&trace, Unit::Entries, NODES, 1, &mut cluster, &mut |_| {});
-        assert!(tally.hits > 0 && tally.peer_fetches > 0);
-        assert!(tally.hits + tally.peer_fetches <= 3_000);
-        assert!(tally.hits + tally.peer_fetches + tally.origin_loads >= 3_000);
+        let counts = replay_shared(&trace, Unit::Entries, NODES, 1, &mut cluster, &mut |_| {});
+        assert!(counts.hits > 0 && counts.peer_fetches > 0);
+        assert!(counts.hits + counts.peer_fetches <= 3_000);
+        assert!(counts.hits + counts.peer_fetches + counts.origin_loads >= 3_000);
     }
 
     #[test]
     fn with_room_for_all_each_key_is_loaded_once() {
         let trace = trace();
         let mut cluster = Cluster::new(&trace, Capacity::entries(10_000), NODES, 1_000);
-        let tally = replay_shared(&trace, Unit::Entries, NODES, 1, &mut cluster, &mut |_| {});
-        assert_eq!(tally.origin_loads, trace.keys() as u64);
+        let counts = replay_shared(&trace, Unit::Entries, NODES, 1, &mut cluster, &mut |_| {});
+        assert_eq!(counts.origin_loads, trace.keys() as u64);
     }
 
     #[test]
