@@ -104,8 +104,8 @@ fn main() -> ExitCode {
 }
 
 fn node_count(text: &str) -> Result<u16, String> {
-    let count = text.parse().ok().filter(|count| (1..=ports::NODES_MAX).contains(count));
-    count.ok_or_else(|| format!("write a number of nodes from 1 to {}", ports::NODES_MAX))
+    let count = text.parse().ok().filter(|count| (1..=ports::MAX_NODES).contains(count));
+    count.ok_or_else(|| format!("write a number of nodes from 1 to {}", ports::MAX_NODES))
 }
 
 /// A wrong flag: a sentence that says what to write instead, and exit code 2.

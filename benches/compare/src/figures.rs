@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::processes::{Memory, Moment};
 
 /// A little less than all, for what is counted while the last of the warm-up is on its way.
-const CROSSED_MIN: f64 = 0.99;
+const MIN_CROSSED: f64 = 0.99;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Figures {
         };
         ensure!(figures.gets > 0, "nothing was got");
         let (crossed, gets) = (figures.crossed, figures.gets);
-        ensure!(crossed as f64 >= CROSSED_MIN * gets as f64, "only {crossed} of {gets} gets went to the server");
+        ensure!(crossed as f64 >= MIN_CROSSED * gets as f64, "only {crossed} of {gets} gets went to the server");
         Ok(figures)
     }
 

@@ -34,7 +34,7 @@ use plan::Cell;
 use process::supervisor;
 
 /// Longest call without `--rounds`, building included. A round that would is not begun.
-const TIME_MAX: Duration = Duration::from_secs(38 * 60);
+const MAX_TIME: Duration = Duration::from_secs(38 * 60);
 
 #[derive(Parser)]
 #[command(name = "cargo xtask compare", bin_name = "cargo xtask compare")]
@@ -119,7 +119,7 @@ fn compare(options: &Options) -> Result<ExitCode> {
 }
 
 fn take_rounds(options: &Options, programs: &Programs, started: Instant, outcome: &mut Outcome) {
-    let time_max = if options.rounds.is_none() { TIME_MAX } else { Duration::MAX };
+    let time_max = if options.rounds.is_none() { MAX_TIME } else { Duration::MAX };
     let mut longest = Duration::ZERO;
     for round in 0..options.rounds() {
         if started.elapsed() + longest > time_max {

@@ -15,7 +15,7 @@ use crate::waiter::Waiter;
 const SHARDS_DEFAULT: usize = 64;
 
 /// The most shards. More would be memory without use.
-const SHARDS_MAX: usize = 1 << 16;
+const MAX_SHARDS: usize = 1 << 16;
 
 /// The keys in flight, each with one leader and any number of waiters.
 ///
@@ -57,7 +57,7 @@ impl<K, T, S> Flights<K, T, S> {
     ///
     /// Each takes 128 bytes.
     pub fn with_shards(shards: usize, hasher: S) -> Self {
-        let shards = shards.clamp(1, SHARDS_MAX).next_power_of_two();
+        let shards = shards.clamp(1, MAX_SHARDS).next_power_of_two();
         Self { table: Arc::new(Table::new(shards, hasher)) }
     }
 

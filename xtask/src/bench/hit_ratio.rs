@@ -22,8 +22,8 @@ const SHARED: [(&str, [u64; 2]); 2] = [("web12", [687, 1_375]), ("orm-busy", [3_
 const NODES: [u16; 2] = [3, 10];
 
 /// Fetches over those of golang's rule, and loads.
-const FETCHES_MAX: f64 = 0.92;
-const LOADS_MAX: f64 = 1.0;
+const MAX_FETCHES: f64 = 0.92;
+const MAX_LOADS: f64 = 1.0;
 
 /// All of them, or lines that say which trace is not there.
 pub fn rows(dir: Option<&Path>) -> Result<Vec<Row>> {
@@ -74,7 +74,7 @@ fn shared(program: &Program, dir: &Path, trace: &str, entries: [u64; 2], nodes: 
         };
         let (entries, nodes) = (entries.to_string(), nodes.to_string());
         let runs = Runs::of(program, &file, &["--entries", &entries, "--nodes", &nodes, "--policy", "default,golang"])?;
-        for (what, field, most) in [("fetches", "peer_fetches", FETCHES_MAX), ("loads", "origin_loads", LOADS_MAX)] {
+        for (what, field, most) in [("fetches", "peer_fetches", MAX_FETCHES), ("loads", "origin_loads", MAX_LOADS)] {
             let (ours, golang) = (runs.number("default", field)?, runs.number("golang", field)?);
             rows.push(Row::new(name(what)).ours(ours).rival(golang).ratio(ours / golang).at_most(most));
         }

@@ -10,7 +10,7 @@ use crate::ports::Ports;
 
 /// Most keys that are looked through for one that a certain node owns. With a third of the keys
 /// each, a node that owns none of these is left out by the ring.
-const KEYS_LOOKED_THROUGH_MAX: usize = 200;
+const MAX_KEYS_LOOKED_THROUGH: usize = 200;
 
 /// A cluster in the middle of its tour. Nodes are named by their index, from 0.
 pub struct Tour {
@@ -45,14 +45,14 @@ impl Tour {
 
     /// A fresh key that belongs to `owner`, by the word of `witness`.
     pub fn fresh_key_of(&mut self, owner: usize, witness: usize) -> Result<String> {
-        for _ in 0..KEYS_LOOKED_THROUGH_MAX {
+        for _ in 0..MAX_KEYS_LOOKED_THROUGH {
             let key = self.fresh_key();
             if self.owner(witness, &key)? == self.ports(owner).peer_url() {
                 return Ok(key);
             }
         }
         let (owner, witness) = (owner + 1, witness + 1);
-        anyhow::bail!("node {witness} says that none of {KEYS_LOOKED_THROUGH_MAX} keys belongs to node {owner}")
+        anyhow::bail!("node {witness} says that none of {MAX_KEYS_LOOKED_THROUGH} keys belongs to node {owner}")
     }
 
     /// Where `node` says that a key belongs.

@@ -25,11 +25,11 @@ const WARM_UP: u64 = 100;
 const CALLERS: u64 = 4;
 
 /// The most that it may gain, in bytes.
-const GAINED_MAX: u64 = 80_000_000;
+const MAX_GAINED: u64 = 80_000_000;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// HasPolicyState memory that the process gained, in bytes.
+/// Resident memory that the process gained, in bytes.
 pub struct Gained(u64);
 
 impl Gained {
@@ -44,7 +44,7 @@ impl Gained {
     }
 
     pub fn row(&self) -> Row {
-        let (gained, most) = (self.0 as f64 / 1e6, GAINED_MAX as f64 / 1e6);
+        let (gained, most) = (self.0 as f64 / 1e6, MAX_GAINED as f64 / 1e6);
         Row::new("memory-role-64MiB-gained-MB").ours(gained).at_most(most)
     }
 }
