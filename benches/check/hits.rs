@@ -4,7 +4,7 @@
 //! `DashMap`, which evicts nothing. All hash with foldhash, a group's own choice.
 
 use crate::{
-    Number,
+    number::Number,
     pairs::{Effort, Rounds, Timed, timed},
     support::{
         hits::{awaited_hits, filled, hits},

@@ -4,7 +4,7 @@
 use peercache_consistenthash::{Ring, SLOTS, Table};
 
 use crate::{
-    Number,
+    number::Number,
     pairs::{Effort, Rounds, timed},
     support::{
         ring::{largest_share_over_mean, lookups, moved_over_ideal, names},

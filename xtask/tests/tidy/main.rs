@@ -83,12 +83,12 @@ fn first_sentences_of_docs_stand_alone() {
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    expect_none(Tree::read().crates().iter().flat_map(|files| imports::circles(files)));
+    expect_none(Tree::read().crates().iter().flat_map(imports::circles));
 }
 
 #[test]
 fn nothing_is_imported_through_lib() {
-    expect_none(Tree::read().crates().iter().flat_map(|files| imports::through_lib(files)));
+    expect_none(Tree::read().crates().iter().flat_map(imports::through_lib));
 }
 
 #[test]
