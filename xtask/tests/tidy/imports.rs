@@ -108,7 +108,7 @@ impl<'a> Modules<'a> {
         Self(files.map(|(file, path)| Module::read(file, &path)).collect())
     }
 
-    /// Which file imports which, `lib.rs` left out.
+    /// Pairs of a file and one that it imports, `lib.rs` left out.
     fn arrows(&self) -> BTreeSet<(usize, usize)> {
         let mut arrows = BTreeSet::new();
         for (from, module) in self.0.iter().enumerate().filter(|(_, module)| !module.path.is_empty()) {
@@ -202,7 +202,7 @@ impl<'a> Module<'a> {
 /// Every path that a `use` brings in.
 #[derive(Default)]
 struct Uses {
-    /// With the name that it then has, and the line.
+    /// Each path with the name that it then has, and the line.
     paths: Vec<(Path, Option<String>, usize)>,
     /// Those of which it brings in all names.
     globs: Vec<(Path, usize)>,
