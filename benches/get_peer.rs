@@ -225,7 +225,7 @@ mod golang {
             let golang = || HttpPool::builder().dialect(Dialect::Golang);
             let (far_node, _) = node(&names, 0, golang());
             let (_, group) = node(&names, 1, golang());
-            let router = far_node.router().layer(MapResponseLayer::new(without_greeting));
+            let router = far_node.router().layer(MapResponseLayer::new(without_identity));
             tokio::spawn(Server::new(router).serve(far, std::future::pending()));
             Pair { near: group }
         }
@@ -235,7 +235,7 @@ mod golang {
         }
     }
 
-    fn without_greeting(mut answer: axum::response::Response) -> axum::response::Response {
+    fn without_identity(mut answer: axum::response::Response) -> axum::response::Response {
         answer.headers_mut().remove("peercache");
         answer
     }

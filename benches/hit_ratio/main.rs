@@ -27,7 +27,7 @@ use report::Run;
 struct Cli {
     #[command(flatten)]
     args: HitRatio,
-    /// Given by `cargo bench`.
+    /// Tells that `cargo bench` runs this.
     #[arg(long, hide = true)]
     bench: bool,
     /// Only to see it run.

@@ -35,7 +35,7 @@ struct Cli {
     /// Measure the one system, kind and budget that are named, in this process.
     #[arg(long, hide = true)]
     one: bool,
-    /// Given by `cargo bench`.
+    /// Tells that `cargo bench` runs this.
     #[arg(long, hide = true)]
     bench: bool,
     /// Only to see it run.

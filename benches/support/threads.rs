@@ -51,7 +51,7 @@ pub fn at_once(threads: usize, work: impl Fn(usize) + Sync) -> Worked {
     }
 }
 
-/// When a thread was at work, and how much of a processor it had.
+/// Time for which a thread was at work, and its share of a processor.
 struct Span {
     started: Instant,
     ended: Instant,

@@ -47,7 +47,7 @@ enum Command {
         /// Take a tour of a three-node cluster on free ports, check every step, and exit.
         #[arg(long, conflicts_with_all = ["nodes", "base_port"])]
         demo: bool,
-        /// With --demo: give one node a wrong peer list. The tour must notice and fail.
+        /// Gives one node a wrong peer list, which the tour of --demo must notice and fail.
         #[arg(long, requires = "demo")]
         sabotage: bool,
     },

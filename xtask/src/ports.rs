@@ -1,4 +1,4 @@
-//! Which ports the nodes of a cluster use, and whether they are free.
+//! Ports that the nodes of a cluster use, and whether they are free.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;

@@ -14,7 +14,7 @@ const MAX_VALUE_BYTES: usize = 32 << 20;
 /// Narrows what is compared. Without flags: all of it, within 40 minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Which systems beside ours: golang, groupcache-go, groupcache, groupcache-ng, redis,
+    /// Systems beside ours: golang, groupcache-go, groupcache, groupcache-ng, redis,
     /// memcached. All by default.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub systems: Vec<System>,
@@ -70,7 +70,7 @@ pub enum System {
 }
 
 impl System {
-    /// In the order of the table, ours first.
+    /// All systems in the order of the table, ours first.
     pub const ALL: [System; 7] = [
         System::Ours,
         System::Golang,

@@ -31,7 +31,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// From the client's last line, and what was seen of the processes before and after.
+    /// Takes the figures from the client's last line and what was seen of the processes before and
+    /// after.
     pub fn read(line: &Value, before: Moment, after: Moment, memory: [Memory; 2], wall: f64) -> Result<Self> {
         let number =
             |name: &str| line[name].as_f64().with_context(|| format!("the client's line has no {name}: {line}"));

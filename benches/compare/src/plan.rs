@@ -26,7 +26,7 @@ pub struct Cell {
     pub value_bytes: usize,
     /// Keys of one get; 1 for single ones.
     pub batch: usize,
-    /// For the question about slow keys: whether there are any.
+    /// Presence of slow keys, for the question about them.
     pub slow: Option<bool>,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     system::System,
 };
 
-/// Asked before anything is measured.
+/// Time in which keys are asked for before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// The time that the measuring process has to look at us before the callers start.
 const PAUSE: Duration = Duration::from_millis(100);

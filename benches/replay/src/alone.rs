@@ -118,7 +118,7 @@ pub(crate) enum Charge {
 const SMALL_BYTES: usize = 100;
 
 impl Charge {
-    /// Found by asking a group that holds one entry.
+    /// Asks a group that holds one entry.
     pub(crate) fn of_group(runtime: &Runtime, trace: &Trace, capacity: Capacity) -> Self {
         match capacity.unit {
             Unit::Entries => Charge::Entry { bytes: charged(runtime, SMALL_BYTES) },
@@ -174,9 +174,11 @@ fn charged(runtime: &Runtime, weight: usize) -> usize {
     held.bytes as usize
 }
 
-/// The least power of two by which the smallest entry outgrows the overhead. The largest that fits
-/// the capacity may not outgrow 32 bits by it, where groups cache no more; in a trace that has
-/// entries of less than 200 bytes and of more than 16 MiB, the smallest are charged the overhead.
+/// The least power of two by which the smallest entry outgrows the overhead.
+///
+/// The largest that fits the capacity may not outgrow 32 bits by it, where groups cache no more. In
+/// a trace that has entries of less than 200 bytes and of more than 16 MiB, the smallest are
+/// charged the overhead.
 fn scale(trace: &Trace, capacity: Capacity, overhead: u64) -> usize {
     let weights = || (0..trace.len()).map(|position| trace.request(position, Unit::Bytes).weight);
     let least = weights().min().unwrap_or(1);

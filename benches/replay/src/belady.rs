@@ -15,12 +15,12 @@ use crate::{
 /// optimum is NP-hard, and this is the usual yardstick in its place; a policy that prefers small
 /// entries can hit more often, and none has been seen to hit more bytes.
 pub struct Belady {
-    /// By the position of a request: where its key is asked for next. [`NEVER`] if it is not.
+    /// The next request for the same key, by the position of a request; [`NEVER`] if there is none.
     next: Vec<u32>,
     /// The keys that are held, by where they are asked for next; and entries of the past, which are
     /// known by no longer being right.
     by_next: BinaryHeap<(u32, u32)>,
-    /// By key: where it is asked for next, if it is held.
+    /// The next request for each key that is held.
     held: Vec<Option<u32>>,
     weights: Vec<u64>,
     used: u64,

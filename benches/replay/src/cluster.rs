@@ -26,8 +26,8 @@ use crate::{
 /// Real groups at several nodes in one process, each as its builder gives it without options; what
 /// one asks another is a function call.
 ///
-/// Time passes with the requests: as many a second as it is told. It matters to copies, which have
-/// a longest life, and to whatever measures how popular a key is.
+/// Time passes with the requests, of which a given number are made in a second. It matters to
+/// copies, which have a longest life, and to whatever measures how popular a key is.
 pub struct Cluster {
     runtime: Runtime,
     groups: Vec<Group<Blank>>,
@@ -40,10 +40,10 @@ pub struct Cluster {
 /// The time that has to pass after each request.
 struct Pace {
     each: Duration,
-    owed: Duration,
+    due: Duration,
 }
 
-/// The coarse time of a group ticks so often; to go on by less is of no use.
+/// Length of a tick of a group's coarse clock; to go on by less is of no use.
 const TICK: Duration = Duration::from_millis(10);
 
 const GROUP: &str = "replay";
@@ -64,7 +64,7 @@ impl Cluster {
             charge.set(groups.group(GROUP, loader), trace, capacity).build().expect("the settings are good")
         };
         let groups = names.iter().map(group).collect();
-        let pace = Pace { each: Duration::from_secs(1) / requests_per_second, owed: Duration::ZERO };
+        let pace = Pace { each: Duration::from_secs(1) / requests_per_second, due: Duration::ZERO };
         Cluster { runtime, groups, net, size, keys: keys(trace), pace }
     }
 }
@@ -97,9 +97,9 @@ impl SharedPolicy for Cluster {
 
 impl Pace {
     fn go_on(&mut self, runtime: &Runtime) {
-        self.owed += self.each;
-        if self.owed >= TICK {
-            runtime.block_on(tokio::time::advance(std::mem::take(&mut self.owed)));
+        self.due += self.each;
+        if self.due >= TICK {
+            runtime.block_on(tokio::time::advance(std::mem::take(&mut self.due)));
         }
     }
 }

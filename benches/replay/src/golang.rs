@@ -15,7 +15,7 @@ use crate::{
 /// away.
 pub struct Golang {
     nodes: Vec<Node>,
-    /// By key.
+    /// Owners by key.
     owners: Vec<u16>,
     rng: Rng,
     one_in: Option<u64>,

@@ -8,8 +8,10 @@ use crate::{
 };
 
 /// S3-FIFO as its paper has it (Yang, Zhang, Qiu, Yue, Vinayak: FIFO queues are all you need for
-/// cache eviction, SOSP 2023): a small queue of a tenth, a main queue, and a ghost queue of keys
-/// that left the small one, which weighs as much as main.
+/// cache eviction, SOSP 2023).
+///
+/// It has a small queue of a tenth, a main queue, and a ghost queue of keys that left the small
+/// one, which weighs as much as main.
 pub struct S3Fifo {
     small: Queue,
     main: Queue,

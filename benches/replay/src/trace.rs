@@ -27,7 +27,7 @@ pub struct Trace {
 /// One request of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where it stands in the trace.
+    /// Position in the trace.
     pub position: usize,
     /// The number of its key.
     pub key: u32,
@@ -44,7 +44,7 @@ pub enum Records {
     Sized,
 }
 
-/// Why a file is no trace.
+/// Reason why a file is no trace.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
@@ -53,7 +53,7 @@ pub enum TraceError {
     Io {
         /// The file.
         file: String,
-        /// Why not.
+        /// Reason why not.
         source: std::io::Error,
     },
     /// It ends with `.zst` and does not unpack.
@@ -61,7 +61,7 @@ pub enum TraceError {
     Packed {
         /// The file.
         file: String,
-        /// Why not.
+        /// Reason why not.
         why: String,
     },
     /// There is nothing in it.

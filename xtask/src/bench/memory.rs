@@ -12,7 +12,7 @@ const KINDS: [&str; 4] = ["100", "1k", "10k", "typed"];
 const MAX_RATIO: f64 = 1.05;
 const MAX_OVERHEAD_BYTES: f64 = 120.0;
 
-/// For each kind of value the mean over the budgets.
+/// Measures the mean over the budgets for each kind of value.
 pub fn rows() -> Result<Vec<Row>> {
     let program = Program::build("memory")?;
     let mut rows = Vec::new();

@@ -55,7 +55,7 @@ impl Tour {
         anyhow::bail!("node {witness} says that none of {MAX_KEYS_LOOKED_THROUGH} keys belongs to node {owner}")
     }
 
-    /// Where `node` says that a key belongs.
+    /// Asks `node` where a key belongs.
     pub fn owner(&self, node: usize, key: &str) -> Result<String> {
         let url = format!("{}/owner?key={}", self.ports(node).admin_url(), percent_encode(key));
         let answer = self.client.get(&url)?;
@@ -75,7 +75,7 @@ impl Tour {
         self.client.get(&self.read_url(node, key))
     }
 
-    /// Where people ask `node` for a name.
+    /// Address at which people ask `node` for a name.
     pub fn read_url(&self, node: usize, key: &str) -> String {
         format!("{}/role?name={}", self.ports(node).front_url(), percent_encode(key))
     }

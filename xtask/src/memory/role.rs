@@ -19,7 +19,7 @@ use crate::row::Row;
 const BUDGET: &str = "64MiB";
 /// A quarter more than the budget holds, so that much is evicted.
 const VALUES: u64 = 80_000;
-/// Asked before it begins, so that what a process makes at its first requests is there.
+/// Requests made before it begins, so that what a process makes at its first ones is there.
 const WARM_UP: u64 = 100;
 /// Enough to keep a small machine busy, few enough that their buffers do not count.
 const CALLERS: u64 = 4;

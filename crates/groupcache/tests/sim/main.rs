@@ -40,7 +40,7 @@ const SEEDS: u64 = 200;
 struct Outcome {
     hash: u64,
     counts: Counts,
-    /// Why it is wrong, if it is.
+    /// Reason why it is wrong, if it is.
     wrong: Option<String>,
 }
 

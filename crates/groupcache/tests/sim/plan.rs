@@ -46,9 +46,9 @@ pub enum Step {
         refused: bool,
     },
     Heal,
-    /// From now on, this many messages in a hundred are lost.
+    /// Loses this many messages in a hundred from now on.
     Lossy(u64),
-    /// From now on, a message takes up to this many milliseconds.
+    /// Delays messages by up to this many milliseconds from now on.
     Slow(u64),
     Freeze(u8),
     Thaw(u8),
