@@ -1,7 +1,7 @@
 //! The cost of a time to live, and of the check under which a value is published.
 //!
 //! - `expiry/hit`: a hit of a group as the builder gives it, of one whose values end, and of one
-//!   that also allows stale answers and renews ahead of time. 100k keys asked for by a Zipf law,
+//!   that also allows stale answers and refreshes ahead of time. 100k keys asked for by a Zipf law,
 //!   none expires meanwhile.
 //! - `expiry/miss`: a get that loads, from first look to answer, of keys that are always new; the
 //!   budget is full, so each also evicts.

@@ -69,7 +69,7 @@ fn awaited(criterion: &mut Criterion, size: &Size, laws: &Asked) {
     }
 }
 
-/// With its overhead charged to the budget.
+/// A group with its overhead charged to the budget.
 struct Ours(WholeGroup);
 
 impl Rival for Ours {

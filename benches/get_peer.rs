@@ -42,7 +42,7 @@ const VALUE_BYTES: usize = 1_000;
 const KEYS: usize = 1_000;
 
 /// The far node owns about half of them.
-const KEYS_TRIED_MAX: usize = 10 * KEYS;
+const MAX_KEYS_TRIED: usize = 10 * KEYS;
 
 fn main() {
     let mut criterion = durations::criterion();
@@ -81,7 +81,7 @@ fn fetch<P: Pair>(criterion: &mut Criterion, runtime: &Runtime) {
 /// Keys that the far node owns, which has loaded them when this returns.
 async fn keys_of_far<P: Pair>(pair: &P) -> Vec<String> {
     let mut keys = Vec::with_capacity(KEYS);
-    for number in 0..KEYS_TRIED_MAX {
+    for number in 0..MAX_KEYS_TRIED {
         let key = format!("role:{number:011}");
         if pair.get(&key).await == far_value() {
             keys.push(key);
@@ -90,7 +90,7 @@ async fn keys_of_far<P: Pair>(pair: &P) -> Vec<String> {
             return keys;
         }
     }
-    panic!("of {KEYS_TRIED_MAX} keys the far node answered {} only", keys.len());
+    panic!("of {MAX_KEYS_TRIED} keys the far node answered {} only", keys.len());
 }
 
 /// The time in which the callers together do all iterations.
@@ -225,7 +225,7 @@ mod golang {
             let golang = || HttpPool::builder().dialect(Dialect::Golang);
             let (far_node, _) = node(&names, 0, golang());
             let (_, group) = node(&names, 1, golang());
-            let router = far_node.router().layer(MapResponseLayer::new(without_greeting));
+            let router = far_node.router().layer(MapResponseLayer::new(without_identity));
             tokio::spawn(Server::new(router).serve(far, std::future::pending()));
             Pair { near: group }
         }
@@ -235,7 +235,7 @@ mod golang {
         }
     }
 
-    fn without_greeting(mut answer: axum::response::Response) -> axum::response::Response {
+    fn without_identity(mut answer: axum::response::Response) -> axum::response::Response {
         answer.headers_mut().remove("peercache");
         answer
     }

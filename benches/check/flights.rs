@@ -8,7 +8,7 @@ use peercache_singleflight::{Flights, SingleFlight};
 use tokio::runtime::Builder;
 
 use crate::{
-    Number,
+    number::Number,
     pairs::{Effort, Rounds, timed},
     support::flights::{Rival, call, join_and_finish, repeat, spawned_call, value},
 };

@@ -4,7 +4,7 @@
 //! `DashMap`, which evicts nothing. All hash with foldhash, a group's own choice.
 
 use crate::{
-    Number,
+    number::Number,
     pairs::{Effort, Rounds, Timed, timed},
     support::{
         hits::{awaited_hits, filled, hits},
@@ -70,7 +70,7 @@ const CACHE: usize = 1;
 const MAP: usize = 2;
 const AWAITED: usize = 6;
 
-/// Where the measurement of a system by one thread or by two stands in a round.
+/// Index, in a round, of the measurement of a system by one thread or by two.
 fn cell(system: usize, threads: usize) -> usize {
     system + 3 * (threads - 1)
 }
@@ -140,7 +140,7 @@ fn compared(name: String, rounds: &Measured, (ours, rival): (usize, usize)) -> N
     }
 }
 
-/// By how much a hit gets slower when another thread does as much: 1 is perfect.
+/// Slowdown of a hit when another thread does as much: 1 is perfect.
 fn scaling(name: String, rounds: &Measured, system: usize) -> Number {
     let all = [cell(system, 1), cell(system, 2), cell(MAP, 1), cell(MAP, 2)];
     Number {

@@ -22,7 +22,7 @@ struct Cli {
     /// The parts to measure. Defaults to all.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     only: Vec<Part>,
-    /// Given by `cargo bench`.
+    /// Tells that `cargo bench` runs this.
     #[arg(long, hide = true)]
     bench: bool,
     /// Only to see it run.

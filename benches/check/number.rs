@@ -8,7 +8,7 @@ pub struct Number {
     pub ours: f64,
     pub rival: Option<f64>,
     pub ratio: Option<f64>,
-    /// In how many rounds the machine gave all that was asked of it, where it is times that were
+    /// Number of rounds in which the machine gave all that was asked of it, where times were
     /// measured.
     pub undisturbed: Option<usize>,
 }

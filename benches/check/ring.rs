@@ -4,7 +4,7 @@
 use peercache_consistenthash::{Ring, SLOTS, Table};
 
 use crate::{
-    Number,
+    number::Number,
     pairs::{Effort, Rounds, timed},
     support::{
         ring::{largest_share_over_mean, lookups, moved_over_ideal, names},
@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// Members of the largest cluster that is promised anything.
-const NAMES_MAX: usize = 100;
+const MAX_NAMES: usize = 100;
 
 /// Few enough that neither finding nor reading the next key costs more than the lookup.
 const KEYS: usize = 1 << 14;
 
 pub fn measure(effort: Effort) -> Vec<Number> {
-    let mut numbers: Vec<Number> = [3, 10, NAMES_MAX].map(|names| lookup(effort, names)).into();
-    let sizes = || (2..=NAMES_MAX).step_by(if effort.rounds > 1 { 7 } else { 49 }).chain([NAMES_MAX]);
+    let mut numbers: Vec<Number> = [3, 10, MAX_NAMES].map(|names| lookup(effort, names)).into();
+    let sizes = || (2..=MAX_NAMES).step_by(if effort.rounds > 1 { 7 } else { 49 }).chain([MAX_NAMES]);
     let worst = |of: fn(usize) -> f64| sizes().map(of).fold(0.0, f64::max);
     numbers.push(Number::new("ring-largest-share-over-mean", worst(|size| largest_share_over_mean(&names(size)))));
     numbers.push(Number::new("ring-moved-over-ideal", worst(moved)));

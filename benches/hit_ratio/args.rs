@@ -23,7 +23,7 @@ pub struct HitRatio {
     /// Room for this many bytes of key and value.
     #[arg(long, value_name = "N,N", value_delimiter = ',', requires = "trace", value_parser = amount)]
     pub bytes: Vec<u64>,
-    /// Which caches are tried. Defaults to lru, default and belady; with --nodes to golang and
+    /// Caches that are tried. Defaults to lru, default and belady; with --nodes to golang and
     /// default.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub policy: Vec<PolicyName>,
@@ -32,8 +32,8 @@ pub struct HitRatio {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
     #[arg(allow_negative_numbers = true)]
     pub nodes: Option<u16>,
-    /// With --nodes: how many requests a second arrive at all nodes together, which says how long
-    /// copies live.
+    /// Requests that arrive in a second at all nodes together, which says how long copies live.
+    /// Needs --nodes.
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "nodes")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
@@ -43,7 +43,7 @@ pub struct HitRatio {
     /// Kind of the trace's records.
     #[arg(long, value_name = "KIND", requires = "trace")]
     pub records: Option<RecordsName>,
-    /// Which workloads are made up. Defaults to all.
+    /// Workloads that are made up. Defaults to all.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', conflicts_with = "trace")]
     pub workload: Vec<WorkloadName>,
     /// One JSON object per policy and size, each on a line, and nothing else on standard output.
@@ -101,11 +101,11 @@ pub enum RecordsName {
 }
 
 /// More than any machine's memory, in bytes or in entries.
-const AMOUNT_MAX: u64 = 1 << 50;
+const MAX_AMOUNT: u64 = 1 << 50;
 
 fn amount(text: &str) -> Result<u64, String> {
-    let amount = text.trim().parse().ok().filter(|amount| (1..=AMOUNT_MAX).contains(amount));
-    amount.ok_or_else(|| format!("write numbers from 1 to {AMOUNT_MAX}, such as 1000,10000"))
+    let amount = text.trim().parse().ok().filter(|amount| (1..=MAX_AMOUNT).contains(amount));
+    amount.ok_or_else(|| format!("write numbers from 1 to {MAX_AMOUNT}, such as 1000,10000"))
 }
 
 fn svg(text: &str) -> Result<PathBuf, String> {

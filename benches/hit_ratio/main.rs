@@ -15,8 +15,8 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use peercache_replay::{
-    Alone, Belady, Capacity, Cluster, EvictionPolicy, Golang, Lru, PerThreadCounters, Records, S3Fifo, SharedPolicy,
-    Sieve, Trace, Unit, Workload, owners, replay, replay_shared,
+    Alone, Belady, CachePolicy, Capacity, Cluster, Golang, Lru, Records, ReplayCounts, S3Fifo, SharedPolicy, Sieve,
+    Trace, Unit, Workload, owners, replay, replay_shared,
 };
 
 use args::{HitRatio, PolicyName, RecordsName, WorkloadName};
@@ -27,7 +27,7 @@ use report::Run;
 struct Cli {
     #[command(flatten)]
     args: HitRatio,
-    /// Given by `cargo bench`.
+    /// Tells that `cargo bench` runs this.
     #[arg(long, hide = true)]
     bench: bool,
     /// Only to see it run.
@@ -62,8 +62,8 @@ fn run(args: &HitRatio, test: bool) -> Result<()> {
     let mut runs = Vec::with_capacity(cells.len());
     for (trace, capacity, policy) in cells {
         bar.set_message(format!("{} {} {capacity}", trace.name, report::name(policy)));
-        let tally = tally(args, trace, capacity, policy, &mut |requests| bar.inc(requests));
-        let run = Run { trace: trace.name.clone(), policy, capacity, tally };
+        let counts = counts_of(args, trace, capacity, policy, &mut |requests| bar.inc(requests));
+        let run = Run { trace: trace.name.clone(), policy, capacity, counts };
         if args.json {
             bar.suspend(|| report::print_json(args, &run))?;
         }
@@ -144,13 +144,13 @@ fn policies(args: &HitRatio) -> Vec<PolicyName> {
     policies
 }
 
-fn tally(
+fn counts_of(
     args: &HitRatio,
     trace: &Trace,
     capacity: Capacity,
     policy: PolicyName,
     advance: &mut dyn FnMut(u64),
-) -> PerThreadCounters {
+) -> ReplayCounts {
     match args.nodes {
         None => replay(trace, capacity.unit, &mut *policy_of(args, trace, capacity, policy), advance),
         Some(nodes) => {
@@ -161,7 +161,7 @@ fn tally(
     }
 }
 
-fn policy_of(args: &HitRatio, trace: &Trace, capacity: Capacity, policy: PolicyName) -> Box<dyn EvictionPolicy> {
+fn policy_of(args: &HitRatio, trace: &Trace, capacity: Capacity, policy: PolicyName) -> Box<dyn CachePolicy> {
     match policy {
         PolicyName::Default => Box::new(Alone::new(trace, capacity)),
         PolicyName::Lru => Box::new(Lru::new(trace, capacity)),

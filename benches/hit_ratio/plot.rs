@@ -56,7 +56,7 @@ fn chart(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, runs: &[Run
         let mut points: Vec<(f64, f64)> = runs
             .iter()
             .filter(|run| run.policy == policy)
-            .map(|run| (run.capacity.amount as f64, 100.0 * run.tally.hit_ratio()))
+            .map(|run| (run.capacity.amount as f64, 100.0 * run.counts.hit_ratio()))
             .collect();
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
         let dots = points.iter().map(|point| Circle::new(*point, 3, color.filled()));

@@ -1,6 +1,6 @@
 //! Caches of others, as policies.
 
-use peercache_replay::{Capacity, EvictionPolicy, Request, Trace};
+use peercache_replay::{CachePolicy, Capacity, Request, Trace};
 
 /// Entries are their weights.
 pub struct Moka(moka::sync::Cache<u32, u32>);
@@ -12,7 +12,7 @@ impl Moka {
     }
 }
 
-impl EvictionPolicy for Moka {
+impl CachePolicy for Moka {
     fn request(&mut self, request: Request) -> bool {
         let hit = self.0.get(&request.key).is_some();
         if !hit {
@@ -44,7 +44,7 @@ impl QuickCache {
     }
 }
 
-impl EvictionPolicy for QuickCache {
+impl CachePolicy for QuickCache {
     fn request(&mut self, request: Request) -> bool {
         let hit = self.0.get(&request.key).is_some();
         if !hit {

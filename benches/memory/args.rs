@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 /// Measure how much resident memory caches take for their budget, each in a process of its own.
 #[derive(Args, Clone, Debug)]
 pub struct Memory {
-    /// Which caches are measured. Defaults to all.
+    /// Caches that are measured. Defaults to all.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub system: Vec<SystemName>,
     /// Kinds of values they hold. Defaults to all kinds.

@@ -38,7 +38,7 @@ fn of_values<V: Made>(system: SystemName, value: ValueName, budget_mib: u64, siz
     Ok(Gained { system, value, budget: budget as u64, gained, entries, payload: entries * entry_bytes })
 }
 
-/// HasPolicyState bytes gained, entries held, and what key and value of one weigh in the mean.
+/// Resident bytes gained, entries held, and what key and value of one weigh in the mean.
 fn filled<V: Made, S: System<V>>(budget: usize, size: usize) -> Result<(u64, u64, u64)> {
     let entry_bytes = mean_weight::<V>(size);
     let entries = budget / entry_bytes;

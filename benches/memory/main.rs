@@ -1,10 +1,10 @@
-//! HasPolicyState memory gained per budget. `cargo xtask memory` builds and runs this; see there,
+//! Resident memory gained per budget. `cargo xtask memory` builds and runs this; see there,
 //! or `--help`.
 //!
 //! For each system, kind of value and budget a process of its own is started (`--one`), so that
 //! nothing that another freed is used again. It fills the budget twice over, so that entries are
 //! evicted; each entry is read once, right after it came in, for some caches allocate at the first
-//! read. HasPolicyState memory (VmRSS) is read before the cache is made and after it is full,
+//! read. Resident memory (VmRSS) is read before the cache is made and after it is full,
 //! everything that was made for the filling being there before or gone after. All have the same
 //! 16-byte keys and the same hasher, and the rivals weigh an entry as their users do: key and
 //! value. Ours charges its overhead by itself.
@@ -35,7 +35,7 @@ struct Cli {
     /// Measure the one system, kind and budget that are named, in this process.
     #[arg(long, hide = true)]
     one: bool,
-    /// Given by `cargo bench`.
+    /// Tells that `cargo bench` runs this.
     #[arg(long, hide = true)]
     bench: bool,
     /// Only to see it run.

@@ -23,9 +23,9 @@ pub struct Gained {
 }
 
 /// The most that ours may gain of its budget, in the mean over the budgets.
-const RATIO_MAX: f64 = 1.05;
+const MAX_RATIO: f64 = 1.05;
 /// The most bytes that it may take for an entry beside key and value.
-const OVERHEAD_MAX: f64 = 120.0;
+const MAX_OVERHEAD: f64 = 120.0;
 
 impl Gained {
     fn ratio(&self) -> f64 {
@@ -71,10 +71,10 @@ pub fn print(all: &[Gained]) {
         println!("{}", table(&systems));
         if let Some(ours) = systems.iter().find(|system| system[0].system == SystemName::Ours) {
             let (ratio, overhead) = means(ours);
-            println!("ours, mean ratio {ratio:.3}, goal <= {RATIO_MAX}: {}", verdict(ratio <= RATIO_MAX));
+            println!("ours, mean ratio {ratio:.3}, goal <= {MAX_RATIO}: {}", verdict(ratio <= MAX_RATIO));
             println!(
-                "ours, overhead {overhead:.0} B an entry, goal <= {OVERHEAD_MAX}: {}",
-                verdict(overhead <= OVERHEAD_MAX)
+                "ours, overhead {overhead:.0} B an entry, goal <= {MAX_OVERHEAD}: {}",
+                verdict(overhead <= MAX_OVERHEAD)
             );
         }
     }

@@ -21,7 +21,7 @@ use crate::{
 
 /// A cache that is filled.
 pub trait System<V>: Sized {
-    /// With room for `budget` bytes, in which about `entries` are expected.
+    /// A cache with room for `budget` bytes, in which about `entries` are expected.
     fn new(budget: usize, entries: usize, size: usize) -> Self;
     /// Takes in the value that is made of this number.
     fn insert(&mut self, key: Key, number: usize);
@@ -173,7 +173,7 @@ pub struct LockedLru<V> {
 }
 
 impl<V> LockedLru<V> {
-    /// By bits in the middle of the hash, which the map inside does not use.
+    /// Chooses by bits in the middle of the hash, which the map inside does not use.
     fn shard(&self, key: &Key) -> MutexGuard<'_, lru::LruCache<Key, V, Hasher>> {
         let index = (self.hasher.hash_one(key) >> 40) as usize % self.shards.len();
         self.shards[index].lock().expect("nobody panics")

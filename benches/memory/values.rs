@@ -8,7 +8,7 @@ use peercache_groupcache::{BoxError, Value};
 /// Something that can be made any number of times, and weighed as its users would.
 pub trait Made: Value {
     fn made(size: usize, number: usize) -> Self;
-    /// In bytes, beyond the key.
+    /// Weight in bytes, beyond the key.
     fn weighed(&self) -> usize;
 }
 

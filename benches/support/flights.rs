@@ -17,7 +17,7 @@ pub fn value() -> Value {
 /// Joins and finishes, with nothing to do in between and nobody else waiting.
 pub fn join_and_finish(flights: &Flights<String, Value>, value: &Value) {
     let join = flights.lock(KEY).join_with(KEY, || KEY.to_owned());
-    let Join::Lead(leader) = join else { unreachable!("nobody else flies") };
+    let Join::Lead(leader) = join else { unreachable!("no other flight is in progress") };
     black_box(leader.publish(Arc::clone(value), |value| value.len()));
 }
 

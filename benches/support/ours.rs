@@ -49,7 +49,7 @@ impl Rival for Cache {
 /// being asked for, through a load.
 pub struct WholeGroup {
     pub group: Group<Bytes>,
-    /// Where the group loads.
+    /// Runtime in which the group loads.
     pub runtime: Runtime,
 }
 

@@ -36,7 +36,7 @@ pub struct LockedLru {
 }
 
 impl LockedLru {
-    /// By bits in the middle of the hash, which the map inside does not use.
+    /// Chooses by bits in the middle of the hash, which the map inside does not use.
     fn shard(&self, key: &Key) -> MutexGuard<'_, lru::LruCache<Key, Bytes, Hasher>> {
         let index = (self.hasher.hash_one(key) >> 40) as usize % self.shards.len();
         self.shards[index].lock().expect("nobody panics")

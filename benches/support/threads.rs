@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The least share of a processor that a thread at work must have had: two of them have 1.8
 /// processors then.
-const SHARE_MIN: f64 = 0.9;
+const MIN_SHARE: f64 = 0.9;
 
 /// The time that some threads worked.
 pub struct Worked {
@@ -47,11 +47,11 @@ pub fn at_once(threads: usize, work: impl Fn(usize) + Sync) -> Worked {
     let cpu: Duration = spans.iter().map(|span| span.cpu).sum();
     Worked {
         time: spans.iter().map(|span| span.ended - span.started).max().expect("there are threads"),
-        undisturbed: cpu.as_secs_f64() >= SHARE_MIN * threads as f64 * (ended - started).as_secs_f64(),
+        undisturbed: cpu.as_secs_f64() >= MIN_SHARE * threads as f64 * (ended - started).as_secs_f64(),
     }
 }
 
-/// When a thread was at work, and how much of a processor it had.
+/// Time for which a thread was at work, and its share of a processor.
 struct Span {
     started: Instant,
     ended: Instant,

@@ -10,6 +10,8 @@ mod front;
 mod open_files;
 mod origin;
 mod phase;
+mod refusal;
+mod request;
 mod service;
 mod signals;
 mod text;

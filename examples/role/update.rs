@@ -14,12 +14,13 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{
     body::{self, Bodies, Unread},
-    front::{self, RoleRequest},
     origin::{Change, Origin, WriteError},
+    refusal::{busy, refused},
+    request::RoleRequest,
 };
 
 /// The most changes in progress at a time, with those whose callers have left.
-const IN_PROGRESS_MAX: u32 = 1_024;
+const MAX_IN_PROGRESS: u32 = 1_024;
 
 const KNOWN: &str = "every node knows\n";
 const NOTHING_YET: &str = "not within x-timeout-ms; nothing was changed\n";
@@ -49,7 +50,7 @@ impl Updates {
     /// Makes the changes of `roles`, which are loaded from `origin`. A write there may take
     /// `write_timeout`.
     pub fn new(roles: Group<Bytes>, origin: Origin, role_bytes_max: usize, write_timeout: Duration) -> Self {
-        let in_progress = Arc::new(Semaphore::new(IN_PROGRESS_MAX as usize));
+        let in_progress = Arc::new(Semaphore::new(MAX_IN_PROGRESS as usize));
         Updates { roles, origin, write_timeout, bodies: Bodies::new(role_bytes_max), in_progress }
     }
 
@@ -60,7 +61,7 @@ impl Updates {
 
     /// Waits until no change is in progress. None begins after that.
     pub async fn finish(&self) {
-        let _ = self.in_progress.acquire_many(IN_PROGRESS_MAX).await.map(|all| all.forget());
+        let _ = self.in_progress.acquire_many(MAX_IN_PROGRESS).await.map(|all| all.forget());
     }
 
     /// Makes a change in a task of its own, or returns `None` if too many are in progress.
@@ -98,7 +99,7 @@ impl Updates {
 
     async fn answer(&self, request: &RoleRequest, change: Change, until_done: impl Send + 'static) -> Response {
         let Some(task) = self.begin(&request.name, change, until_done) else {
-            return front::busy();
+            return busy();
         };
         match request.within(task).await {
             Some(Ok(outcome)) => outcome.into_response(),
@@ -165,7 +166,7 @@ impl IntoResponse for Outcome {
                 tracing::warn!("could not change a role: {:#}", anyhow::Error::new(error));
                 (StatusCode::BAD_GATEWAY, sentence).into_response()
             }
-            Outcome::Refused(error) => front::refused(&error),
+            Outcome::Refused(error) => refused(&error),
         }
     }
 }
@@ -176,7 +177,7 @@ impl IntoResponse for Unread {
             Unread::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "the role is too long\n").into_response(),
             Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the role took too long to arrive\n").into_response(),
             Unread::Broken => (StatusCode::BAD_REQUEST, "the role did not arrive whole\n").into_response(),
-            Unread::NoBudget => front::busy(),
+            Unread::NoBudget => busy(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::process::supervisor;
 /// The workspace, as `cargo metadata` describes it.
 pub struct Workspace {
     pub root: PathBuf,
-    /// Where cargo builds. It honours `CARGO_TARGET_DIR` and the configuration.
+    /// Folder in which cargo builds. It honours `CARGO_TARGET_DIR` and the configuration.
     pub target: PathBuf,
     pub packages: Vec<Package>,
 }

@@ -61,7 +61,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
 /// The directory of a running cluster: its database and its logs.
 struct RunDir {
     dir: PathBuf,
-    /// Held while the cluster runs: nobody makes another database under it.
+    /// Keeps others from making another database under the cluster while it runs.
     _lock: File,
 }
 

@@ -10,7 +10,7 @@ use ureq::Agent;
 /// finding.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest answer that is read: nothing we ask for comes near.
-const BODY_BYTES_MAX: u64 = 1 << 20;
+const MAX_BODY_BYTES: u64 = 1 << 20;
 
 /// One request, one connection, unless it is told otherwise: an answer never depends on what
 /// happened to an earlier connection.
@@ -71,7 +71,7 @@ impl Client {
 
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
     let cache = response.headers().get("x-cache").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec()?;
+    let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec()?;
     let body = String::from_utf8_lossy(&body).into_owned();
     Ok(Answer { status: response.status().as_u16(), cache, body })
 }

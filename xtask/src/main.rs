@@ -47,7 +47,7 @@ enum Command {
         /// Take a tour of a three-node cluster on free ports, check every step, and exit.
         #[arg(long, conflicts_with_all = ["nodes", "base_port"])]
         demo: bool,
-        /// With --demo: give one node a wrong peer list. The tour must notice and fail.
+        /// Gives one node a wrong peer list, which the tour of --demo must notice and fail.
         #[arg(long, requires = "demo")]
         sabotage: bool,
     },
@@ -104,8 +104,8 @@ fn main() -> ExitCode {
 }
 
 fn node_count(text: &str) -> Result<u16, String> {
-    let count = text.parse().ok().filter(|count| (1..=ports::NODES_MAX).contains(count));
-    count.ok_or_else(|| format!("write a number of nodes from 1 to {}", ports::NODES_MAX))
+    let count = text.parse().ok().filter(|count| (1..=ports::MAX_NODES).contains(count));
+    count.ok_or_else(|| format!("write a number of nodes from 1 to {}", ports::MAX_NODES))
 }
 
 /// A wrong flag: a sentence that says what to write instead, and exit code 2.

@@ -25,7 +25,7 @@ const LOG_TAIL_LINES: usize = 20;
 /// All it takes to start a node, and to start it again.
 #[derive(Clone)]
 pub struct Spec {
-    /// Counted from 1.
+    /// Number of the node, counted from 1.
     pub number: u16,
     pub program: PathBuf,
     pub ports: Ports,

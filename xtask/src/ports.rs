@@ -1,4 +1,4 @@
-//! Which ports the nodes of a cluster use, and whether they are free.
+//! Ports that the nodes of a cluster use, and whether they are free.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use anyhow::{Context, Result, bail};
 
 /// Most nodes of one cluster: one more, and the peers' ports would run into the operators'.
-pub const NODES_MAX: u16 = 90;
+pub const MAX_NODES: u16 = 90;
 
 const PEER_OFFSET: u16 = 90;
 const ADMIN_OFFSET: u16 = 190;
@@ -197,21 +197,21 @@ mod tests {
 
     #[test]
     fn ninety_nodes_share_no_port() {
-        let plan = Plan::new(9000, NODES_MAX).unwrap();
+        let plan = Plan::new(9000, MAX_NODES).unwrap();
         let ports: BTreeSet<u16> = plan.each().flat_map(|p| [p.front, p.peer, p.admin]).collect();
-        assert_eq!(ports.len(), 3 * usize::from(NODES_MAX));
+        assert_eq!(ports.len(), 3 * usize::from(MAX_NODES));
         assert!(ports.last() < Some(&(plan.base() + BLOCK_PORTS)));
     }
 
     #[test]
     fn the_last_port_may_be_65535() {
-        let plan = Plan::new(65_255, NODES_MAX).unwrap();
+        let plan = Plan::new(65_255, MAX_NODES).unwrap();
         assert_eq!(plan.each().last().unwrap().admin, 65_535);
     }
 
     #[test]
     fn ports_beyond_65535_are_refused_with_what_to_write() {
-        let sentence = Plan::new(65_256, NODES_MAX).unwrap_err();
+        let sentence = Plan::new(65_256, MAX_NODES).unwrap_err();
         assert!(sentence.ends_with("write 65255 or less"), "{sentence}");
     }
 

@@ -14,7 +14,7 @@ pub struct Row {
     /// Ours over the rival's, measured side by side where that says more than the two numbers.
     pub ratio: Option<f64>,
     goal: Goal,
-    /// Why it was not measured.
+    /// Reason why it was not measured.
     skipped: Option<String>,
     /// A remark on how it was measured.
     note: Option<String>,

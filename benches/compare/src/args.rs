@@ -7,14 +7,14 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 
 /// Fewer would be no load, more no comparison: connections are bounded.
-const CALLERS_MAX: usize = 4_096;
+const MAX_CALLERS: usize = 4_096;
 /// The largest value that our node takes from a peer by default.
-const VALUE_BYTES_MAX: usize = 32 << 20;
+const MAX_VALUE_BYTES: usize = 32 << 20;
 
 /// Narrows what is compared. Without flags: all of it, within 40 minutes.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Which systems beside ours: golang, groupcache-go, groupcache, groupcache-ng, redis,
+    /// Systems beside ours: golang, groupcache-go, groupcache, groupcache-ng, redis,
     /// memcached. All by default.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     pub systems: Vec<System>,
@@ -70,7 +70,7 @@ pub enum System {
 }
 
 impl System {
-    /// In the order of the table, ours first.
+    /// All systems in the order of the table, ours first.
     pub const ALL: [System; 7] = [
         System::Ours,
         System::Golang,
@@ -112,8 +112,8 @@ impl FromStr for System {
 }
 
 fn callers(text: &str) -> Result<usize, String> {
-    let callers = text.parse().ok().filter(|callers| (1..=CALLERS_MAX).contains(callers));
-    callers.ok_or_else(|| format!("write numbers of callers from 1 to {CALLERS_MAX}, such as 1,64,256"))
+    let callers = text.parse().ok().filter(|callers| (1..=MAX_CALLERS).contains(callers));
+    callers.ok_or_else(|| format!("write numbers of callers from 1 to {MAX_CALLERS}, such as 1,64,256"))
 }
 
 fn rounds(text: &str) -> Result<usize, String> {
@@ -141,8 +141,8 @@ fn value_bytes(text: &str) -> Result<usize, String> {
         _ => None,
     };
     let bytes = unit.and_then(|unit| digits.parse::<usize>().ok()?.checked_mul(unit));
-    let bytes = bytes.filter(|bytes| (1..=VALUE_BYTES_MAX).contains(bytes));
-    bytes.ok_or_else(|| format!("write sizes from 1B to {} MB, such as 100B,1KB,1MB", VALUE_BYTES_MAX / 1_000_000))
+    let bytes = bytes.filter(|bytes| (1..=MAX_VALUE_BYTES).contains(bytes));
+    bytes.ok_or_else(|| format!("write sizes from 1B to {} MB, such as 100B,1KB,1MB", MAX_VALUE_BYTES / 1_000_000))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Programs {
     }
 }
 
-/// Where things are in the workspace of the working directory.
+/// Reads where things are in the workspace of the working directory.
 pub fn workspace() -> Result<Metadata> {
     let mut command = MetadataCommand::new();
     command.cargo_path(cargo_program()).no_deps();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::processes::{Memory, Moment};
 
 /// A little less than all, for what is counted while the last of the warm-up is on its way.
-const CROSSED_MIN: f64 = 0.99;
+const MIN_CROSSED: f64 = 0.99;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -31,7 +31,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// From the client's last line, and what was seen of the processes before and after.
+    /// Takes the figures from the client's last line and what was seen of the processes before and
+    /// after.
     pub fn read(line: &Value, before: Moment, after: Moment, memory: [Memory; 2], wall: f64) -> Result<Self> {
         let number =
             |name: &str| line[name].as_f64().with_context(|| format!("the client's line has no {name}: {line}"));
@@ -55,7 +56,7 @@ impl Figures {
         };
         ensure!(figures.gets > 0, "nothing was got");
         let (crossed, gets) = (figures.crossed, figures.gets);
-        ensure!(crossed as f64 >= CROSSED_MIN * gets as f64, "only {crossed} of {gets} gets went to the server");
+        ensure!(crossed as f64 >= MIN_CROSSED * gets as f64, "only {crossed} of {gets} gets went to the server");
         Ok(figures)
     }
 

@@ -14,10 +14,10 @@ const SLOW_EVERY: u64 = 100;
 const SLOW_CALLERS: usize = 64;
 const SLOW_VALUE_BYTES: usize = 1_000;
 /// Few enough that values of 1 MB fit in memory.
-const KEYS_MIN: usize = 200;
+const MIN_KEYS: usize = 200;
 /// Fewest keys of small values, of which there can be more.
-const KEYS_MIN_SMALL: usize = 1_000;
-const SMALL_MAX: usize = 10_000;
+const MIN_KEYS_OF_SMALL: usize = 1_000;
+const MAX_SMALL: usize = 10_000;
 
 /// One setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Cell {
     pub value_bytes: usize,
     /// Keys of one get; 1 for single ones.
     pub batch: usize,
-    /// For the question about slow keys: whether there are any.
+    /// Presence of slow keys, for the question about them.
     pub slow: Option<bool>,
 }
 
@@ -67,7 +67,7 @@ impl Cell {
     /// least two batches.
     pub fn keys(self) -> usize {
         let at_once = self.callers * self.batch;
-        let least = if self.value_bytes <= SMALL_MAX { KEYS_MIN_SMALL } else { KEYS_MIN };
+        let least = if self.value_bytes <= MAX_SMALL { MIN_KEYS_OF_SMALL } else { MIN_KEYS };
         least.max(2 * at_once).next_multiple_of(at_once)
     }
 

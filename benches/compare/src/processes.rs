@@ -39,7 +39,7 @@ impl Moment {
     }
 }
 
-/// HasPolicyState memory of a process in bytes.
+/// Resident memory of a process in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub now: u64,

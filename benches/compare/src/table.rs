@@ -83,7 +83,7 @@ fn slow(outcome: &Outcome) -> String {
     text
 }
 
-/// In Markdown, to be copied.
+/// Writes the summary in Markdown, to be copied.
 fn summary(outcome: &Outcome) -> String {
     let rivals: Vec<System> = outcome.systems.iter().copied().filter(|system| *system != System::Ours).collect();
     let mut table = Table::new();

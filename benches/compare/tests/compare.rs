@@ -46,7 +46,8 @@ fn no_rounds_no_time_and_no_core_to_spare_are_wrong_flags() {
     assert!(refusal(&["--cores-min", "2"]).contains("write a number of cores"));
 }
 
-/// With a path on which there is nothing but a cargo that fails, so that it ends before it builds.
+/// Runs it with a path on which there is nothing but a cargo that fails, so that it ends before it
+/// builds.
 fn without_programs(ci: &str) -> Output {
     let mut command = compare(&["--systems", "golang,redis", "--json"]);
     // Cargo is asked for the workspace first; that works, and no other program is found.

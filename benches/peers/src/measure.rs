@@ -19,7 +19,7 @@ use crate::{
     system::System,
 };
 
-/// Asked before anything is measured.
+/// Time in which keys are asked for before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// The time that the measuring process has to look at us before the callers start.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// measured.
 const HISTOGRAMS: usize = 8;
 /// Far beyond what anybody waits here, in nanoseconds.
-const LATENCY_MAX: u64 = 60_000_000_000;
+const MAX_LATENCY: u64 = 60_000_000_000;
 
 /// The client, from filling the server to the report.
 pub async fn client(system: impl System, setting: Setting) -> Result<()> {
@@ -72,7 +72,7 @@ struct Round<S> {
 
 impl<S: System> Round<S> {
     fn new(shared: &Arc<Shared<S>>) -> Arc<Self> {
-        let histogram = |_| Mutex::new(Histogram::new_with_max(LATENCY_MAX, 3).expect("the bounds are good"));
+        let histogram = |_| Mutex::new(Histogram::new_with_max(MAX_LATENCY, 3).expect("the bounds are good"));
         Arc::new(Round {
             shared: shared.clone(),
             gets: AtomicU64::new(0),
@@ -148,7 +148,7 @@ impl<S: System> Round<S> {
     /// `gets` and `crossed` count keys; the latencies are of single gets or of whole batches,
     /// without those of slow keys.
     fn report(&self, took: Duration, crossed: u64) -> Value {
-        let mut all = Histogram::<u64>::new_with_max(LATENCY_MAX, 3).expect("the bounds are good");
+        let mut all = Histogram::<u64>::new_with_max(MAX_LATENCY, 3).expect("the bounds are good");
         for histogram in &self.histograms {
             all.add(&*histogram.lock().expect("nobody panics")).expect("they have the same bounds");
         }

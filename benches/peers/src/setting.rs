@@ -12,7 +12,7 @@ pub const SLOW_PREFIX: &str = "slow:";
 
 #[derive(Args, Clone, Debug)]
 pub struct Setting {
-    /// Which system.
+    /// System that is measured.
     #[arg(long)]
     pub system: String,
     /// Address of the process that holds the values.

@@ -13,7 +13,11 @@ use peercache_groupcache::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Capacity, EvictionPolicy, Request, Trace, Unit};
+use crate::{
+    capacity::{Capacity, Unit},
+    replay::CachePolicy,
+    trace::{Request, Trace},
+};
 
 /// A real group at a node that is alone, as its builder gives it without options: what `default`
 /// means.
@@ -52,7 +56,7 @@ impl Alone {
     }
 }
 
-impl EvictionPolicy for Alone {
+impl CachePolicy for Alone {
     fn request(&mut self, request: Request) -> bool {
         self.size.set(request);
         let get = pin!(self.group.get(&self.keys[request.key as usize]).detailed());
@@ -114,7 +118,7 @@ pub(crate) enum Charge {
 const SMALL_BYTES: usize = 100;
 
 impl Charge {
-    /// Found by asking a group that holds one entry.
+    /// Asks a group that holds one entry.
     pub(crate) fn of_group(runtime: &Runtime, trace: &Trace, capacity: Capacity) -> Self {
         match capacity.unit {
             Unit::Entries => Charge::Entry { bytes: charged(runtime, SMALL_BYTES) },
@@ -170,9 +174,11 @@ fn charged(runtime: &Runtime, weight: usize) -> usize {
     held.bytes as usize
 }
 
-/// The least power of two by which the smallest entry outgrows the overhead. The largest that fits
-/// the capacity may not outgrow 32 bits by it, where groups cache no more; in a trace that has
-/// entries of less than 200 bytes and of more than 16 MiB, the smallest are charged the overhead.
+/// The least power of two by which the smallest entry outgrows the overhead.
+///
+/// The largest that fits the capacity may not outgrow 32 bits by it, where groups cache no more. In
+/// a trace that has entries of less than 200 bytes and of more than 16 MiB, the smallest are
+/// charged the overhead.
 fn scale(trace: &Trace, capacity: Capacity, overhead: u64) -> usize {
     let weights = || (0..trace.len()).map(|position| trace.request(position, Unit::Bytes).weight);
     let least = weights().min().unwrap_or(1);
@@ -189,7 +195,7 @@ fn default_shards(max_bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Lru, replay};
+    use crate::{lru::Lru, replay::replay};
 
     fn held(alone: &Alone) -> u64 {
         alone.group.stats().main.items
@@ -224,8 +230,8 @@ mod tests {
     fn a_capacity_without_bounds_holds_everything() {
         let trace = Trace::sized("t", (0..100).chain(0..100).map(|key| (key, u32::MAX)));
         for capacity in [Capacity::bytes(1 << 50), Capacity::entries(1 << 40)] {
-            let tally = replay(&trace, capacity.unit, &mut Alone::new(&trace, capacity), &mut |_| {});
-            assert_eq!(tally.hits, 100, "{capacity}");
+            let counts = replay(&trace, capacity.unit, &mut Alone::new(&trace, capacity), &mut |_| {});
+            assert_eq!(counts.hits, 100, "{capacity}");
         }
     }
 
@@ -234,7 +240,7 @@ mod tests {
     fn asked_twice_in_a_row_is_a_hit() {
         let trace = Trace::new("t", [1, 1, 2, 2]);
         let capacity = Capacity::entries(3);
-        let hits = |policy: &mut dyn EvictionPolicy| replay(&trace, Unit::Entries, policy, &mut |_| {}).hits;
+        let hits = |policy: &mut dyn CachePolicy| replay(&trace, Unit::Entries, policy, &mut |_| {}).hits;
         assert_eq!(hits(&mut Alone::new(&trace, capacity)), hits(&mut Lru::new(&trace, capacity)));
     }
 }

@@ -2,7 +2,11 @@
 
 use std::collections::BinaryHeap;
 
-use crate::{Capacity, EvictionPolicy, Request, Trace, Unit};
+use crate::{
+    capacity::{Capacity, Unit},
+    replay::CachePolicy,
+    trace::{Request, Trace},
+};
 
 /// Belady's optimum: what is asked for again latest goes first, or is not taken in at all (Belady:
 /// A study of replacement algorithms for a virtual-storage computer, 1966).
@@ -11,12 +15,12 @@ use crate::{Capacity, EvictionPolicy, Request, Trace, Unit};
 /// optimum is NP-hard, and this is the usual yardstick in its place; a policy that prefers small
 /// entries can hit more often, and none has been seen to hit more bytes.
 pub struct Belady {
-    /// By the position of a request: where its key is asked for next. [`NEVER`] if it is not.
+    /// The next request for the same key, by the position of a request; [`NEVER`] if there is none.
     next: Vec<u32>,
     /// The keys that are held, by where they are asked for next; and entries of the past, which are
     /// known by no longer being right.
     by_next: BinaryHeap<(u32, u32)>,
-    /// By key: where it is asked for next, if it is held.
+    /// The next request for each key that is held.
     held: Vec<Option<u32>>,
     weights: Vec<u64>,
     used: u64,
@@ -55,12 +59,12 @@ impl Belady {
     }
 }
 
-impl EvictionPolicy for Belady {
+impl CachePolicy for Belady {
     fn request(&mut self, request: Request) -> bool {
         let key = request.key as usize;
         let next = self.next[request.position];
         let hit = self.held[key].is_some();
-        if !hit && (!self.capacity.fits(request) || next == NEVER) {
+        if !hit && (!self.capacity.fits(request.weight) || next == NEVER) {
             return false;
         }
         if !hit {
@@ -79,7 +83,7 @@ impl EvictionPolicy for Belady {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Lru, Rng, replay};
+    use crate::{lru::Lru, replay::replay, rng::Rng};
 
     fn hits(trace: &Trace, entries: u64) -> u64 {
         replay(trace, Unit::Entries, &mut Belady::new(trace, Capacity::entries(entries)), &mut |_| {}).hits

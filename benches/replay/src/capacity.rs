@@ -30,6 +30,11 @@ impl Capacity {
     pub fn bytes(amount: u64) -> Self {
         Capacity { unit: Unit::Bytes, amount }
     }
+
+    /// Whether something of this weight can be held at all.
+    pub(crate) fn fits(self, weight: u64) -> bool {
+        weight <= self.amount
+    }
 }
 
 impl fmt::Display for Capacity {

@@ -17,15 +17,17 @@ use peercache_groupcache::{
 use tokio::runtime::Runtime;
 
 use crate::{
-    Capacity, Request, Shared, SharedPolicy, Trace,
     alone::{Blank, Charge, CurrentSize, keys, runtime},
+    capacity::Capacity,
+    replay::{Shared, SharedPolicy},
+    trace::{Request, Trace},
 };
 
 /// Real groups at several nodes in one process, each as its builder gives it without options; what
 /// one asks another is a function call.
 ///
-/// Time passes with the requests: as many a second as it is told. It matters to copies, which have
-/// a longest life, and to whatever measures how popular a key is.
+/// Time passes with the requests, of which a given number are made in a second. It matters to
+/// copies, which have a longest life, and to whatever measures how popular a key is.
 pub struct Cluster {
     runtime: Runtime,
     groups: Vec<Group<Blank>>,
@@ -38,10 +40,10 @@ pub struct Cluster {
 /// The time that has to pass after each request.
 struct Pace {
     each: Duration,
-    owed: Duration,
+    due: Duration,
 }
 
-/// The coarse time of a group ticks so often; to go on by less is of no use.
+/// Length of a tick of a group's coarse clock; to go on by less is of no use.
 const TICK: Duration = Duration::from_millis(10);
 
 const GROUP: &str = "replay";
@@ -62,7 +64,7 @@ impl Cluster {
             charge.set(groups.group(GROUP, loader), trace, capacity).build().expect("the settings are good")
         };
         let groups = names.iter().map(group).collect();
-        let pace = Pace { each: Duration::from_secs(1) / requests_per_second, owed: Duration::ZERO };
+        let pace = Pace { each: Duration::from_secs(1) / requests_per_second, due: Duration::ZERO };
         Cluster { runtime, groups, net, size, keys: keys(trace), pace }
     }
 }
@@ -95,9 +97,9 @@ impl SharedPolicy for Cluster {
 
 impl Pace {
     fn go_on(&mut self, runtime: &Runtime) {
-        self.owed += self.each;
-        if self.owed >= TICK {
-            runtime.block_on(tokio::time::advance(std::mem::take(&mut self.owed)));
+        self.due += self.each;
+        if self.due >= TICK {
+            runtime.block_on(tokio::time::advance(std::mem::take(&mut self.due)));
         }
     }
 }
@@ -166,7 +168,7 @@ impl Peer for Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Golang, Rng, Unit, replay_shared};
+    use crate::{capacity::Unit, golang::Golang, replay::replay_shared, rng::Rng};
 
     const NODES: usize = 3;
 
@@ -179,18 +181,18 @@ mod tests {
     fn each_request_is_a_hit_a_fetch_or_a_load_of_its_own() {
         let trace = trace();
         let mut cluster = Cluster::new(&trace, Capacity::entries(40), NODES, 1_000);
-        let tally = replay_shared(&trace, Unit::Entries, NODES, 1, &mut cluster, &mut |_| {});
-        assert!(tally.hits > 0 && tally.peer_fetches > 0);
-        assert!(tally.hits + tally.peer_fetches <= 3_000);
-        assert!(tally.hits + tally.peer_fetches + tally.origin_loads >= 3_000);
+        let counts = replay_shared(&trace, Unit::Entries, NODES, 1, &mut cluster, &mut |_| {});
+        assert!(counts.hits > 0 && counts.peer_fetches > 0);
+        assert!(counts.hits + counts.peer_fetches <= 3_000);
+        assert!(counts.hits + counts.peer_fetches + counts.origin_loads >= 3_000);
     }
 
     #[test]
     fn with_room_for_all_each_key_is_loaded_once() {
         let trace = trace();
         let mut cluster = Cluster::new(&trace, Capacity::entries(10_000), NODES, 1_000);
-        let tally = replay_shared(&trace, Unit::Entries, NODES, 1, &mut cluster, &mut |_| {});
-        assert_eq!(tally.origin_loads, trace.keys() as u64);
+        let counts = replay_shared(&trace, Unit::Entries, NODES, 1, &mut cluster, &mut |_| {});
+        assert_eq!(counts.origin_loads, trace.keys() as u64);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use peercache_lru::ShardedCache;
 
 use crate::{
-    Capacity, EvictionPolicy, Request, Trace,
     alone::{Charge, runtime},
+    capacity::Capacity,
+    replay::CachePolicy,
+    trace::{Request, Trace},
 };
 
 /// The cache that holds a group's entries, without the group: that of `peercache-lru` with the
@@ -24,7 +26,7 @@ impl Direct {
     }
 }
 
-impl EvictionPolicy for Direct {
+impl CachePolicy for Direct {
     fn request(&mut self, request: Request) -> bool {
         let hit = self.cache.get(&request.key).is_some();
         if !hit {

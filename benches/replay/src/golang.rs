@@ -1,6 +1,12 @@
 //! The rule of golang/groupcache at several nodes.
 
-use crate::{Capacity, EvictionPolicy, Lru, Request, Rng, Shared, SharedPolicy, Trace};
+use crate::{
+    capacity::Capacity,
+    lru::Lru,
+    replay::{CachePolicy, Shared, SharedPolicy},
+    rng::Rng,
+    trace::{Request, Trace},
+};
 
 /// golang/groupcache's rule at several nodes: each has a main cache for the keys that it owns and a
 /// hot one for copies of others', both exact LRU. What is fetched is copied one time in ten, at
@@ -9,7 +15,7 @@ use crate::{Capacity, EvictionPolicy, Lru, Request, Rng, Shared, SharedPolicy, T
 /// away.
 pub struct Golang {
     nodes: Vec<Node>,
-    /// By key.
+    /// Owners by key.
     owners: Vec<u16>,
     rng: Rng,
     one_in: Option<u64>,
@@ -60,7 +66,7 @@ impl SharedPolicy for Golang {
 }
 
 /// A node alone, which owns all keys.
-impl EvictionPolicy for Golang {
+impl CachePolicy for Golang {
     fn request(&mut self, request: Request) -> bool {
         SharedPolicy::request(self, 0, request).hit
     }
@@ -92,7 +98,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Unit, replay_shared};
+    use crate::{capacity::Unit, replay::replay_shared};
 
     /// All keys belong to node 0.
     fn of_node_0(trace: &Trace, entries: u64) -> Golang {
@@ -164,8 +170,8 @@ mod tests {
         let trace = Trace::new("t", (0..2_000).map(|_| rng.below(20) * rng.below(20)));
         let owners = (0..trace.keys()).map(|key| (key % 3) as u16).collect();
         let mut golang = Golang::new(&trace, Capacity::entries(20), 3, owners, 1);
-        let tally = replay_shared(&trace, Unit::Entries, 3, 1, &mut golang, &mut |_| {});
-        assert!(tally.hits + tally.peer_fetches <= 2_000 && tally.origin_loads >= trace.keys() as u64);
-        assert!(tally.hits + tally.peer_fetches + tally.origin_loads >= 2_000);
+        let counts = replay_shared(&trace, Unit::Entries, 3, 1, &mut golang, &mut |_| {});
+        assert!(counts.hits + counts.peer_fetches <= 2_000 && counts.origin_loads >= trace.keys() as u64);
+        assert!(counts.hits + counts.peer_fetches + counts.origin_loads >= 2_000);
     }
 }

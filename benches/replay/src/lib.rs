@@ -1,6 +1,6 @@
 //! Request traces, and what caches make of them.
 //!
-//! [`Trace`] reads a file or makes a [`Workload`] up, [`EvictionPolicy`] is anything that answers
+//! [`Trace`] reads a file or makes a [`Workload`] up, [`CachePolicy`] is anything that answers
 //! hit or miss, [`replay`] puts the two together. The policies here are references, written to be
 //! read: exact LRU, S3-FIFO, SIEVE, Belady's optimum. With the feature `groups`, [`Alone`] replays
 //! through a real group, and [`Cluster`] through several that are each other's peers.
@@ -18,10 +18,10 @@ mod direct;
 mod golang;
 mod lru;
 mod order;
+mod replay;
 mod rng;
 mod s3_fifo;
 mod sieve;
-mod tally;
 mod trace;
 mod workload;
 
@@ -29,10 +29,10 @@ pub use belady::Belady;
 pub use capacity::{Capacity, Unit};
 pub use golang::Golang;
 pub use lru::Lru;
+pub use replay::{CachePolicy, ReplayCounts, Shared, SharedPolicy, replay, replay_shared};
 pub use rng::Rng;
 pub use s3_fifo::S3Fifo;
 pub use sieve::Sieve;
-pub use tally::{EvictionPolicy, PerThreadCounters, Shared, SharedPolicy, replay, replay_shared};
 pub use trace::{Records, Request, Trace, TraceError};
 pub use workload::Workload;
 #[cfg(feature = "groups")]

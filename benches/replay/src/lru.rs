@@ -1,6 +1,11 @@
 //! Exact LRU.
 
-use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
+use crate::{
+    capacity::Capacity,
+    order::Order,
+    replay::CachePolicy,
+    trace::{Request, Trace},
+};
 
 /// The exact least-recently-used order. What is larger than the capacity is not taken in.
 pub struct Lru {
@@ -45,12 +50,12 @@ impl Lru {
     }
 }
 
-impl EvictionPolicy for Lru {
+impl CachePolicy for Lru {
     fn request(&mut self, request: Request) -> bool {
         if self.get(request.key) {
             return true;
         }
-        if self.capacity.fits(request) {
+        if self.capacity.fits(request.weight) {
             self.add(request);
             while self.used > self.capacity.amount {
                 self.pop();
@@ -63,7 +68,7 @@ impl EvictionPolicy for Lru {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Unit, replay};
+    use crate::{capacity::Unit, replay::replay};
 
     fn hits(trace: &Trace, capacity: Capacity) -> u64 {
         replay(trace, capacity.unit, &mut Lru::new(trace, capacity), &mut |_| {}).hits
@@ -85,7 +90,7 @@ mod tests {
     #[test]
     fn a_large_one_sends_several_away_and_an_oversize_one_none() {
         let trace = Trace::sized("t", [(1, 4), (2, 4), (3, 11), (1, 4), (2, 4), (4, 10), (1, 4)]);
-        let tally = replay(&trace, Unit::Bytes, &mut Lru::new(&trace, Capacity::bytes(10)), &mut |_| {});
-        assert_eq!((tally.hits, tally.bytes, tally.bytes_hit), (2, 41, 8));
+        let counts = replay(&trace, Unit::Bytes, &mut Lru::new(&trace, Capacity::bytes(10)), &mut |_| {});
+        assert_eq!((counts.hits, counts.bytes, counts.bytes_hit), (2, 41, 8));
     }
 }

@@ -10,7 +10,7 @@ pub(crate) struct Order {
     len: usize,
 }
 
-/// In no list.
+/// Marks a key that is in no list.
 const ABSENT: u32 = u32::MAX;
 
 impl Order {

@@ -1,16 +1,23 @@
 //! S3-FIFO.
 
-use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
+use crate::{
+    capacity::Capacity,
+    order::Order,
+    replay::CachePolicy,
+    trace::{Request, Trace},
+};
 
 /// S3-FIFO as its paper has it (Yang, Zhang, Qiu, Yue, Vinayak: FIFO queues are all you need for
-/// cache eviction, SOSP 2023): a small queue of a tenth, a main queue, and a ghost queue of keys
-/// that left the small one, which weighs as much as main.
+/// cache eviction, SOSP 2023).
+///
+/// It has a small queue of a tenth, a main queue, and a ghost queue of keys that left the small
+/// one, which weighs as much as main.
 pub struct S3Fifo {
     small: Queue,
     main: Queue,
     ghost: Queue,
     weights: Vec<u64>,
-    /// Hits since the key came in or was passed over, up to [`FREQUENCY_MAX`].
+    /// Hits since the key came in or was passed over, up to [`MAX_FREQUENCY`].
     frequencies: Vec<u8>,
     small_max: u64,
     capacity: Capacity,
@@ -21,7 +28,7 @@ struct Queue {
     used: u64,
 }
 
-const FREQUENCY_MAX: u8 = 3;
+const MAX_FREQUENCY: u8 = 3;
 
 impl S3Fifo {
     /// An empty cache for the keys of this trace.
@@ -80,14 +87,14 @@ impl S3Fifo {
     }
 }
 
-impl EvictionPolicy for S3Fifo {
+impl CachePolicy for S3Fifo {
     fn request(&mut self, request: Request) -> bool {
         let key = request.key as usize;
         if self.small.order.contains(request.key) || self.main.order.contains(request.key) {
-            self.frequencies[key] = FREQUENCY_MAX.min(self.frequencies[key] + 1);
+            self.frequencies[key] = MAX_FREQUENCY.min(self.frequencies[key] + 1);
             return true;
         }
-        if !self.capacity.fits(request) {
+        if !self.capacity.fits(request.weight) {
             return false;
         }
         while self.small.used + self.main.used + request.weight > self.capacity.amount {
@@ -126,7 +133,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Unit, replay};
+    use crate::{capacity::Unit, replay::replay};
 
     #[test]
     fn what_is_popular_survives_a_scan() {

@@ -1,6 +1,11 @@
 //! SIEVE.
 
-use crate::{Capacity, EvictionPolicy, Request, Trace, order::Order};
+use crate::{
+    capacity::Capacity,
+    order::Order,
+    replay::CachePolicy,
+    trace::{Request, Trace},
+};
 
 /// SIEVE (Zhang, Yang, Yue, Vigfusson, Rashmi: SIEVE is simpler than LRU, NSDI 2024): one queue, a
 /// bit that a hit sets, and a hand that walks from old to new, clears bits, and takes out the first
@@ -42,13 +47,13 @@ impl Sieve {
     }
 }
 
-impl EvictionPolicy for Sieve {
+impl CachePolicy for Sieve {
     fn request(&mut self, request: Request) -> bool {
         if self.order.contains(request.key) {
             self.visited[request.key as usize] = true;
             return true;
         }
-        if !self.capacity.fits(request) {
+        if !self.capacity.fits(request.weight) {
             return false;
         }
         while self.used + request.weight > self.capacity.amount {
@@ -64,7 +69,7 @@ impl EvictionPolicy for Sieve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Unit, replay};
+    use crate::{capacity::Unit, replay::replay};
 
     #[test]
     fn the_hand_goes_on_from_where_it_stopped() {

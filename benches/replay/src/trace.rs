@@ -9,7 +9,7 @@ use std::{
 
 use ruzstd::decoding::StreamingDecoder;
 
-use crate::Unit;
+use crate::capacity::Unit;
 
 /// Requests in the order in which they were made.
 pub struct Trace {
@@ -27,7 +27,7 @@ pub struct Trace {
 /// One request of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where it stands in the trace.
+    /// Position in the trace.
     pub position: usize,
     /// The number of its key.
     pub key: u32,
@@ -44,7 +44,7 @@ pub enum Records {
     Sized,
 }
 
-/// Why a file is no trace.
+/// Reason why a file is no trace.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
@@ -53,7 +53,7 @@ pub enum TraceError {
     Io {
         /// The file.
         file: String,
-        /// Why not.
+        /// Reason why not.
         source: std::io::Error,
     },
     /// It ends with `.zst` and does not unpack.
@@ -61,7 +61,7 @@ pub enum TraceError {
     Packed {
         /// The file.
         file: String,
-        /// Why not.
+        /// Reason why not.
         why: String,
     },
     /// There is nothing in it.
@@ -83,7 +83,7 @@ pub enum TraceError {
         hint: &'static str,
     },
     /// It has more requests than we read.
-    #[error("{file} holds more than {REQUESTS_MAX} requests")]
+    #[error("{file} holds more than {MAX_REQUESTS} requests")]
     TooLong {
         /// The file.
         file: String,
@@ -91,7 +91,7 @@ pub enum TraceError {
 }
 
 /// More would take more memory than a small machine has, and more time than anybody waits.
-const REQUESTS_MAX: usize = 1 << 28;
+const MAX_REQUESTS: usize = 1 << 28;
 
 impl Records {
     /// The bytes of one.
@@ -136,7 +136,7 @@ impl Trace {
             let hint = hint(bytes.len(), records, unit);
             return Err(TraceError::Length { file: file.to_owned(), bytes: bytes.len(), record, hint });
         }
-        if bytes.len() / record > REQUESTS_MAX {
+        if bytes.len() / record > MAX_REQUESTS {
             return Err(TraceError::TooLong { file: file.to_owned() });
         }
         let read = bytes.chunks_exact(record).map(|record| {
@@ -254,7 +254,7 @@ fn unpacked(path: &Path, file: &str) -> Result<Vec<u8>, TraceError> {
     let mut bytes = Vec::new();
     // One more than is allowed, so that too much is noticed, and no small file unpacks to more than
     // that.
-    let bytes_max = REQUESTS_MAX as u64 * Records::Sized.bytes() as u64 + 1;
+    let bytes_max = MAX_REQUESTS as u64 * Records::Sized.bytes() as u64 + 1;
     if path.extension().is_none_or(|ending| ending != "zst") {
         reader.take(bytes_max).read_to_end(&mut bytes).map_err(io)?;
         return Ok(bytes);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Rng, Trace};
+use crate::{rng::Rng, trace::Trace};
 
 /// Requests that are made up, each to show one thing about a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,11 @@ impl Zipf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Capacity, Lru, Unit, replay};
+    use crate::{
+        capacity::{Capacity, Unit},
+        lru::Lru,
+        replay::replay,
+    };
 
     fn lru(workload: Workload, entries: u64) -> f64 {
         let trace = workload.trace(1);

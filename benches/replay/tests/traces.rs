@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use peercache_replay::{Alone, Belady, Capacity, Direct, EvictionPolicy, Lru, S3Fifo, Trace, Unit, replay};
+use peercache_replay::{Alone, Belady, CachePolicy, Capacity, Direct, Lru, S3Fifo, Trace, Unit, replay};
 
 /// Beside the repository, if at all.
 fn trace(name: &str) -> Option<Trace> {
@@ -15,7 +15,7 @@ fn trace(name: &str) -> Option<Trace> {
     Some(Trace::read(&file, None, Unit::Entries).expect("it is a trace"))
 }
 
-fn percent(trace: &Trace, policy: &mut dyn EvictionPolicy) -> String {
+fn percent(trace: &Trace, policy: &mut dyn CachePolicy) -> String {
     format!("{:.1}", 100.0 * replay(trace, Unit::Entries, policy, &mut |_| {}).hit_ratio())
 }
 

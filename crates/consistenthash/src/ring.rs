@@ -19,13 +19,14 @@ use crate::{digest::Digester, error::Error, limits::MAX_REPLICAS, names, profile
 /// ```
 /// use peercache_consistenthash::Ring;
 ///
-/// let ring = Ring::golang(["http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003"])?;
+/// let names = ["http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003"];
+/// let ring = Ring::golang(names)?;
 /// assert_eq!(ring.owner(b"user:42"), Some("http://127.0.0.1:8003"));
 /// # Ok::<(), peercache_consistenthash::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Ring {
-    /// The names, in the order given.
+    /// Names in the order given.
     names: Arc<[String]>,
     /// All points, ascending. Of equal points the last added is first, so that a search finds it.
     points: Arc<[u64]>,

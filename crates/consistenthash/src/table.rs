@@ -44,7 +44,7 @@ const SLOT_BITS: u32 = 18;
 /// ```
 #[derive(Clone, Default)]
 pub struct Table {
-    /// The names, sorted by bytes, without duplicates.
+    /// Names, sorted by bytes and without duplicates.
     names: Arc<[String]>,
     /// The hash of each name.
     seeds: Arc<[u64]>,

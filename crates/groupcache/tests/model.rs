@@ -27,7 +27,8 @@ struct Settings {
     negative_ttl: Tenths,
     stale_while_revalidate: Tenths,
     stale_if_error: Tenths,
-    /// From 0.7 of the time to live on, which is never a whole tenth of a second here.
+    /// Whether values are refreshed from 0.7 of the time to live on, which is never a whole tenth
+    /// of a second here.
     refresh: bool,
 }
 

@@ -13,7 +13,7 @@ use support::{
 };
 use tokio::{runtime::Runtime, time::sleep};
 
-/// Reported: a load in a dead owner's place needed a second fetch permit, so that a dead peer
+/// Report: a load in a dead owner's place needed a second fetch permit, so that a dead peer
 /// became an overload. A load here needs none.
 #[tokio::test]
 async fn a_dead_peer_is_no_overload() {
@@ -23,7 +23,7 @@ async fn a_dead_peer_is_no_overload() {
     assert_eq!(cluster["a"].source(&key).await, Source::Origin);
 }
 
-/// Reported: the clock stood still once the runtime of the first miss was gone, so that nothing
+/// Report: the clock stood still once the runtime of the first miss was gone, so that nothing
 /// expired any more. It ticks on in the runtime of the next miss.
 #[test]
 fn values_expire_though_the_runtime_of_the_first_miss_has_gone() {
@@ -39,7 +39,7 @@ fn values_expire_though_the_runtime_of_the_first_miss_has_gone() {
     });
 }
 
-/// Reported: values larger than a shard's share of the budget were never cached. The budget is the
+/// Report: values larger than a shard's share of the budget were never cached. The budget is the
 /// whole cache's.
 #[tokio::test]
 async fn a_value_larger_than_a_shards_share_is_cached() {
@@ -50,7 +50,7 @@ async fn a_value_larger_than_a_shards_share_is_cached() {
     assert_eq!(cluster.origin.calls(), 1);
 }
 
-/// Reported: expired copies kept their memory until something else needed it. It is freed without a
+/// Report: expired copies kept their memory until something else needed it. It is freed without a
 /// get.
 #[tokio::test(start_paused = true)]
 async fn expired_copies_are_freed_without_a_get() {
@@ -64,7 +64,7 @@ async fn expired_copies_are_freed_without_a_get() {
     assert_eq!((hot.items, hot.bytes), (0, 0));
 }
 
-/// Reported: an undelivered remove that arrived late erased a newer, acknowledged set. It removes
+/// Report: an undelivered remove that arrived late erased a newer, acknowledged set. It removes
 /// older values only.
 #[tokio::test(start_paused = true)]
 async fn a_remove_delivered_late_does_not_erase_a_newer_set() {
@@ -81,7 +81,7 @@ async fn a_remove_delivered_late_does_not_erase_a_newer_set() {
     assert_eq!(cluster.read(&key).await, "set set set");
 }
 
-/// Reported: the owner of a set did not hear which members it had not reached, so that none but the
+/// Report: the owner of a set did not hear which members it had not reached, so that none but the
 /// setter delivered it to them. The owner keeps it for them too.
 #[tokio::test(start_paused = true)]
 async fn a_set_is_delivered_by_the_owner_if_the_setter_cannot_reach_the_member() {
@@ -94,7 +94,7 @@ async fn a_set_is_delivered_by_the_owner_if_the_setter_cannot_reach_the_member()
     assert_eq!(cluster.read(&key).await, "set set set");
 }
 
-/// Reported: a set that no budget could hold was acknowledged as made. It is refused, by the setter
+/// Report: a set that no budget could hold was acknowledged as made. It is refused, by the setter
 /// or by the owner.
 #[tokio::test(start_paused = true)]
 async fn a_set_that_fits_nowhere_is_refused() {
@@ -108,7 +108,7 @@ async fn a_set_that_fits_nowhere_is_refused() {
     }
 }
 
-/// Reported: `get_many` asked an owner with an undelivered remove, and answered the old value. Like
+/// Report: `get_many` asked an owner with an undelivered remove, and answered the old value. Like
 /// `get`, it loads here until the remove is delivered.
 #[tokio::test(start_paused = true)]
 async fn get_many_does_not_ask_a_member_with_undelivered_updates() {
@@ -119,7 +119,7 @@ async fn get_many_does_not_ask_a_member_with_undelivered_updates() {
     assert_eq!(cluster.net.asked("b"), 0);
 }
 
-/// Reported: a member that left the list and came back lost its undelivered updates. They are kept
+/// Report: a member that left the list and came back lost its undelivered updates. They are kept
 /// until it has them.
 #[tokio::test(start_paused = true)]
 async fn a_member_that_leaves_and_returns_still_gets_its_undelivered_updates() {
@@ -134,7 +134,7 @@ async fn a_member_that_leaves_and_returns_still_gets_its_undelivered_updates() {
     assert_eq!(cluster["c"].items(), 0);
 }
 
-/// Reported: a queued load that all its callers had left was forgotten, and the next caller got a
+/// Report: a queued load that all its callers had left was forgotten, and the next caller got a
 /// spurious error. A caller that comes last is served however many have left before, in this node's
 /// queue and in the owner's.
 #[tokio::test(start_paused = true)]
@@ -152,7 +152,7 @@ async fn a_caller_is_served_however_many_have_left_the_queue() {
     }
 }
 
-/// Reported: the back-off did not double when a load took longer to fail than the back-off lasted.
+/// Report: the back-off did not double when a load took longer to fail than the back-off lasted.
 /// The pause counts from the failure on, and the failure is remembered for longer than it.
 #[tokio::test(start_paused = true)]
 async fn the_backoff_doubles_for_loads_that_fail_slowly() {

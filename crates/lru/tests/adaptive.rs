@@ -147,10 +147,12 @@ impl Twin {
     fn victim(&mut self) -> Option<u8> {
         let bytes = self.bytes();
         let step = self.capacity.abs_diff(bytes).div_ceil(16);
-        self.capacity = match self.full {
-            false => bytes,
-            true if bytes > self.capacity => self.capacity + step,
-            true => self.capacity - step,
+        self.capacity = if !self.full {
+            bytes
+        } else if bytes > self.capacity {
+            self.capacity + step
+        } else {
+            self.capacity - step
         };
         self.full = true;
         let (victim, left_clock) = self.choose()?;

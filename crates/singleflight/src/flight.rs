@@ -7,11 +7,11 @@ use std::task::{Poll, Waker};
 use crate::error::Abandoned;
 use crate::sync::{AtomicUsize, Mutex, lock};
 
-/// A flight, which the table (while the key maps to it), its leader and its waiters share.
+/// A result to come, shared by the table (while the key maps to it), its leader and its waiters.
 pub(crate) struct Flight<T> {
     state: Mutex<State<T>>,
-    /// The number of callers that have joined. It changes under the shard's lock, so it is final
-    /// once the flight is out of the table.
+    /// Callers that joined, counted under the shard's lock. It is final once the flight is out of
+    /// the table.
     joined: AtomicUsize,
 }
 

@@ -17,8 +17,8 @@ pub(crate) struct Table<K, T, S> {
     hasher: S,
 }
 
-/// A shard on two cache lines of its own, which processors fetch together, so that a busy shard
-/// does not slow its neighbour.
+/// A shard, aligned to two cache lines, which processors fetch together, so that a busy shard does
+/// not slow its neighbour.
 #[repr(align(128))]
 struct Padded<K, T>(Mutex<Mapped<K, T>>);
 

@@ -1,4 +1,5 @@
-// A golang/groupcache process for the test of role --dialect golang: one peer of a ring, which loads over HTTP.
+// A golang/groupcache process for the test of role --dialect golang: one peer of a ring, which
+// loads over HTTP.
 //
 //	GET /get?key=K   -> the value, by way of the group
 //	GET /owner?key=K -> the peer that this process picks for the key
@@ -79,7 +80,8 @@ func loader(origin string) groupcache.Getter {
 	})
 }
 
-// owner is the peer that the pool picks, which it tells nobody: the name is a private field of what it asks with.
+// owner is the peer that the pool picks, which it tells nobody: the name is a private field of what
+// it asks with.
 func owner(pool *groupcache.HTTPPool, self, key string) string {
 	peer, ok := pool.PickPeer(key)
 	if !ok {

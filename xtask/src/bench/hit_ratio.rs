@@ -9,12 +9,12 @@ use crate::cargo::Workspace;
 use crate::measure::{Program, number};
 use crate::row::Row;
 
-/// At one node: a trace, a number of entries, and by how many points ours must be above exact LRU
-/// at least.
+/// A trace at one node, a number of entries, and the least number of points by which ours must be
+/// above exact LRU.
 const ALONE: [(&str, u64, f64); 4] =
     [("web12", 1_200, 4.0), ("web12", 80, -1.5), ("orm-busy", 3_817, 1.2), ("orm-busy", 80, -1.5)];
 
-/// By bytes: a trace, and 5 % of the bytes of all its keys.
+/// A trace that is counted by bytes, and 5 % of the bytes of all its keys.
 const SIZED: (&str, u64) = ("semicomplete", 28_063_885);
 
 /// Several nodes: a trace, and 5 and 10 % of its keys.
@@ -22,8 +22,8 @@ const SHARED: [(&str, [u64; 2]); 2] = [("web12", [687, 1_375]), ("orm-busy", [3_
 const NODES: [u16; 2] = [3, 10];
 
 /// Fetches over those of golang's rule, and loads.
-const FETCHES_MAX: f64 = 0.92;
-const LOADS_MAX: f64 = 1.0;
+const MAX_FETCHES: f64 = 0.92;
+const MAX_LOADS: f64 = 1.0;
 
 /// All of them, or lines that say which trace is not there.
 pub fn rows(dir: Option<&Path>) -> Result<Vec<Row>> {
@@ -74,7 +74,7 @@ fn shared(program: &Program, dir: &Path, trace: &str, entries: [u64; 2], nodes: 
         };
         let (entries, nodes) = (entries.to_string(), nodes.to_string());
         let runs = Runs::of(program, &file, &["--entries", &entries, "--nodes", &nodes, "--policy", "default,golang"])?;
-        for (what, field, most) in [("fetches", "peer_fetches", FETCHES_MAX), ("loads", "origin_loads", LOADS_MAX)] {
+        for (what, field, most) in [("fetches", "peer_fetches", MAX_FETCHES), ("loads", "origin_loads", MAX_LOADS)] {
             let (ours, golang) = (runs.number("default", field)?, runs.number("golang", field)?);
             rows.push(Row::new(name(what)).ours(ours).rival(golang).ratio(ours / golang).at_most(most));
         }
@@ -101,7 +101,7 @@ impl Runs {
         number(run.with_context(|| format!("nothing was said of {policy}"))?, field)
     }
 
-    /// In percent ours and LRU's, and how far ours is above.
+    /// Compares ours and LRU's in percent, and says how far ours is above.
     fn points(&self, name: String, part: &str, whole: &str) -> Result<Row> {
         let percent =
             |policy| Ok::<f64, anyhow::Error>(100.0 * self.number(policy, part)? / self.number(policy, whole)?);

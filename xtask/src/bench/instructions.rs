@@ -19,7 +19,7 @@ const YARDSTICK: &str = "dashmap";
 /// Hits of two runs, whose difference in instructions is what the hits between take.
 const HITS: [u64; 2] = [10_000, 30_000];
 
-/// Why nothing can be counted here, and how to have it counted.
+/// Reason why nothing can be counted here, and how to have it counted.
 pub const HOW: &str = "no `valgrind` on the path; install it (Debian: `apt-get install valgrind`) and it runs";
 
 /// Instructions of a hit of each kind, beside the yardstick's.

@@ -1,4 +1,4 @@
-//! HasPolicyState memory, ours alone: what others take does not change with our code, and is
+//! Resident memory, ours alone: what others take does not change with our code, and is
 //! measured by `cargo xtask memory`.
 
 use anyhow::Result;
@@ -9,10 +9,10 @@ use crate::row::Row;
 /// Kinds of values, by the names of `cargo xtask memory --value`.
 const KINDS: [&str; 4] = ["100", "1k", "10k", "typed"];
 
-const RATIO_MAX: f64 = 1.05;
-const OVERHEAD_BYTES_MAX: f64 = 120.0;
+const MAX_RATIO: f64 = 1.05;
+const MAX_OVERHEAD_BYTES: f64 = 120.0;
 
-/// For each kind of value the mean over the budgets.
+/// Measures the mean over the budgets for each kind of value.
 pub fn rows() -> Result<Vec<Row>> {
     let program = Program::build("memory")?;
     let mut rows = Vec::new();
@@ -22,9 +22,9 @@ pub fn rows() -> Result<Vec<Row>> {
             let numbers = objects.iter().map(|object| number(object, field));
             Ok(numbers.sum::<Result<f64>>()? / objects.len() as f64)
         };
-        rows.push(Row::new(format!("memory-{kind}-gained-over-budget")).ours(mean("ratio")?).at_most(RATIO_MAX));
+        rows.push(Row::new(format!("memory-{kind}-gained-over-budget")).ours(mean("ratio")?).at_most(MAX_RATIO));
         let overhead = Row::new(format!("memory-{kind}-overhead-bytes")).ours(mean("overhead_bytes")?);
-        rows.push(overhead.at_most(OVERHEAD_BYTES_MAX));
+        rows.push(overhead.at_most(MAX_OVERHEAD_BYTES));
     }
     Ok(rows)
 }

@@ -26,11 +26,11 @@ pub struct Args {
     /// Count the instructions of a hit: needs valgrind, and is the same on a busy machine.
     #[arg(long)]
     instructions: bool,
-    /// With --check: only these parts.
+    /// Narrows --check to these parts.
     #[arg(long, value_name = "PART,..", value_delimiter = ',', requires = "check")]
     #[arg(value_parser = PossibleValuesParser::new(PARTS.map(|part| part.name)))]
     only: Vec<String>,
-    /// Where web12.bin.zst, orm-busy.bin.zst and semicomplete.bin.zst are. Defaults to
+    /// Folder of web12.bin.zst, orm-busy.bin.zst and semicomplete.bin.zst. Defaults to
     /// ../shared/traces, seen from the workspace.
     #[arg(long, value_name = "DIR")]
     traces: Option<PathBuf>,
@@ -48,8 +48,8 @@ struct Part {
     rows: fn(&Args) -> Result<Vec<Row>>,
 }
 
-/// In the order in which they are measured: what is quick first. What peers cost belongs here as
-/// well, and is measured by `compare`.
+/// All parts in the order in which they are measured: what is quick first. What peers cost belongs
+/// here as well, and is measured by `compare`.
 const PARTS: [Part; 7] = [
     Part { name: "instructions", rows: |_| instructions::rows() },
     Part { name: "ring", rows: |_| timed::rows("ring") },

@@ -6,7 +6,7 @@ use crate::measure::{Program, number};
 use crate::row::Row;
 
 /// Rounds of which a median is worth something.
-const ROUNDS_MIN: u64 = 31;
+const MIN_ROUNDS: u64 = 31;
 
 /// The numbers of one of its parts.
 pub fn rows(part: &str) -> Result<Vec<Row>> {
@@ -22,7 +22,7 @@ fn row(object: &serde_json::Value) -> Result<Row> {
     if let Some(ratio) = object["ratio"].as_f64() {
         row = row.ratio(ratio);
     }
-    if let Some(rounds) = object["undisturbed_rounds"].as_u64().filter(|rounds| *rounds < ROUNDS_MIN) {
+    if let Some(rounds) = object["undisturbed_rounds"].as_u64().filter(|rounds| *rounds < MIN_ROUNDS) {
         row = row.note(format!("busy machine: {rounds} undisturbed rounds"));
     }
     Ok(match goal(name) {

@@ -33,7 +33,7 @@ pub struct Needed {
     pub how: &'static str,
 }
 
-/// For the tests of the PostgreSQL origin, which start a server of their own.
+/// Programs for the tests of the PostgreSQL origin, which start a server of their own.
 pub const POSTGRES: Needed = Needed {
     name: "postgres",
     programs: &["initdb", "postgres"],
@@ -41,7 +41,7 @@ pub const POSTGRES: Needed = Needed {
           install PostgreSQL (Debian: `apt-get install postgresql`) and they run",
 };
 
-/// For the tests with golang/groupcache processes.
+/// Programs for the tests with golang/groupcache processes.
 pub const GO: Needed = Needed {
     name: "go",
     programs: &["go"],
@@ -49,7 +49,7 @@ pub const GO: Needed = Needed {
           the first time they download one module",
 };
 
-/// For the instructions of a hit.
+/// Programs to count the instructions of a hit.
 pub const VALGRIND: Needed = Needed { name: "valgrind", programs: &["valgrind"], how: crate::bench::instructions::HOW };
 
 /// The machine and the workspace.

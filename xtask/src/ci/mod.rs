@@ -29,9 +29,9 @@ struct Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     Passed,
-    /// With what went wrong.
+    /// It failed; this went wrong.
     Failed(String),
-    /// With why, and how to have it run.
+    /// It was not run; this is why, and how to have it run.
     Skipped(String),
 }
 

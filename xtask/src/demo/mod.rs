@@ -34,7 +34,7 @@ pub fn run(sabotage: bool) -> Result<ExitCode> {
     let [role, _, role_origin] = workspace.build_programs(["role", "role-seed", "role-origin"])?;
     let block = Block::claim(NODES)?;
     let dir = workspace.target.join("cluster").join(format!("demo-{}", block.plan.base()));
-    make_anew(&dir)?;
+    make_empty(&dir)?;
     let now = Watchdog::start();
     let origin = Origin::start(&role_origin)?;
     let specs = specs(block.plan, &role, &origin, &dir, sabotage);
@@ -51,7 +51,7 @@ pub fn run(sabotage: bool) -> Result<ExitCode> {
     Ok(if result? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn make_anew(dir: &Path) -> Result<()> {
+fn make_empty(dir: &Path) -> Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }

@@ -10,7 +10,7 @@ use crate::ports::Ports;
 
 /// Most keys that are looked through for one that a certain node owns. With a third of the keys
 /// each, a node that owns none of these is left out by the ring.
-const KEYS_LOOKED_THROUGH_MAX: usize = 200;
+const MAX_KEYS_LOOKED_THROUGH: usize = 200;
 
 /// A cluster in the middle of its tour. Nodes are named by their index, from 0.
 pub struct Tour {
@@ -45,17 +45,17 @@ impl Tour {
 
     /// A fresh key that belongs to `owner`, by the word of `witness`.
     pub fn fresh_key_of(&mut self, owner: usize, witness: usize) -> Result<String> {
-        for _ in 0..KEYS_LOOKED_THROUGH_MAX {
+        for _ in 0..MAX_KEYS_LOOKED_THROUGH {
             let key = self.fresh_key();
             if self.owner(witness, &key)? == self.ports(owner).peer_url() {
                 return Ok(key);
             }
         }
         let (owner, witness) = (owner + 1, witness + 1);
-        anyhow::bail!("node {witness} says that none of {KEYS_LOOKED_THROUGH_MAX} keys belongs to node {owner}")
+        anyhow::bail!("node {witness} says that none of {MAX_KEYS_LOOKED_THROUGH} keys belongs to node {owner}")
     }
 
-    /// Where `node` says that a key belongs.
+    /// Asks `node` where a key belongs.
     pub fn owner(&self, node: usize, key: &str) -> Result<String> {
         let url = format!("{}/owner?key={}", self.ports(node).admin_url(), percent_encode(key));
         let answer = self.client.get(&url)?;
@@ -75,7 +75,7 @@ impl Tour {
         self.client.get(&self.read_url(node, key))
     }
 
-    /// Where people ask `node` for a name.
+    /// Address at which people ask `node` for a name.
     pub fn read_url(&self, node: usize, key: &str) -> String {
         format!("{}/role?name={}", self.ports(node).front_url(), percent_encode(key))
     }

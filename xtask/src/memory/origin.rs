@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 pub const VALUE_BYTES: usize = 1_000;
 
 /// Longest line of a request that is read; the service's are far shorter.
-const LINE_BYTES_MAX: u64 = 16 << 10;
+const MAX_LINE_BYTES: u64 = 16 << 10;
 
 /// Starts it on a free port; it serves until this process ends.
 pub fn start() -> Result<SocketAddr> {
@@ -41,11 +41,11 @@ fn serve(stream: &TcpStream) -> std::io::Result<()> {
 /// connection has ended.
 fn request(reader: &mut impl BufRead) -> std::io::Result<Option<String>> {
     let mut first = String::new();
-    reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut first)?;
+    reader.by_ref().take(MAX_LINE_BYTES).read_line(&mut first)?;
     let mut line = String::new();
     while !matches!(line.as_str(), "\r\n" | "\n") {
         line.clear();
-        if reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut line)? == 0 {
+        if reader.by_ref().take(MAX_LINE_BYTES).read_line(&mut line)? == 0 {
             return Ok(None);
         }
     }

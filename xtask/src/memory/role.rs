@@ -19,17 +19,17 @@ use crate::row::Row;
 const BUDGET: &str = "64MiB";
 /// A quarter more than the budget holds, so that much is evicted.
 const VALUES: u64 = 80_000;
-/// Asked before it begins, so that what a process makes at its first requests is there.
+/// Requests made before it begins, so that what a process makes at its first ones is there.
 const WARM_UP: u64 = 100;
 /// Enough to keep a small machine busy, few enough that their buffers do not count.
 const CALLERS: u64 = 4;
 
 /// The most that it may gain, in bytes.
-const GAINED_MAX: u64 = 80_000_000;
+const MAX_GAINED: u64 = 80_000_000;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// HasPolicyState memory that the process gained, in bytes.
+/// Resident memory that the process gained, in bytes.
 pub struct Gained(u64);
 
 impl Gained {
@@ -44,7 +44,7 @@ impl Gained {
     }
 
     pub fn row(&self) -> Row {
-        let (gained, most) = (self.0 as f64 / 1e6, GAINED_MAX as f64 / 1e6);
+        let (gained, most) = (self.0 as f64 / 1e6, MAX_GAINED as f64 / 1e6);
         Row::new("memory-role-64MiB-gained-MB").ours(gained).at_most(most)
     }
 }

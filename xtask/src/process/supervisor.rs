@@ -32,8 +32,8 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<ExitStatus> {
     status.with_context(|| format!("not done after {} s, and killed", limit.as_secs()))
 }
 
-/// Where this program can be started again from. A `cargo test` that we run may replace our file;
-/// on Linux the old one stays reachable.
+/// Finds the file that this program can be started again from. A `cargo test` that we run may
+/// replace our file; on Linux the old one stays reachable.
 pub fn own_path() -> Result<PathBuf> {
     let itself = Path::new("/proc/self/exe");
     if itself.exists() {

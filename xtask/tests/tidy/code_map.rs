@@ -1,50 +1,45 @@
-//! The code map of ARCHITECTURE.md names every file of every library.
+//! The code map of ARCHITECTURE.md has a row for every file of every library, and for no other.
+//!
+//! A section that begins with the `src` of a crate has the crate's table, whose rows begin with the
+//! path of a file in it.
+
+use std::collections::BTreeMap;
 
 use super::Fault;
-use super::lengths::is_tests;
 use super::tree::Source;
 
 pub fn faults<'a>(architecture: &Source, files: impl Iterator<Item = &'a Source>) -> Vec<Fault> {
-    let Some(map) = section(&architecture.text, "Code map") else {
-        return vec![Fault::new(architecture, 0, "there is no section `Code map`")];
-    };
-    let missing = files.filter(|file| !is_tests(&file.path) && !names(&file.path).iter().any(|name| is_in(map, name)));
-    missing.map(|file| Fault::new(file, 0, "the code map of ARCHITECTURE.md does not name it")).collect()
-}
-
-/// The text under a heading, with what is under its own.
-fn section<'a>(text: &'a str, title: &str) -> Option<&'a str> {
-    let headings = || text.match_indices("\n#").map(|(start, _)| start + 1);
-    let heading = |start: usize| text[start..].lines().next().unwrap_or_default();
-    let level = |start: usize| heading(start).chars().take_while(|letter| *letter == '#').count();
-    let start = headings().find(|&start| heading(start).trim_start_matches('#').trim() == title)?;
-    let end = headings().find(|&other| other > start && level(other) <= level(start));
-    Some(&text[start..end.unwrap_or(text.len())])
-}
-
-/// Ways to name a file: its path in `src` without the ending, or its name.
-fn names(path: &str) -> Vec<String> {
-    let (_, in_src) = path.split_once("/src/").expect("a file of a library");
-    let stem = in_src.trim_end_matches(".rs");
-    let module = stem.strip_suffix("/mod").unwrap_or(stem);
-    let name = in_src.rsplit('/').next().unwrap_or(in_src);
-    let mut names = vec![format!("{module}.rs")];
-    // A word by itself would be found in any sentence.
-    names.push(if module.contains('/') { module.to_owned() } else { format!("`{module}`") });
-    if name != "mod.rs" {
-        names.push(name.to_owned());
+    let mut rows = rows(&architecture.text);
+    let mut faults = Vec::new();
+    for file in files {
+        let lines = rows.remove(&file.path).unwrap_or_default();
+        if lines.len() != 1 {
+            let why = format!("the code map of ARCHITECTURE.md has {} rows for it, and should have one", lines.len());
+            faults.push(Fault::new(file, 0, why));
+        }
     }
-    names
+    let gone = rows.into_iter().map(|(path, lines)| Fault::new(architecture, lines[0], format!("there is no {path}")));
+    faults.extend(gone);
+    faults
 }
 
-/// Whether a name stands there whole, not as the end or the beginning of another.
-fn is_in(map: &str, name: &str) -> bool {
-    let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
-    map.match_indices(name).any(|(start, _)| {
-        let before = map[..start].chars().next_back().is_some_and(is_word);
-        let after = map[start + name.len()..].chars().next().is_some_and(is_word);
-        !before && !after
-    })
+/// The lines of the rows for each path.
+fn rows(text: &str) -> BTreeMap<String, Vec<usize>> {
+    let mut rows: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut src = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.starts_with('#') {
+            src = quoted(line.trim_start_matches('#')).filter(|name| name.ends_with("/src"));
+        } else if let (Some(src), Some(path)) = (src, line.strip_prefix('|').and_then(quoted)) {
+            rows.entry(format!("{src}/{path}")).or_default().push(number);
+        }
+    }
+    rows
+}
+
+/// The name in backticks that a text begins with.
+fn quoted(text: &str) -> Option<&str> {
+    Some(text.trim_start().strip_prefix('`')?.split_once('`')?.0)
 }
 
 #[cfg(test)]
@@ -52,30 +47,41 @@ mod tests {
     use super::super::tree::sample;
     use super::*;
 
-    fn missing(map: &str, paths: &[&str]) -> Vec<String> {
+    const HOT: &str = "crates/a/src/hot.rs";
+    const BUDGET: &str = "crates/a/src/cache/budget.rs";
+
+    fn faults_of(map: &str, paths: &[&str]) -> Vec<String> {
         let files: Vec<Source> = paths.iter().map(|path| sample(path, "")).collect();
-        let text = format!("# Architecture\n\n## Code map\n\n{map}\n\n## Absent\n\n`absent.rs`\n");
-        faults(&sample("ARCHITECTURE.md", &text), files.iter()).into_iter().map(|fault| fault.path).collect()
-    }
-
-    const HOT: &str = "crates/groupcache/src/hot.rs";
-    const BUDGET: &str = "crates/groupcache/src/cache/budget.rs";
-    const CACHE: &str = "crates/groupcache/src/cache/mod.rs";
-
-    #[test]
-    fn a_file_that_is_not_named_is_a_fault() {
-        assert_eq!(missing("the hot cache, shot.rs, cache/budgets", &[HOT, BUDGET, CACHE]), [HOT, BUDGET, CACHE]);
-        assert_eq!(missing("", &["crates/groupcache/src/absent.rs"]).len(), 1, "another section is no map");
+        let text = format!("# Architecture\n### `crates/a/src`: an engine\n| file | decides |\n|---|---|\n{map}\n");
+        let faults = faults(&sample("ARCHITECTURE.md", &text), files.iter());
+        faults.into_iter().map(|fault| format!("{}:{}", fault.path, fault.line)).collect()
     }
 
     #[test]
-    fn a_name_or_a_path_will_do() {
-        assert_eq!(missing("`hot`: copies\n### cache\n- cache/budget, `cache`", &[HOT, BUDGET, CACHE]), [""; 0]);
-        assert_eq!(missing("hot.rs, budget.rs", &[HOT, BUDGET, "crates/groupcache/src/cache/tests.rs"]), [""; 0]);
+    fn a_row_for_each_file_is_good() {
+        assert_eq!(faults_of("| `hot.rs` | copies |\n| `cache/budget.rs` | bytes |", &[HOT, BUDGET]), [""; 0]);
     }
 
     #[test]
-    fn a_map_that_is_not_there_is_a_fault() {
-        assert_eq!(faults(&sample("ARCHITECTURE.md", "# Architecture\n"), [].into_iter()).len(), 1);
+    fn a_file_without_a_row_of_its_own_is_a_fault() {
+        let rows = "| `cache/hot.rs`, `hot.rs` | copies |\nSee `hot.rs`.\n| a | `hot.rs` |";
+        assert_eq!(faults_of(rows, &["crates/a/src/cache/hot.rs", HOT]), [format!("{HOT}:0")]);
+        let elsewhere = "### `crates/b/src`\n| `hot.rs` | copies |\n";
+        assert_eq!(faults_of(elsewhere, &[HOT]), [format!("{HOT}:0"), "ARCHITECTURE.md:6".to_owned()]);
+    }
+
+    #[test]
+    fn two_rows_for_a_file_are_a_fault() {
+        assert_eq!(faults_of("| `hot.rs` | copies |\n| `hot.rs` | again |", &[HOT]), [format!("{HOT}:0")]);
+    }
+
+    #[test]
+    fn a_row_for_no_file_is_a_fault() {
+        assert_eq!(faults_of("| `hot.rs` | copies |\n| `gone.rs` | a |", &[HOT]), ["ARCHITECTURE.md:6"]);
+    }
+
+    #[test]
+    fn tables_of_other_sections_are_no_map() {
+        assert_eq!(faults_of("| `hot.rs` | copies |\n### Around\n| `benches/` | a |", &[HOT]), [""; 0]);
     }
 }

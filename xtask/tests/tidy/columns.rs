@@ -8,12 +8,21 @@ use super::tree::Source;
 const CODE: usize = 120;
 const PROSE: usize = 100;
 
-/// Code and comments. A table or an address in a comment cannot be broken, and may be longer.
+/// Comments of Go and TOML. The rest is for their formatters.
+pub fn faults_of_comments(source: &Source) -> Vec<Fault> {
+    let marker = if source.path.ends_with(".toml") { "#" } else { "//" };
+    let comments = (1..).zip(source.text.lines()).filter(|(_, line)| line.trim_start().starts_with(marker));
+    comments.filter_map(|(n, line)| fault(source, n, &without_addresses(line, true), PROSE, "comments end")).collect()
+}
+
+/// Code and comments, also those behind code. A table or an address in a comment cannot be broken,
+/// and may be longer.
 pub fn faults_of_rust(source: &Source) -> Vec<Fault> {
     let fault = |(number, line): (usize, &str)| {
         let comment = line.trim_start().strip_prefix("//").map(|text| text.trim_start_matches(['/', '!']));
         let (most, kind) = match comment {
             Some(text) if !is_table(text) => (PROSE, "comments end"),
+            None if line.contains(" // ") => (PROSE, "comments end"),
             _ => (CODE, "code ends"),
         };
         fault(source, number, &without_addresses(line, comment.is_some()), most, kind)
@@ -92,6 +101,20 @@ mod tests {
             assert_eq!(lines_of_rust(&comment(100)), [0; 0]);
             assert_eq!(lines_of_rust(&comment(101)), [1]);
         }
+    }
+
+    #[test]
+    fn a_comment_behind_code_that_is_long_is_a_fault() {
+        let code = |width: usize| format!("f(); // {}\n", "x".repeat(width - 8));
+        assert_eq!((lines_of_rust(&code(100)), lines_of_rust(&code(101))), (vec![], vec![1]));
+    }
+
+    #[test]
+    fn a_long_comment_of_go_or_toml_is_a_fault() {
+        let lines = |path: &str, text: &str| faults_of_comments(&sample(path, text)).len();
+        let long = "x".repeat(99);
+        assert_eq!(lines("a.toml", &format!("# {long}\nname = \"{long}\"\n# {}\n", &long[1..])), 1);
+        assert_eq!(lines("a.go", &format!("\t// {long}\nf(\"{long}\")\n// {}\n", &long[2..])), 1);
     }
 
     #[test]

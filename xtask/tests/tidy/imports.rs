@@ -14,7 +14,15 @@ use syn::visit::{self, Visit};
 
 use super::Fault;
 use super::lengths::{attributes, is_for_tests, is_tests};
-use super::tree::Source;
+use super::tree::{Crate, Source};
+
+/// Builders, each with a file of what it builds: these two may know each other. A builder makes its
+/// product, which offers it: `Cache::builder`.
+const BUILDERS: &[(&str, &str)] = &[
+    ("crates/lru/src/builder.rs", "crates/lru/src/cache.rs"),
+    ("crates/lru/src/builder.rs", "crates/lru/src/sharded.rs"),
+    ("crates/peercache/src/builder.rs", "crates/peercache/src/node.rs"),
+];
 
 /// Most re-exports that a name is followed through.
 const DEPTH: usize = 8;
@@ -29,18 +37,20 @@ struct Module<'a> {
     imports: Vec<(Path, usize)>,
     /// Names it has from other modules: the last part of each `use`, and the path behind it.
     names: BTreeMap<String, Path>,
+    /// Paths of which it imports all names, and the lines where.
+    globs: Vec<(Path, usize)>,
 }
 
 /// The modules of a crate.
 struct Modules<'a>(Vec<Module<'a>>);
 
-/// Circles of files. A module and its own submodules may know each other, as may a builder and what
-/// it builds.
-pub fn circles(files: &[&Source]) -> Vec<Fault> {
-    let modules = Modules::read(files);
+/// Circles of files. A module and its own submodules may know each other, as may the [`BUILDERS`]
+/// and what they build.
+pub fn circles(of: &Crate<'_>) -> Vec<Fault> {
+    let modules = Modules::read(of);
     let mut graph: DiGraphMap<usize, ()> = DiGraphMap::new();
     for (from, to) in modules.arrows() {
-        if !modules.is_product_of(from, to) {
+        if !modules.is_product_of(from, to, BUILDERS) {
             graph.add_edge(from, to, ());
         }
     }
@@ -63,16 +73,25 @@ pub fn circles(files: &[&Source]) -> Vec<Fault> {
     circles.iter().map(|circle| modules.fault_of(circle)).collect()
 }
 
-/// Names that are imported from `lib.rs`, which only has them from elsewhere.
-pub fn through_lib(files: &[&Source]) -> Vec<Fault> {
-    let modules = Modules::read(files);
-    let Some(lib) = modules.0.iter().find(|module| module.path.is_empty()) else { return Vec::new() };
+/// Names that are imported from `lib.rs` or `main.rs`, which only has them from elsewhere; and
+/// imports of all that a module has, behind which such names hide.
+pub fn through_lib(of: &Crate<'_>) -> Vec<Fault> {
+    let modules = Modules::read(of);
     let mut faults = Vec::new();
+    for module in &modules.0 {
+        for (path, line) in &module.globs {
+            if modules.absolute(module, path).is_some_and(|path| modules.deepest(&path).1 == path) {
+                faults.push(Fault::new(module.source, *line, "import each name by itself, not `*`"));
+            }
+        }
+    }
+    let Some(lib) = modules.0.iter().find(|module| module.path.is_empty()) else { return faults };
     for module in modules.0.iter().filter(|module| !module.path.is_empty()) {
         for (path, line) in &module.imports {
             let Some(path) = modules.absolute(module, path) else { continue };
             if modules.deepest(&path).1.is_empty() && path.first().is_some_and(|name| lib.names.contains_key(name)) {
-                let why = format!("import `{}` from the module that defines it, not from lib.rs", path[0]);
+                let root = lib.source.path.rsplit('/').next().unwrap_or_default();
+                let why = format!("import `{}` from the module that defines it, not from {root}", path[0]);
                 faults.push(Fault::new(module.source, *line, why));
             }
         }
@@ -82,11 +101,14 @@ pub fn through_lib(files: &[&Source]) -> Vec<Fault> {
 }
 
 impl<'a> Modules<'a> {
-    fn read(files: &[&'a Source]) -> Self {
-        Self(files.iter().filter(|file| !is_tests(&file.path)).map(|file| Module::read(file)).collect())
+    fn read(of: &Crate<'a>) -> Self {
+        let inside = |file: &&'a Source| file.path[of.root.len()..].to_owned();
+        let files = of.files.iter().copied().map(|file| (file, inside(&file)));
+        let files = files.filter(|(_, path)| !is_tests(&format!("/{path}")));
+        Self(files.map(|(file, path)| Module::read(file, &path)).collect())
     }
 
-    /// Which file imports which, `lib.rs` left out.
+    /// Pairs of a file and one that it imports, `lib.rs` left out.
     fn arrows(&self) -> BTreeSet<(usize, usize)> {
         let mut arrows = BTreeSet::new();
         for (from, module) in self.0.iter().enumerate().filter(|(_, module)| !module.path.is_empty()) {
@@ -145,11 +167,10 @@ impl<'a> Modules<'a> {
         path.len() > above.len() && path.starts_with(above)
     }
 
-    /// Whether the second is a builder that knows the first.
-    fn is_product_of(&self, product: usize, builder: usize) -> bool {
-        let is_builder = self.0[builder].path.last().is_some_and(|name| name.ends_with("builder"));
-        let knows = |path: &Path| self.resolve(&self.0[builder], path, DEPTH) == Some(product);
-        is_builder && self.0[builder].imports.iter().any(|(path, _)| knows(path))
+    /// Whether the first is what the second, a builder, builds.
+    fn is_product_of(&self, product: usize, builder: usize, builders: &[(&str, &str)]) -> bool {
+        let path = |file: usize| self.0[file].source.path.as_str();
+        builders.contains(&(path(builder), path(product)))
     }
 
     fn fault_of(&self, circle: &[usize]) -> Fault {
@@ -162,25 +183,30 @@ impl<'a> Modules<'a> {
 }
 
 impl<'a> Module<'a> {
-    fn read(source: &'a Source) -> Self {
-        let (_, in_src) = source.path.split_once("/src/").expect("a file of a library");
-        let mut path: Path = in_src.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
-        if matches!(path.last().map(String::as_str), Some("lib" | "mod")) {
+    fn read(source: &'a Source, in_crate: &str) -> Self {
+        let mut path: Path = in_crate.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+        if matches!(path.last().map(String::as_str), Some("mod")) || ["lib.rs", "main.rs"].contains(&in_crate) {
             path.pop();
         }
         let mut file = syn::parse_file(&source.text).unwrap_or_else(|error| panic!("{}: {error}", source.path));
         file.items.retain(|item| !is_for_tests(attributes(item)));
-        let mut uses = Uses(Vec::new());
+        let mut uses = Uses::default();
         uses.visit_file(&file);
-        let names = uses.0.iter().filter_map(|(path, name, _)| Some((name.clone()?, path.clone()))).collect();
-        let mut imports: Vec<(Path, usize)> = uses.0.into_iter().map(|(path, _, line)| (path, line)).collect();
+        let names = uses.paths.iter().filter_map(|(path, name, _)| Some((name.clone()?, path.clone()))).collect();
+        let mut imports: Vec<(Path, usize)> = uses.paths.into_iter().map(|(path, _, line)| (path, line)).collect();
         named_in(file.to_token_stream(), &mut imports);
-        Self { source, path, imports, names }
+        Self { source, path, imports, names, globs: uses.globs }
     }
 }
 
-/// Every path that a `use` brings in, with the name it then has and the line.
-struct Uses(Vec<(Path, Option<String>, usize)>);
+/// Every path that a `use` brings in.
+#[derive(Default)]
+struct Uses {
+    /// Each path with the name that it then has, and the line.
+    paths: Vec<(Path, Option<String>, usize)>,
+    /// Those of which it brings in all names.
+    globs: Vec<(Path, usize)>,
+}
 
 impl<'ast> Visit<'ast> for Uses {
     fn visit_item_use(&mut self, node: &'ast syn::ItemUse) {
@@ -209,12 +235,16 @@ impl Uses {
             syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.add(before, tree)),
             syn::UseTree::Name(name) => {
                 let path = path(&name.ident);
-                self.0.push((path.clone(), path.last().cloned(), name.ident.span().start().line));
+                self.paths.push((path.clone(), path.last().cloned(), name.ident.span().start().line));
             }
             syn::UseTree::Rename(name) => {
-                self.0.push((path(&name.ident), Some(name.rename.to_string()), name.ident.span().start().line));
+                self.paths.push((path(&name.ident), Some(name.rename.to_string()), name.ident.span().start().line));
             }
-            syn::UseTree::Glob(glob) => self.0.push((before.clone(), None, glob.star_token.spans[0].start().line)),
+            syn::UseTree::Glob(glob) => {
+                let line = glob.star_token.spans[0].start().line;
+                self.paths.push((before.clone(), None, line));
+                self.globs.push((before.clone(), line));
+            }
         }
     }
 }
@@ -253,18 +283,19 @@ mod tests {
     use super::super::tree::sample;
     use super::*;
 
-    fn files(files: &[(&str, &str)]) -> Vec<Source> {
-        files.iter().map(|(path, text)| sample(&format!("crates/a/src/{path}"), text)).collect()
+    const ROOT: &str = "crates/a/src/";
+
+    fn faults_in(of: &[(&str, &str)], rule: fn(&Crate<'_>) -> Vec<Fault>) -> Vec<Fault> {
+        let files: Vec<Source> = of.iter().map(|(path, text)| sample(&format!("{ROOT}{path}"), text)).collect();
+        rule(&Crate { root: ROOT.to_owned(), files: files.iter().collect() })
     }
 
     fn circles_in(of: &[(&str, &str)]) -> Vec<String> {
-        let files = files(of);
-        circles(&files.iter().collect::<Vec<_>>()).into_iter().map(|fault| fault.why).collect()
+        faults_in(of, circles).into_iter().map(|fault| fault.why).collect()
     }
 
     fn through_lib_in(of: &[(&str, &str)]) -> Vec<String> {
-        let files = files(of);
-        through_lib(&files.iter().collect::<Vec<_>>()).into_iter().map(|fault| fault.to_string()).collect()
+        faults_in(of, through_lib).into_iter().map(|fault| fault.to_string()).collect()
     }
 
     #[test]
@@ -321,8 +352,27 @@ mod tests {
     }
 
     #[test]
-    fn a_builder_and_its_product_may_know_each_other() {
-        assert!(circles_in(&[("b.rs", "use crate::b_builder::B;"), ("b_builder.rs", "use crate::b::B;")]).is_empty());
+    fn only_a_builder_in_the_list_and_its_product_may_know_each_other() {
+        let texts = [("b.rs", "use crate::builder::B;"), ("builder.rs", "use crate::b::B;")];
+        assert_eq!(circles_in(&texts), ["2 files in a circle: b -> builder, builder -> b"]);
+        let files = texts.map(|(path, text)| sample(&format!("{ROOT}{path}"), text));
+        let modules = Modules::read(&Crate { root: ROOT.to_owned(), files: files.iter().collect() });
+        let listed = [("crates/a/src/builder.rs", "crates/a/src/b.rs")];
+        assert!(modules.is_product_of(0, 1, &listed));
+        assert!(!modules.is_product_of(1, 0, &listed));
+    }
+
+    #[test]
+    fn the_root_of_a_program_is_left_out_as_well() {
+        assert!(circles_in(&[("main.rs", "use b::B;"), ("b.rs", "use crate::Main;")]).is_empty());
+        let found = through_lib_in(&[("main.rs", "use b::B;"), ("b.rs", ""), ("c.rs", "use crate::B;")]);
+        assert_eq!(found, ["crates/a/src/c.rs:1: import `B` from the module that defines it, not from main.rs"]);
+    }
+
+    #[test]
+    fn all_names_of_a_module_at_once_are_a_fault() {
+        let found = through_lib_in(&[("lib.rs", "mod b;\npub use b::*;"), ("b.rs", "use std::fmt::*;")]);
+        assert_eq!(found, ["crates/a/src/lib.rs:2: import each name by itself, not `*`"]);
     }
 
     #[test]

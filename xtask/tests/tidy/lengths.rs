@@ -5,14 +5,14 @@ use syn::spanned::Spanned;
 use super::Fault;
 use super::tree::Source;
 
-const LINES_MAX: usize = 500;
+const MAX_LINES: usize = 500;
 
 pub fn faults(source: &Source) -> Option<Fault> {
     if is_tests(&source.path) {
         return None;
     }
     let lines = source.text.lines().count() - lines_of_tests(&source.text);
-    (lines > LINES_MAX).then(|| Fault::new(source, 0, format!("{lines} lines without tests, more than {LINES_MAX}")))
+    (lines > MAX_LINES).then(|| Fault::new(source, 0, format!("{lines} lines without tests, more than {MAX_LINES}")))
 }
 
 /// Whether a file is made of tests.

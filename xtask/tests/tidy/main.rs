@@ -10,6 +10,7 @@ mod header;
 mod imports;
 mod lengths;
 mod match_bool;
+mod sentences;
 mod tree;
 mod words;
 
@@ -21,7 +22,7 @@ use tree::{Source, Tree};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     path: String,
-    /// Counted from 1; 0 for the file as a whole.
+    /// Number from 1 on; 0 for the file as a whole.
     line: usize,
     why: String,
 }
@@ -52,7 +53,9 @@ fn every_file_begins_with_a_line_about_it() {
 
 #[test]
 fn code_ends_at_column_120_and_comments_at_100() {
-    expect_none(Tree::read().rust().flat_map(columns::faults_of_rust));
+    let tree = Tree::read();
+    expect_none(tree.rust().flat_map(columns::faults_of_rust));
+    expect_none([".go", ".toml"].iter().flat_map(|end| tree.with_ending(end)).flat_map(columns::faults_of_comments));
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn no_library_file_is_long() {
 #[test]
 fn no_word_is_invented() {
     let tree = Tree::read();
-    expect_none(tree.library().chain(tree.markdown()).flat_map(words::faults));
+    expect_none(tree.rust().chain(tree.markdown()).flat_map(words::faults));
 }
 
 #[test]
@@ -82,17 +85,23 @@ fn first_sentences_of_docs_stand_alone() {
 }
 
 #[test]
+fn sentences_are_read_once() {
+    let tree = Tree::read();
+    expect_none(tree.rust().flat_map(sentences::faults_of_rust));
+}
+
+#[test]
 fn no_files_import_each_other_in_a_circle() {
-    expect_none(Tree::read().crates().iter().flat_map(|files| imports::circles(files)));
+    expect_none(Tree::read().crates().iter().flat_map(imports::circles));
 }
 
 #[test]
 fn nothing_is_imported_through_lib() {
-    expect_none(Tree::read().crates().iter().flat_map(|files| imports::through_lib(files)));
+    expect_none(Tree::read().crates().iter().flat_map(imports::through_lib));
 }
 
 #[test]
-fn the_code_map_names_every_file() {
+fn the_code_map_has_a_row_for_every_file() {
     let tree = Tree::read();
     expect_none(code_map::faults(tree.file("ARCHITECTURE.md"), tree.library()));
 }

@@ -16,14 +16,16 @@ const (
 	warmUp = 300 * time.Millisecond
 	// pause is what the measuring process has to look at us before the callers start.
 	pause = 100 * time.Millisecond
-	// histograms is how many the callers share: few, so that 256 callers do not weigh in the memory that is measured.
+	// histograms is how many the callers share: few, so that 256 callers do not weigh in the memory
+	// that is measured.
 	histograms = 8
 	// latencyMax is far beyond what anybody waits here.
 	latencyMax = int64(60 * time.Second)
 )
 
-// Report is what a run came to. Gets counts keys, the latencies are of single gets or of whole batches, in
-// microseconds, and without those of slow keys. Crossed counts requests to the other member.
+// Report is what a run came to. Gets counts keys, the latencies are of single gets or of whole
+// batches, in microseconds, and without those of slow keys. Crossed counts requests to the other
+// member.
 type Report struct {
 	Gets    int64   `json:"gets"`
 	Seconds float64 `json:"seconds"`
@@ -83,7 +85,8 @@ func measure(setting *Setting, asked *Asked) (*Report, error) {
 	return measured.report(took, asked.Fetches.Load()-before), nil
 }
 
-// farKeys are keys that the other member owns, and has loaded when this returns: what is loaded here is empty.
+// farKeys are keys that the other member owns, and has loaded when this returns: what is loaded
+// here is empty.
 func farKeys(setting *Setting, asked *Asked) ([]string, error) {
 	keys := make([]string, 0, setting.Keys)
 	for number := 0; len(keys) < setting.Keys; number++ {
@@ -102,7 +105,8 @@ func farKeys(setting *Setting, asked *Asked) ([]string, error) {
 	return keys, nil
 }
 
-// farSlowKeys are as many as the callers could ask for if they asked for nothing else: a key is slow once, and cached then.
+// farSlowKeys are as many as the callers could ask for if they asked for nothing else: a key is
+// slow once, and cached then.
 func farSlowKeys(setting *Setting, asked *Asked) []string {
 	seconds := setting.Seconds + warmUp.Seconds() + SlowLoad.Seconds()
 	most := setting.Callers * int(math.Ceil(seconds/SlowLoad.Seconds()))
@@ -174,8 +178,8 @@ func (r *round) ask(caller, turn int, slow bool) error {
 	return r.get(r.key(caller, turn, 0))
 }
 
-// key has every caller go round keys of its own, or one that is not given the processor for long would ask for what
-// another asks for just then, and the two would share a fetch.
+// key has every caller go round keys of its own, or one that is not given the processor for long
+// would ask for what another asks for just then, and the two would share a fetch.
 func (r *round) key(caller, turn, position int) string {
 	return r.keys[((caller+turn*r.setting.Callers)*r.setting.Batch+position)%len(r.keys)]
 }

@@ -1,7 +1,8 @@
-// Package caller is what the Go programs share: flags, the two subcommands, and the loop of the callers.
+// Package caller is what the Go programs share: flags, the two subcommands, and the loop of the
+// callers.
 //
-// A program is a server or a client of `cargo xtask compare`; what the two print and when they end is written down in
-// benches/peers/README.md, for the Rust harness does the same.
+// A program is a server or a client of `cargo xtask compare`; what the two print and when they end
+// is written down in benches/peers/README.md, for the Rust harness does the same.
 package caller
 
 import (
@@ -57,7 +58,8 @@ type Asked struct {
 type System struct {
 	// Serve answers peers on the listener, with values made by Load.
 	Serve func(setting *Setting, listener net.Listener) error
-	// Ask joins the cluster as the member that asks. It serves nobody and keeps nothing that it fetched.
+	// Ask joins the cluster as the member that asks. It serves nobody and keeps nothing that it
+	// fetched.
 	Ask func(setting *Setting, transport http.RoundTripper, fetches *atomic.Int64) (*Asked, error)
 }
 

@@ -1,5 +1,5 @@
-// Command golang is golang/groupcache for `cargo xtask compare`, with a client transport that is tuned as one would in
-// production.
+// Command golang is golang/groupcache for `cargo xtask compare`, with a client transport that is
+// tuned as one would in production.
 package main
 
 import (

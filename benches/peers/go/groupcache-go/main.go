@@ -1,5 +1,5 @@
-// Command groupcache-go is groupcache-go v3 for `cargo xtask compare`, with a client transport that is tuned as one would
-// in production.
+// Command groupcache-go is groupcache-go v3 for `cargo xtask compare`, with a client transport that
+// is tuned as one would in production.
 package main
 
 import (

@@ -7,7 +7,7 @@
 //! - a value whose load began before `B`, or
 //! - a value whose set was over before `B`. A set that overlaps the change may come before or after
 //!   it. One that ended with an error may have taken place all the same, but not after that. One
-//!   whose caller did not see the end is over after the longest time of a change: that is what
+//!   whose caller did not see the end is over after the longest time of a change, which is what
 //!   `Stamp` and `within` are for.
 //! - "not found", unless a load that began after `B` found nothing.
 //!

@@ -103,13 +103,13 @@ pub enum Event {
     },
     /// The last fault is over for now.
     Mended,
-    /// From here on rings agree, all nodes run, and earlier faults have no effect any more.
+    /// Rings agree from here on, all nodes run, and earlier faults have no effect any more.
     Calm,
-    /// From here on there are faults.
+    /// Faults may happen from here on.
     Rough,
-    /// From here on there are no faults, and clients make no calls.
+    /// Faults and the calls of clients have ended.
     Repaired,
-    /// From here on all nodes have to agree: reads are compared.
+    /// All nodes have to agree from here on: reads are compared.
     Settled,
     /// The loads and bytes that a node still has when nothing should be left.
     Left {
@@ -177,7 +177,7 @@ pub enum LoadEnd {
     NotFound,
     Failed,
     Panicked,
-    /// Dropped by its node.
+    /// Its node dropped it.
     Dropped,
 }
 

@@ -14,6 +14,7 @@ mod net;
 mod origin;
 mod plan;
 mod rng;
+mod run;
 mod world;
 
 use std::{
@@ -39,7 +40,7 @@ const SEEDS: u64 = 200;
 struct Outcome {
     hash: u64,
     counts: Counts,
-    /// Why it is wrong, if it is.
+    /// Reason why it is wrong, if it is.
     wrong: Option<String>,
 }
 
@@ -81,7 +82,7 @@ fn say(line: fmt::Arguments<'_>) {
 }
 
 fn one(seed: u64) {
-    let (plan, log) = world::run(seed);
+    let (plan, log) = run::run(seed);
     let outcome = examine(&plan, &log);
     if env::var_os("SIM_LOG").is_some() {
         log.iter().for_each(|entry| say(format_args!("{entry}")));
@@ -107,7 +108,7 @@ fn run_all(seeds: std::ops::Range<u64>) -> Vec<Outcome> {
 }
 
 fn outcome(seed: u64) -> Outcome {
-    let (plan, log) = world::run(seed);
+    let (plan, log) = run::run(seed);
     examine(&plan, &log)
 }
 

@@ -36,7 +36,7 @@ pub struct Net {
 
 struct State {
     slots: Vec<Slot>,
-    /// By sender, then by receiver.
+    /// Directions by sender, then by receiver.
     directions: Vec<Vec<Direction>>,
     lossy_percent: u64,
     slow_ms: u64,
@@ -318,7 +318,7 @@ impl Peer for Link {
             }
         });
         tokio::spawn(async move {
-            // Held, so that a lost message is silence.
+            // Keeps the channel open, so that a lost message is silence.
             let _parts = parts;
             // Longer than the sender waits: the engine keeps to the timeout, not the transport.
             let acked = if sent { timeout(4 * timeout_after, heard.recv()).await.ok().flatten() } else { None };
@@ -377,7 +377,7 @@ struct PendingGet {
     silence: Duration,
     load_timeout: Duration,
     replies: Vec<Reply>,
-    /// Held, so that a lost message is silence.
+    /// Keeps the channel open, so that a lost message is silence.
     _parts: UnboundedSender<Part>,
 }
 

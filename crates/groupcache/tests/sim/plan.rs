@@ -46,9 +46,9 @@ pub enum Step {
         refused: bool,
     },
     Heal,
-    /// From now on, this many messages in a hundred are lost.
+    /// Loses this many messages in a hundred from now on.
     Lossy(u64),
-    /// From now on, a message takes up to this many milliseconds.
+    /// Delays messages by up to this many milliseconds from now on.
     Slow(u64),
     Freeze(u8),
     Thaw(u8),
@@ -86,7 +86,7 @@ const GET_ATTEMPTS: u64 = 16 + 1;
 const RETRY_MS: u64 = 1_000 + 1_000;
 
 /// Longest time that a failed load is remembered.
-pub const BACKOFF_MAX_MS: u64 = 400;
+pub const MAX_BACKOFF_MS: u64 = 400;
 
 impl Plan {
     pub fn of(seed: u64) -> Self {
@@ -147,7 +147,7 @@ impl Plan {
     /// Time after the last fault until all nodes agree.
     pub fn agree_ms(&self) -> u64 {
         let kept_ms = self.groups.iter().map(|group| group.hot_ttl_ms.max(group.kept_ms())).max().unwrap_or(0);
-        self.wears_off_ms() + kept_ms + BACKOFF_MAX_MS + TICK_MS
+        self.wears_off_ms() + kept_ms + MAX_BACKOFF_MS + TICK_MS
     }
 }
 

@@ -10,18 +10,15 @@ use std::{
 
 use peercache_groupcache::{Clock, Group, GroupBuilder, Groups, HotAdmission, HotCandidate, Members, loader_fn_with};
 use tokio::{
-    runtime::{Builder, Handle},
     sync::Semaphore,
-    task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
-    clients,
-    history::{Entry, Event, History, Item, Mark, Nodes},
+    history::{Event, History, Item, Mark, Nodes},
     net::{self, Net, NodeRun},
     origin::{Mode, NodeLoader, Origin},
-    plan::{GroupPlan, Plan, Step, TICK_MS},
+    plan::{GroupPlan, Plan, Step},
     rng::Rng,
 };
 
@@ -54,36 +51,9 @@ pub struct Node {
     running: Semaphore,
 }
 
-/// Runs the plan of `seed` to its end and returns its history.
-pub fn run(seed: u64) -> (Plan, Vec<Entry>) {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(simulate(Plan::of(seed)))
-}
-
-async fn simulate(plan: Plan) -> (Plan, Vec<Entry>) {
-    let world = Arc::new(World::new(plan));
-    let clients = clients::start(&world);
-    world.follow_the_plan().await;
-    wait_for(&world, clients).await;
-    sleep(Duration::from_millis(world.plan.agree_ms())).await;
-    clients::compare(&world).await;
-    world.empty_all().await;
-    let history = world.history.clone();
-    let plan = Arc::into_inner(world).expect("all clients have stopped").end();
-    sleep(Duration::from_millis(plan.wears_off_ms())).await;
-    history.note(Event::TasksLeft { tasks: Handle::current().metrics().num_alive_tasks() });
-    (plan, history.take())
-}
-
-async fn wait_for(world: &World, clients: Vec<JoinHandle<()>>) {
-    world.over.store(true, SeqCst);
-    for client in clients {
-        client.await.unwrap();
-    }
-}
-
 impl World {
-    fn new(plan: Plan) -> Self {
+    /// A cluster whose nodes all run.
+    pub fn new(plan: Plan) -> Self {
         let history = History::begin();
         let ring = plan.everyone();
         let world = World {
@@ -99,7 +69,8 @@ impl World {
         world
     }
 
-    fn end(self) -> Plan {
+    /// Stops all nodes.
+    pub fn end(self) -> Plan {
         for node in self.plan.everyone().iter() {
             self.stop(node);
         }
@@ -110,6 +81,11 @@ impl World {
     pub fn node(&self, node: u8) -> Option<Arc<Node>> {
         let slot = self.slots[usize::from(node)].lock().unwrap();
         slot.node.clone().filter(|_| !slot.frozen)
+    }
+
+    /// Tells clients to make no more calls.
+    pub fn end_calls(&self) {
+        self.over.store(true, SeqCst);
     }
 
     pub fn over(&self) -> bool {
@@ -126,7 +102,8 @@ impl World {
         (0..2).flat_map(move |group| (0..keys).map(move |key| Item { group, key }))
     }
 
-    async fn follow_the_plan(&self) {
+    /// Takes each step of the plan at its time.
+    pub async fn follow_the_plan(&self) {
         let begun = Instant::now();
         for (at_ms, step) in &self.plan.steps {
             sleep_until(begun + Duration::from_millis(*at_ms)).await;
@@ -241,20 +218,8 @@ impl World {
         plan.set_up(builder).hot_admission(Sometimes::new(self.plan.seed, run, plan.hot_percent))
     }
 
-    /// Empties all groups and notes what is left all the same.
-    async fn empty_all(&self) {
-        // Entries expire by themselves, and a refresh ends once its value has come.
-        let kept_ms = self.plan.attempt_ms(1) + self.plan.groups[1].kept_ms();
-        sleep(Duration::from_millis(kept_ms + 2 * TICK_MS)).await;
-        self.note_left(1);
-        clients::clear_all(self).await;
-        // Loads that gets have left at the origin end in their time.
-        sleep(Duration::from_millis(self.plan.attempt_ms(0).max(self.plan.attempt_ms(1)))).await;
-        self.note_left(0);
-        self.note_left(1);
-    }
-
-    fn note_left(&self, group: u8) {
+    /// Notes what the group still has at each node.
+    pub fn note_left(&self, group: u8) {
         for node in self.plan.everyone().iter().filter_map(|node| self.node(node)) {
             let stats = node.groups[usize::from(group)].stats();
             let (in_flight, bytes) = (stats.in_flight, stats.main.bytes + stats.hot.bytes);
@@ -298,7 +263,7 @@ impl GroupPlan {
             .stale_if_error(ms(self.stale_if_error_ms))
             .negative_ttl(ms(self.negative_ttl_ms))
             .refresh_ahead(self.refresh_percent as f64 / 100.0)
-            .error_backoff(ms(self.backoff_ms), ms(crate::plan::BACKOFF_MAX_MS))
+            .error_backoff(ms(self.backoff_ms), ms(crate::plan::MAX_BACKOFF_MS))
             .max_concurrent_loads(self.concurrent_loads)
             // More than there are at one time, and few enough that a leaked permit shows.
             .max_concurrent_fetches(64)

@@ -77,17 +77,17 @@ impl Net {
         Links { net, from }
     }
 
-    /// From now on, no request reaches `name`.
+    /// Cuts off `name`: no request reaches it from now on.
     pub fn cut(&self, name: &str) {
         self.cut_kinds(name, &REQUESTS);
     }
 
-    /// From now on, no message of these kinds reaches `name`.
+    /// Cuts off `name` for messages of these kinds alone.
     pub fn cut_kinds(&self, name: &str, kinds: &[Kind]) {
         self.shared.change(|state| state.cut.extend(kinds.iter().map(|kind| (name.to_owned(), *kind))));
     }
 
-    /// From now on, no request of `from` reaches `to`.
+    /// Cuts the link on which requests of `from` reach `to`.
     pub fn cut_link(&self, from: &str, to: &str) {
         self.shared.change(|state| state.cut_links.insert((from.to_owned(), to.to_owned())));
     }
@@ -100,12 +100,12 @@ impl Net {
         });
     }
 
-    /// From now on, `name` speaks a dialect that carries no updates.
+    /// Makes `name` speak a dialect that carries no updates.
     pub fn carry_no_updates(&self, name: &str) {
         self.shared.change(|state| state.without_updates.insert(name.to_owned()));
     }
 
-    /// From now on, requests to `name` wait for [`answer_held`](Net::answer_held).
+    /// Makes requests to `name` wait for [`answer_held`](Net::answer_held).
     pub fn hold_requests(&self, name: &str) {
         self.shared.change(|state| state.held_requests.insert(name.to_owned(), Vec::new()));
     }
@@ -116,7 +116,7 @@ impl Net {
         held.into_iter().for_each(|reply| reply.send(answer()));
     }
 
-    /// From now on, messages of this kind stay on their way.
+    /// Keeps messages of this kind on their way from now on.
     pub fn pause(&self, name: &str, kind: Kind) {
         self.shared.change(|state| {
             state.paused.entry((name.to_owned(), kind)).or_default();

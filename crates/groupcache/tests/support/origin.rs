@@ -86,7 +86,7 @@ impl Origin {
         self.shared.change(|state| state.changes += 1);
     }
 
-    /// From now on, every key is its own value.
+    /// Makes every key its own value.
     pub fn echo(&self) {
         self.shared.change(|state| state.echoes = true);
     }
@@ -104,12 +104,12 @@ impl Origin {
         });
     }
 
-    /// From now on, there is no such key.
+    /// Has no such key from now on.
     pub fn delete(&self, key: &str) {
         self.shared.change(|state| state.rows.insert(key.into(), None));
     }
 
-    /// From now on, values come with this time to live.
+    /// Gives values this time to live from now on.
     pub fn ttl(&self, ttl: Duration) {
         self.shared.change(|state| state.ttl = Some(ttl));
     }
@@ -118,12 +118,12 @@ impl Origin {
         self.shared.change(|state| state.health = health);
     }
 
-    /// From now on, a load takes this long.
+    /// Makes a load take this long.
     pub fn delay(&self, delay: Duration) {
         self.shared.change(|state| state.delay = delay);
     }
 
-    /// From now on, loads read their value and do not end.
+    /// Holds loads from now on: they read their value and do not end.
     pub fn hold(&self) {
         self.shared.change(|state| state.holding = Holding::All);
     }

@@ -1,9 +1,13 @@
 //! Replays, and the counts they come to.
 
-use crate::{Capacity, Request, Rng, Trace, Unit};
+use crate::{
+    capacity::Unit,
+    rng::Rng,
+    trace::{Request, Trace},
+};
 
 /// A cache, as far as its hit ratio goes.
-pub trait EvictionPolicy {
+pub trait CachePolicy {
     /// Asks for a key, and takes it in if it is not there and the policy wants it. Says whether it
     /// was there.
     fn request(&mut self, request: Request) -> bool;
@@ -11,7 +15,7 @@ pub trait EvictionPolicy {
 
 /// The counts of a replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PerThreadCounters {
+pub struct ReplayCounts {
     /// Requests made.
     pub requests: u64,
     /// Requests that found their key. Of several nodes: in the cache of the node that was asked.
@@ -26,7 +30,7 @@ pub struct PerThreadCounters {
     pub origin_loads: u64,
 }
 
-impl PerThreadCounters {
+impl ReplayCounts {
     /// Hits per request, from 0 to 1; 0 of no requests.
     pub fn hit_ratio(&self) -> f64 {
         ratio(self.hits, self.requests)
@@ -56,16 +60,11 @@ const TOLD_EACH: usize = 4_096;
 
 /// Puts every request of the trace to the policy. `advance` hears now and then how many
 /// more are done.
-pub fn replay(
-    trace: &Trace,
-    unit: Unit,
-    policy: &mut dyn EvictionPolicy,
-    advance: &mut dyn FnMut(u64),
-) -> PerThreadCounters {
-    let mut tally = PerThreadCounters::default();
-    for_each(trace, unit, advance, |request| tally.count(request, policy.request(request)));
-    tally.origin_loads = tally.requests - tally.hits;
-    tally
+pub fn replay(trace: &Trace, unit: Unit, policy: &mut dyn CachePolicy, advance: &mut dyn FnMut(u64)) -> ReplayCounts {
+    let mut counts = ReplayCounts::default();
+    for_each(trace, unit, advance, |request| counts.count(request, policy.request(request)));
+    counts.origin_loads = counts.requests - counts.hits;
+    counts
 }
 
 /// Several nodes, each with a cache, as far as hits, fetches and loads go.
@@ -93,17 +92,17 @@ pub fn replay_shared(
     seed: u64,
     policy: &mut dyn SharedPolicy,
     advance: &mut dyn FnMut(u64),
-) -> PerThreadCounters {
-    let mut tally = PerThreadCounters::default();
+) -> ReplayCounts {
+    let mut counts = ReplayCounts::default();
     let mut rng = Rng::new(seed);
     for_each(trace, unit, advance, |request| {
         let node = rng.below(nodes as u64) as usize;
         let shared = policy.request(node, request);
-        tally.count(request, shared.hit);
-        tally.peer_fetches += shared.peer_fetches;
-        tally.origin_loads += shared.origin_loads;
+        counts.count(request, shared.hit);
+        counts.peer_fetches += shared.peer_fetches;
+        counts.origin_loads += shared.origin_loads;
     });
-    tally
+    counts
 }
 
 fn for_each(trace: &Trace, unit: Unit, advance: &mut dyn FnMut(u64), mut each: impl FnMut(Request)) {
@@ -111,12 +110,5 @@ fn for_each(trace: &Trace, unit: Unit, advance: &mut dyn FnMut(u64), mut each: i
         let end = trace.len().min(start + TOLD_EACH);
         (start..end).for_each(|position| each(trace.request(position, unit)));
         advance((end - start) as u64);
-    }
-}
-
-impl Capacity {
-    /// Whether something of this weight can be held at all.
-    pub(crate) fn fits(&self, request: Request) -> bool {
-        request.weight <= self.amount
     }
 }
