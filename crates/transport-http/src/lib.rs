@@ -4,6 +4,7 @@
     allow(dead_code, reason = "client and server share their codecs, of which each alone uses a half")
 )]
 
+mod address;
 mod auth;
 mod dialect;
 mod node_id;

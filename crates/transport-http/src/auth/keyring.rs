@@ -102,7 +102,8 @@ impl Keyring {
 
 impl Keys {
     fn of(secret: &[u8]) -> Self {
-        let derive = |label: &[u8]| Zeroizing::new(<[u8; 32]>::from(hmac(secret).chain_update(label).finalize().into_bytes()));
+        let derive =
+            |label: &[u8]| Zeroizing::new(<[u8; 32]>::from(hmac(secret).chain_update(label).finalize().into_bytes()));
         let id = derive(b"peercache 1 key id");
         Keys {
             id: [id[0], id[1], id[2], id[3]],

@@ -50,7 +50,8 @@ impl Secrets {
     pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, BuildError> {
         let secrets: Vec<Zeroizing<Vec<u8>>> =
             secrets.into_iter().map(|secret| Zeroizing::new(secret.as_ref().to_vec())).collect();
-        let keyring = Keyring::new(secrets.iter().map(|secret| secret.as_slice())).map_err(|why| bad(why.to_string()))?;
+        let keyring =
+            Keyring::new(secrets.iter().map(|secret| secret.as_slice())).map_err(|why| bad(why.to_string()))?;
         Ok(Secrets { shared: Arc::new(Shared { keyring: RwLock::new(Arc::new(keyring)), file: None }) })
     }
 
