@@ -6,5 +6,6 @@
 
 pub(crate) mod keyring;
 pub(crate) mod nonces;
+pub(crate) mod reload;
 pub(crate) mod replay;
 pub(crate) mod secrets;

@@ -8,6 +8,8 @@ mod address;
 mod auth;
 mod dialect;
 mod node_id;
+#[cfg(feature = "tls")]
+mod tls;
 
 mod wire;
 
