@@ -4,6 +4,8 @@
 //! somebody's application knows no connection. The pattern is that of HTTP Digest (RFC 7616): the server hands out a
 //! nonce, the asker counts its requests, and the answer proves that the server knows the secret too. No clock is read.
 
+pub(crate) mod credentials;
+pub(crate) mod gate;
 pub(crate) mod keyring;
 pub(crate) mod nonces;
 pub(crate) mod reload;

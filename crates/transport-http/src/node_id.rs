@@ -23,6 +23,10 @@ impl NodeId {
         // time tell processes apart that were forked after that.
         NodeId(RandomState::new().hash_one((std::process::id(), SystemTime::now())))
     }
+
+    pub(crate) fn to_u64(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for NodeId {

@@ -25,6 +25,8 @@ pub(crate) type BodyHash = [u8; 32];
 /// What a request's tag covers. Each part is written with its length before it, so that no two requests are one text.
 #[derive(Clone, Copy)]
 pub(crate) struct Signed<'a> {
+    /// The newest version that the asker speaks.
+    pub(crate) version: u32,
     pub(crate) cluster: &'a str,
     /// The member that is asked.
     pub(crate) to: &'a str,
@@ -41,6 +43,7 @@ pub(crate) struct Signed<'a> {
 /// What an answer's proof covers: the request by its tag, and who answers it how.
 #[derive(Clone, Copy)]
 pub(crate) struct Answered<'a> {
+    pub(crate) version: u32,
     pub(crate) request: &'a Tag,
     pub(crate) status: u16,
     pub(crate) name: &'a str,
@@ -119,7 +122,8 @@ impl Keys {
     /// The tag of a request.
     pub(crate) fn sign(&self, signed: Signed<'_>) -> Tag {
         let mut mac = self.requests.clone();
-        let Signed { cluster, to, name, node, nonce, count, method, path, body } = signed;
+        let Signed { version, cluster, to, name, node, nonce, count, method, path, body } = signed;
+        mac.update(&version.to_be_bytes());
         for text in [cluster, to, name, method, path] {
             write(&mut mac, text);
         }
@@ -137,8 +141,9 @@ impl Keys {
 
     /// The proof in an answer.
     pub(crate) fn prove(&self, answered: Answered<'_>) -> Tag {
-        let Answered { request, status, name, node, nonce } = answered;
+        let Answered { version, request, status, name, node, nonce } = answered;
         let mut mac = self.answers.clone();
+        mac.update(&version.to_be_bytes());
         mac.update(request);
         mac.update(&status.to_be_bytes());
         write(&mut mac, name);
@@ -190,6 +195,7 @@ mod tests {
 
     fn signed(body: &BodyHash) -> Signed<'_> {
         Signed {
+            version: 1,
             cluster: "orders",
             to: "http://b:1",
             name: "http://a:1",
@@ -214,6 +220,7 @@ mod tests {
         assert!(keys.has_signed(request, &tag));
         let other = body_hash(b"bodz");
         let others = [
+            Signed { version: 2, ..request },
             Signed { cluster: "order", ..request },
             Signed { cluster: "", ..request },
             Signed { to: "http://c:1", ..request },
@@ -248,11 +255,12 @@ mod tests {
     fn a_proof_is_good_for_one_answer() {
         let keyring = keyring(&[ONE]);
         let (keys, request) = (keyring.first(), [7; 16]);
-        let answer = Answered { request: &request, status: 200, name: "http://b:1", node: 1, nonce: 2 };
+        let answer = Answered { version: 1, request: &request, status: 200, name: "http://b:1", node: 1, nonce: 2 };
         let proof = keys.prove(answer);
         assert!(keys.has_proved(answer, &proof));
         let other = [8; 16];
         let others = [
+            Answered { version: 2, ..answer },
             Answered { request: &other, ..answer },
             Answered { status: 404, ..answer },
             Answered { name: "http://c:1", ..answer },
@@ -267,7 +275,7 @@ mod tests {
     fn a_tag_is_the_one_that_the_specification_says() {
         let body = body_hash(b"body");
         let tag = keyring(&[ONE]).first().sign(signed(&body));
-        assert_eq!(hex(&tag), "56b434b05fe0892d524b6e7d7e18d50e");
+        assert_eq!(hex(&tag), "cb6f501c8aea7433244ef4e51b1cc24e");
     }
 
     fn hex(bytes: &[u8]) -> String {
