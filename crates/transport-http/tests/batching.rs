@@ -72,7 +72,9 @@ async fn one_batch_per_permit(permits: Arc<Semaphore>) -> (String, mpsc::Unbound
 async fn keys_collect_while_a_batch_is_on_its_way_and_leave_together() {
     let permits = Arc::new(Semaphore::new(0));
     let (url, mut batches) = one_batch_per_permit(permits.clone()).await;
-    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
+    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG))
+        .connect(&peercache_groupcache::Member::from(&url))
+        .unwrap();
     let mut answers = ask_each(&peer, requests("g", 0..100));
     assert_eq!(soon(batches.recv()).await, Some(1), "a lone key leaves at once");
     permits.add_permits(2);
@@ -87,7 +89,9 @@ async fn keys_collect_while_a_batch_is_on_its_way_and_leave_together() {
 async fn a_group_does_not_wait_for_another() {
     let permits = Arc::new(Semaphore::new(0));
     let (url, mut batches) = one_batch_per_permit(permits.clone()).await;
-    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
+    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG))
+        .connect(&peercache_groupcache::Member::from(&url))
+        .unwrap();
     let _answers = [ask_each(&peer, requests("g", 0..3)), ask_each(&peer, requests("h", 0..3))];
     assert_eq!([soon(batches.recv()).await, soon(batches.recv()).await], [Some(1), Some(1)]);
 }
@@ -98,7 +102,7 @@ async fn keys_of_large_values_go_by_themselves() {
     let groups = Groups::new(Members::alone());
     let sizes = Sizes::in_groups(&groups, VALUE_BYTES);
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     // The first one shows the size of the values.
     for keys in [0..1, 1..9] {
         let mut answers = ask_each(&peer, requests("sizes", keys));
@@ -157,7 +161,7 @@ async fn ninety_nine_keys_arrive_while_the_load_of_one_is_held() {
         }))
     });
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     let mut answers = ask_each(&peer, requests("held", 0..100));
     for _ in 0..99 {
         let (key, answer) = soon(answers.recv()).await.unwrap();
@@ -172,7 +176,9 @@ async fn ninety_nine_keys_arrive_while_the_load_of_one_is_held() {
 async fn a_key_asked_for_outside_a_runtime_takes_no_other_keys_place() {
     let permits = Arc::new(Semaphore::new(0));
     let (url, mut batches) = one_batch_per_permit(permits.clone()).await;
-    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
+    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG))
+        .connect(&peercache_groupcache::Member::from(&url))
+        .unwrap();
     let mut answers = ask_each(&peer, requests("g", 0..10));
     assert_eq!(soon(batches.recv()).await, Some(1));
     let elsewhere = peer.clone();
@@ -193,7 +199,9 @@ async fn a_key_asked_for_outside_a_runtime_takes_no_other_keys_place() {
 /// Each key by itself, and none of them on the stack of another.
 #[test]
 fn many_keys_fail_at_once_outside_a_runtime() {
-    let peer = pool(HttpPool::builder().plain_gets(true).max_connections(1)).connect("http://127.0.0.1:1").unwrap();
+    let peer = pool(HttpPool::builder().plain_gets(true).max_connections(1))
+        .connect(&peercache_groupcache::Member::from("http://127.0.0.1:1"))
+        .unwrap();
     for _ in 0..2 {
         let mut answers = support::ask_many(&peer, "g", (0..30_000).map(|n| n.to_string()));
         let mut failed = 0;
@@ -236,7 +244,9 @@ async fn no_key_waits_for_the_load_of_another_at_a_peer_that_turns_out_to_be_a_g
     for (held, elsewhere) in [("0", Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")), ("1", None)] {
         let barrier = Arc::new(Barrier::new(2));
         let url = go_only(held, barrier.clone(), elsewhere).await;
-        let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
+        let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG))
+            .connect(&peercache_groupcache::Member::from(&url))
+            .unwrap();
         let mut answers = ask_each(&peer, requests("g", 0..100));
         for _ in 0..99 {
             let (key, answer) = soon(answers.recv()).await.unwrap();
@@ -261,7 +271,7 @@ async fn each_key_keeps_its_own_terms() {
         found("v".into())
     });
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     let mut hurried = PeerRequest::new("noted", "hurried");
     hurried.terms = Terms::new().timeout(Some(Duration::from_secs(1_000)));
     let mut fresh = PeerRequest::new("noted", "fresh");

@@ -179,7 +179,7 @@ async fn silence_is_a_failed_peer() {
 #[tokio::test]
 async fn a_go_peer_may_be_silent_for_as_long_as_a_load() {
     let url = silent_after(b"").await;
-    let peer = pool(golang()).connect(&url).unwrap();
+    let peer = pool(golang()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
     let mut request = PeerRequest::new("g", "k");
     request.load_timeout = SHORT;
     assert_eq!(
@@ -206,7 +206,7 @@ async fn keys_that_wait_for_a_silent_peer_fail_with_the_first() {
         }
     })
     .await;
-    let peer = pool(native().max_connections(4)).connect(&url).unwrap();
+    let peer = pool(native().max_connections(4)).connect(&peercache_groupcache::Member::from(&url)).unwrap();
     let fetches: Vec<_> = (0..40).map(|_| (peer.clone(), PeerRequest::new("g", "k"))).collect();
     let fetches = fetches.into_iter().map(|(peer, request)| tokio::spawn(async move { ask(&peer, request).await }));
     for fetch in fetches.collect::<Vec<_>>() {
@@ -231,7 +231,7 @@ async fn keys_that_wait_behind_a_stalled_answer_are_sent() {
         }
     })
     .await;
-    let peer = pool(native().max_connections(1)).connect(&url).unwrap();
+    let peer = pool(native().max_connections(1)).connect(&peercache_groupcache::Member::from(&url)).unwrap();
     let (first, second) = tokio::join!(ask(&peer, PeerRequest::new("g", "k")), ask(&peer, PeerRequest::new("h", "k")),);
     assert!(words_of(first).ends_with("was silent for 150ms"));
     assert_eq!(words_of(second), "value b\"v\"");
@@ -243,7 +243,7 @@ async fn keys_that_wait_for_an_absent_peer_fail_with_the_first() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     for builder in [golang(), native()] {
-        let peer = pool(builder.max_connections(1)).connect(&url).unwrap();
+        let peer = pool(builder.max_connections(1)).connect(&peercache_groupcache::Member::from(&url)).unwrap();
         let (first, second) =
             tokio::join!(ask(&peer, PeerRequest::new("g", "k")), ask(&peer, PeerRequest::new("h", "k")),);
         assert!(words_of(first).contains("cannot be reached: "));
@@ -308,7 +308,7 @@ async fn a_peer_that_knows_only_gos_path_is_asked_there_from_then_on() {
         None,
     ] {
         let (url, posts) = go_only(elsewhere).await;
-        let peer = pool(native()).connect(&url).unwrap();
+        let peer = pool(native()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
         for _ in 0..3 {
             assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"", "{elsewhere:?}");
         }
@@ -320,7 +320,7 @@ async fn a_peer_that_knows_only_gos_path_is_asked_there_from_then_on() {
 #[tokio::test]
 async fn a_golang_pool_asks_a_go_peer_nothing_else() {
     let (url, posts) = go_only(Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")).await;
-    let peer = pool(golang()).connect(&url).unwrap();
+    let peer = pool(golang()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
     for _ in 0..3 {
         assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
     }
@@ -350,7 +350,7 @@ async fn a_golang_pool_goes_back_when_a_peer_stops_being_one_of_ours() {
             }
         })
         .await;
-        let peer = pool(golang()).connect(&url).unwrap();
+        let peer = pool(golang()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
         let mut requests = Vec::new();
         for _ in 0..3 {
             assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
@@ -399,7 +399,9 @@ async fn ours_that_closes(closes: fn(usize) -> bool) -> String {
 
 #[tokio::test]
 async fn a_stale_connection_to_one_of_ours_is_replaced() {
-    let peer = pool(native()).connect(&ours_that_closes(|connection| connection == 0).await).unwrap();
+    let peer = pool(native())
+        .connect(&peercache_groupcache::Member::from(&ours_that_closes(|connection| connection == 0).await))
+        .unwrap();
     for _ in 0..3 {
         assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "..")).await), "value b\"v\"");
     }
@@ -430,7 +432,9 @@ async fn few_connections_are_kept_after_a_storm() {
         }
     })
     .await;
-    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG)).connect(&url).unwrap();
+    let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG))
+        .connect(&peercache_groupcache::Member::from(&url))
+        .unwrap();
     for _ in 0..2 {
         // Of as many groups: keys of one would go together.
         let fetches: Vec<_> = (0..64).map(|n| (peer.clone(), PeerRequest::new(format!("g{n}"), "k"))).collect();

@@ -67,7 +67,7 @@ async fn updated_node() -> (support::Node, Received) {
 }
 
 fn peer_at(builder: HttpPoolBuilder, url: &str) -> Arc<dyn Peer> {
-    pool(builder).connect(url).unwrap()
+    pool(builder).connect(&peercache_groupcache::Member::from(url)).unwrap()
 }
 
 fn golang() -> HttpPoolBuilder {

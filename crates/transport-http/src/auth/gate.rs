@@ -2,12 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
+use http::{HeaderValue, StatusCode, request::Parts};
 use tokio::time::Instant;
 
 use crate::{
     auth::{
-        keyring::{Answered, BodyHash, KeyId, Keyring, Signed, Tag},
+        keyring::{Answered, BodyHash, Keyring, Signed},
         nonces::Nonces,
         replay::UsedCounts,
         secrets::Secrets,

@@ -10,6 +10,7 @@ use crate::{
     client::connection_default::DefaultConnector,
     client::pool::HttpPool,
     dialect::Dialect,
+    membership::Membership,
     node_id::NodeId,
     wire::base_path::{self, DEFAULT_BASE_PATH},
     wire::identity_header::OwnIdentity,
@@ -42,6 +43,7 @@ pub struct HttpPoolBuilder {
     max_fetches: usize,
     max_key_bytes: usize,
     node_id: NodeId,
+    membership: Option<Membership>,
 }
 
 impl HttpPool {
@@ -58,6 +60,7 @@ impl HttpPool {
             max_fetches: MAX_FETCHES,
             max_key_bytes: Limits::DEFAULT.max_key_bytes,
             node_id: NodeId::random(),
+            membership: None,
         }
     }
 }
@@ -169,6 +172,13 @@ impl HttpPoolBuilder {
         self
     }
 
+    /// Sets who this node is and whom it trusts. Defaults to a member without a name, of the cluster
+    /// without a name, that asks members of this machine alone.
+    pub fn membership(mut self, membership: Membership) -> Self {
+        self.membership = Some(membership);
+        self
+    }
+
     /// Builds the pool. Nothing is sent and no task is started.
     ///
     /// # Errors
@@ -177,6 +187,10 @@ impl HttpPoolBuilder {
     pub fn build(self) -> Result<HttpPool, BuildError> {
         self.check()?;
         let connect_timeout = self.connect_timeout.unwrap_or(self.peer_timeout);
+        let membership = self.membership.unwrap_or_else(|| Membership::new(""));
+        membership.check(self.dialect)?;
+        let own_client = self.client.is_some();
+        let node_id = membership.node_id();
         let connector: Box<dyn Connector> = match self.client {
             Some(client) => Box::new(client),
             None => Box::new(DefaultConnector::new(connect_timeout)?),
@@ -189,7 +203,10 @@ impl HttpPoolBuilder {
             max_connections: self.max_connections,
             max_fetches: self.max_fetches,
             max_key_bytes: self.max_key_bytes,
-            identity: OwnIdentity::new(self.node_id),
+            identity: OwnIdentity::new(node_id),
+            credentials: membership.credentials(),
+            membership,
+            own_client,
             connector,
         };
         Ok(HttpPool { config: Arc::new(config) })

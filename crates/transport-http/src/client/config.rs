@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{client::connection::Connector, dialect::Dialect, wire::identity_header::OwnIdentity};
+use crate::{
+    auth::credentials::Credentials, client::connection::Connector, dialect::Dialect, membership::Membership,
+    wire::identity_header::OwnIdentity,
+};
 
 /// The settings of a pool, checked by its builder, and this node's identity.
 pub(super) struct PoolConfig {
@@ -14,5 +17,10 @@ pub(super) struct PoolConfig {
     pub(super) max_fetches: usize,
     pub(super) max_key_bytes: usize,
     pub(super) identity: OwnIdentity,
+    pub(super) membership: Membership,
+    /// What requests show of this node.
+    pub(super) credentials: Credentials,
+    /// Whether the HTTP client is one of the user's own.
+    pub(super) own_client: bool,
     pub(super) connector: Box<dyn Connector>,
 }

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{PeerError, PeerRequest};
+use peercache_groupcache::{Member, PeerError, PeerRequest};
 
 use crate::{
+    auth::credentials::Session,
     client::config::PoolConfig,
     client::failure::{Failure, PeerFailure, RequestError},
     client::protocol_state::{Event, ProtocolState},
@@ -20,7 +21,12 @@ use crate::{
 
 /// One peer, without the requests to it.
 pub(super) struct PeerState {
+    /// The name by which the member list knows it.
     pub(super) name: Arc<str>,
+    /// The URL at which it is reached.
+    pub(super) address: Arc<str>,
+    /// What is remembered of it between signed requests.
+    pub(super) session: Session,
     pub(super) config: Arc<PoolConfig>,
     pub(super) protocol: ProtocolState,
     /// Whether the log says already that this peer is this node itself.
@@ -28,9 +34,16 @@ pub(super) struct PeerState {
 }
 
 impl PeerState {
-    pub(super) fn new(name: &str, config: Arc<PoolConfig>) -> Self {
+    pub(super) fn new(member: &Member, config: Arc<PoolConfig>) -> Self {
         let protocol = ProtocolState::new(&config);
-        PeerState { name: name.into(), config, protocol, reported_self: AtomicBool::new(false) }
+        PeerState {
+            name: member.name.as_str().into(),
+            address: member.address.as_str().into(),
+            session: Session::default(),
+            config,
+            protocol,
+            reported_self: AtomicBool::new(false),
+        }
     }
 
     /// The longest time that a fetch may take: the load, and as long as the peer may be silent.

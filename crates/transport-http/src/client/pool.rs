@@ -2,9 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use peercache_groupcache::{BoxError, Connect, Peer};
+use peercache_groupcache::{BoxError, BuildError, Connect, Member, Peer};
 
-use crate::{client::config::PoolConfig, client::http_peer::HttpPeer, client::member_name, node_id::NodeId};
+use crate::{
+    client::config::PoolConfig, client::http_peer::HttpPeer, client::member_name, dialect::Dialect,
+    membership::Membership, node_id::NodeId,
+};
 
 /// Reaches members over HTTP: the transport that a node's member list is built with. A cheap
 /// handle; clones share their connections.
@@ -25,6 +28,16 @@ impl HttpPool {
         &self.config.base_path
     }
 
+    /// The dialect in which peers are asked.
+    pub fn dialect(&self) -> Dialect {
+        self.config.dialect
+    }
+
+    /// Who this node is, for its own [`PeerServer`](crate::PeerServer) too.
+    pub fn membership(&self) -> &Membership {
+        &self.config.membership
+    }
+
     /// The id that this pool's requests carry. Give it to the node's own
     /// [`PeerServer`](crate::PeerServer).
     pub fn node_id(&self) -> NodeId {
@@ -38,9 +51,14 @@ impl HttpPool {
 }
 
 impl Connect for HttpPool {
-    fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
-        member_name::check(name)?;
-        Ok(Arc::new(HttpPeer::new(name, self.config.clone())))
+    fn connect(&self, member: &Member) -> Result<Arc<dyn Peer>, BoxError> {
+        member_name::check(&member.address)?;
+        Ok(Arc::new(HttpPeer::new(member, self.config.clone())))
+    }
+
+    fn check(&self, members: &[Member]) -> Result<(), BuildError> {
+        let PoolConfig { membership, dialect, own_client, .. } = &*self.config;
+        membership.check_list(members, *dialect, *own_client)
     }
 }
 
