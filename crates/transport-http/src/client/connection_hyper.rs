@@ -237,11 +237,7 @@ impl Open {
 }
 
 /// Lets the connection do its work. Its errors reach the task that waits for the answer.
-fn drive(
-    connection: &mut http1::Connection<TokioIo<Stream>, Full<Bytes>>,
-    has_ended: &mut bool,
-    cx: &mut Context<'_>,
-) {
+fn drive(connection: &mut http1::Connection<TokioIo<Stream>, Full<Bytes>>, has_ended: &mut bool, cx: &mut Context<'_>) {
     if !*has_ended {
         *has_ended = Pin::new(connection).poll(cx).is_ready();
     }
