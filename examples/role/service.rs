@@ -51,7 +51,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 fn node(config: &Config) -> Result<Node, BuildError> {
-    let pool = HttpPool::builder().peer_timeout(config.peer_timeout_ms);
+    let pool = HttpPool::builder().peer_timeout(config.peer_timeout_ms).plain_gets(config.plain_gets);
     let node = Node::builder(&config.self_url).members(config.members());
     match config.dialect {
         config::Dialect::Native => node.transport(pool).build(),
