@@ -162,9 +162,7 @@ mod native {
 
     /// One of two members, with its group.
     pub fn node(names: &[String; 2], which: usize, pool: HttpPoolBuilder) -> (Node, Group<Bytes>) {
-        let transport = pool.build().expect("the settings are good");
-        let node =
-            Node::builder(&names[which]).members(names).transport(transport).build().expect("the names are good");
+        let node = Node::builder(&names[which]).members(names).transport(pool).build().expect("the names are good");
         let value = [far_value(), near_value()][which].clone();
         let loader = loader_fn(move |_| {
             let value = value.clone();

@@ -54,10 +54,8 @@ fn node(config: &Config) -> Result<Node, BuildError> {
     let pool = HttpPool::builder().peer_timeout(config.peer_timeout_ms).plain_gets(config.plain_gets);
     let node = Node::builder(&config.self_url).members(config.members());
     match config.dialect {
-        config::Dialect::Native => node.transport(pool.build()?).build(),
-        config::Dialect::Golang => {
-            node.transport(pool.dialect(Dialect::Golang).build()?).placement(GolangPlacement).build()
-        }
+        config::Dialect::Native => node.transport(pool).build(),
+        config::Dialect::Golang => node.transport(pool.dialect(Dialect::Golang)).placement(GolangPlacement).build(),
     }
 }
 

@@ -11,8 +11,8 @@ use std::{
 };
 
 use peercache_groupcache::{
-    BoxError, Clock, Connect, Group, Groups, Key, LoadError, Loaded, Loader, Members, NativePlacement, Peer, PeerError,
-    PeerReply, PeerRequest, Placement, Reply, Served, Source,
+    BoxError, Clock, Connect, Group, Groups, Key, LoadError, Loaded, Loader, Member, Members, NativePlacement, Peer,
+    PeerError, PeerReply, PeerRequest, Placement, Reply, Served, Source,
 };
 use tokio::runtime::Runtime;
 
@@ -142,8 +142,8 @@ impl Net {
 }
 
 impl Connect for Net {
-    fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
-        Ok(Arc::new(Link { net: self.clone(), to: name.to_owned() }))
+    fn connect(&self, member: &Member) -> Result<Arc<dyn Peer>, BoxError> {
+        Ok(Arc::new(Link { net: self.clone(), to: member.name.clone() }))
     }
 }
 

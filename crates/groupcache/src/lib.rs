@@ -42,6 +42,7 @@ pub use crate::{
     loader::batch::{Batch, BatchLoader},
     loader::{IntoLoaded, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, loader_fn, loader_fn_with},
     many::{GetMany, GetStream},
+    members::member::Member,
     members::placement::{GolangPlacement, NativePlacement, Placement, Ring},
     members::view::View,
     members::{Members, MembersBuilder},

@@ -1,6 +1,7 @@
 //! The members of the cluster as this node knows them, and how one member list replaces another.
 
 pub(crate) mod departed;
+pub(crate) mod member;
 pub(crate) mod placement;
 pub(crate) mod remote;
 pub(crate) mod undelivered;
@@ -18,6 +19,7 @@ use crate::{
     error::BuildError,
     limits::MAX_MEMBERS,
     members::departed::DepartedMembers,
+    members::member::Member,
     members::placement::{NativePlacement, Placement},
     members::view::{MembersConfig, View},
     peer::Connect,
@@ -55,7 +57,7 @@ pub(crate) trait OnRingChange: Send + Sync {
 #[must_use]
 pub struct MembersBuilder {
     config: MembersConfig,
-    names: Option<Vec<String>>,
+    members: Option<Vec<Member>>,
 }
 
 impl Members {
@@ -84,7 +86,7 @@ impl Members {
             connect: Some(Box::new(connect)),
             placement: Box::new(NativePlacement),
         };
-        MembersBuilder { config, names: None }
+        MembersBuilder { config, members: None }
     }
 
     /// Replaces the whole list. A get in flight finishes with the owner that it has chosen; if it
@@ -98,11 +100,11 @@ impl Members {
     /// A list that is empty, too long, names a member twice, leaves this node out (unless it is
     /// `client_only`) or names a member that the transport cannot reach. The old list stays in
     /// force then.
-    pub fn set<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<(), BuildError> {
-        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+    pub fn set<M: Into<Member>>(&self, members: impl IntoIterator<Item = M>) -> Result<(), BuildError> {
+        let members: Vec<Member> = members.into_iter().map(Into::into).collect();
         let mut groups = self.state.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.view();
-        let new = Arc::new(View::new(names, &self.state.config, Some(&old))?);
+        let new = Arc::new(View::new(members, &self.state.config, Some(&old))?);
         groups.retain(|group| group.strong_count() > 0);
         let groups: Vec<Arc<dyn OnRingChange>> = groups.iter().filter_map(Weak::upgrade).collect();
 
@@ -165,8 +167,8 @@ impl Members {
 
 impl MembersBuilder {
     /// The members, this node among them. Defaults to this node alone.
-    pub fn members<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.names = Some(names.into_iter().map(Into::into).collect());
+    pub fn members<M: Into<Member>>(mut self, members: impl IntoIterator<Item = M>) -> Self {
+        self.members = Some(members.into_iter().map(Into::into).collect());
         self
     }
 
@@ -188,8 +190,8 @@ impl MembersBuilder {
     /// # Errors
     /// Those of [`Members::set`].
     pub fn build(self) -> Result<Members, BuildError> {
-        let names = self.names.unwrap_or_else(|| vec![self.config.self_name.clone()]);
-        let view = View::new(names, &self.config, None)?;
+        let members = self.members.unwrap_or_else(|| vec![Member::new(self.config.self_name.clone())]);
+        let view = View::new(members, &self.config, None)?;
         Ok(Members::new(self.config, view))
     }
 }
@@ -207,7 +209,7 @@ impl fmt::Debug for MembersBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MembersBuilder")
             .field("self_name", &self.config.self_name)
-            .field("names", &self.names)
+            .field("members", &self.members)
             .finish_non_exhaustive()
     }
 }

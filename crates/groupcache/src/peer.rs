@@ -9,9 +9,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    error::{BoxError, Error},
+    error::{BoxError, BuildError, Error},
     key::Key,
     limits::Limits,
+    members::member::Member,
     peer::{
         reply_meta::ReplyMeta,
         update::{Ack, PeerUpdate},
@@ -53,14 +54,24 @@ pub trait Peer: Send + Sync + 'static {
     }
 }
 
-/// Turns a member's name into a peer. A transport implements this.
+/// Turns a member into a peer. A transport implements this.
 pub trait Connect: Send + Sync + 'static {
-    /// The peer behind `name`. It need not be reachable yet, and nothing is sent.
+    /// Makes the peer of a member. It need not be reachable yet, and nothing is sent.
     ///
     /// # Errors
-    /// A name that the transport can never reach, with the reason in words for the person who wrote
-    /// the list.
-    fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError>;
+    /// A member that the transport can never reach, with the reason in words for the person who
+    /// wrote the list.
+    fn connect(&self, member: &Member) -> Result<Arc<dyn Peer>, BoxError>;
+
+    /// Checks a list as a whole, this node's own entry included, before it is taken. The default
+    /// takes every list.
+    ///
+    /// # Errors
+    /// A list that must not be in force, such as one that needs a secret.
+    fn check(&self, members: &[Member]) -> Result<(), BuildError> {
+        let _ = members;
+        Ok(())
+    }
 }
 
 /// A request for one value.

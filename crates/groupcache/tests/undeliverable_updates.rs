@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
-use peercache_groupcache::{BoxError, Clock, Connect, Groups, Members, Peer, PeerRequest, Reply, Source};
+use peercache_groupcache::{BoxError, Clock, Connect, Groups, Member, Members, Peer, PeerRequest, Reply, Source};
 use support::{
     GROUP,
     cluster::{ABC, Cluster},
@@ -49,8 +49,8 @@ struct GetsOnly<C>(C);
 struct GetsOnlyPeer(Arc<dyn Peer>);
 
 impl<C: Connect> Connect for GetsOnly<C> {
-    fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
-        Ok(Arc::new(GetsOnlyPeer(self.0.connect(name)?)))
+    fn connect(&self, member: &Member) -> Result<Arc<dyn Peer>, BoxError> {
+        Ok(Arc::new(GetsOnlyPeer(self.0.connect(member)?)))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use peercache_groupcache::{BuildError, Clock, Connect, Groups, Members, MembersBuilder, Placement};
-use peercache_transport_http::{HttpPool, PeerServer};
+use peercache_groupcache::{BuildError, Clock, Groups, Member, Members, MembersBuilder, Placement};
+use peercache_transport_http::{HttpPool, HttpPoolBuilder, Membership, PeerServer, Secrets};
 
 use crate::node::Node;
 
@@ -11,17 +11,22 @@ use crate::node::Node;
 #[must_use = "a node exists once it is built"]
 pub struct NodeBuilder {
     self_name: String,
-    members: Option<Vec<String>>,
+    membership: Membership,
+    /// Refused at the end, so that a setter need not fail.
+    secrets: Option<Result<Secrets, BuildError>>,
+    members: Option<Vec<Member>>,
     client_only: bool,
     placement: Option<Box<dyn FnOnce(MembersBuilder) -> MembersBuilder + Send>>,
-    transport: Option<HttpPool>,
+    transport: Option<HttpPoolBuilder>,
     clock: Clock,
 }
 
 impl NodeBuilder {
     pub(crate) fn new(self_name: String) -> Self {
         NodeBuilder {
+            membership: Membership::new(&self_name),
             self_name,
+            secrets: None,
             members: None,
             client_only: false,
             placement: None,
@@ -30,9 +35,57 @@ impl NodeBuilder {
         }
     }
 
-    /// Names all members by their URLs, this node's own among them. Defaults to this node alone.
-    pub fn members<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.members = Some(names.into_iter().map(Into::into).collect());
+    /// Names all members, this node's own name among them: by their URLs, or as [`Member`]s where a
+    /// member's name is not its address. Defaults to this node alone.
+    ///
+    /// Members that are not on this machine need a [`secret`](Self::secret), mutual TLS, or
+    /// [`trust_network`](Self::trust_network).
+    pub fn members<M: Into<Member>>(mut self, members: impl IntoIterator<Item = M>) -> Self {
+        self.members = Some(members.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Names the cluster. Members of another one are refused, and their answers are not believed.
+    ///
+    /// Defaults to the empty name.
+    pub fn cluster(mut self, cluster: impl Into<String>) -> Self {
+        self.membership = self.membership.cluster(cluster);
+        self
+    }
+
+    /// Shares a secret of at least 32 bytes with all members: requests are signed with it, and
+    /// nothing is told to others.
+    ///
+    /// For several at once, as while one is changed, or for a file, see [`secrets`](Self::secrets).
+    /// Defaults to none.
+    pub fn secret(self, secret: impl AsRef<[u8]>) -> Self {
+        let secrets = Secrets::new([secret]);
+        NodeBuilder { secrets: Some(secrets), ..self }
+    }
+
+    /// Shares these secrets, of which the first signs and all are accepted. Defaults to none.
+    pub fn secrets(self, secrets: Secrets) -> Self {
+        NodeBuilder { secrets: Some(Ok(secrets)), ..self }
+    }
+
+    /// Speaks mutual TLS with all members, which are then `https://`. Defaults to none.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: peercache_transport_http::Tls) -> Self {
+        self.membership = self.membership.tls(tls);
+        self
+    }
+
+    /// Allows members beyond this machine with neither secret nor TLS: whoever reaches the peers'
+    /// port can then read, set and clear every group. Defaults to no.
+    pub fn trust_network(mut self) -> Self {
+        self.membership = self.membership.trust_network(true);
+        self
+    }
+
+    /// Answers golang/groupcache's GETs to everybody even where a secret or TLS is set, for Go
+    /// members, which can show neither. Defaults to false.
+    pub fn open_gets(mut self, open_gets: bool) -> Self {
+        self.membership = self.membership.open_gets(open_gets);
         self
     }
 
@@ -54,8 +107,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Asks peers by `pool`. Defaults to a pool with the defaults of [`HttpPool::builder`].
-    pub fn transport(mut self, pool: HttpPool) -> Self {
+    /// Asks peers by a pool with these settings. Its membership is this node's. Defaults to
+    /// [`HttpPool::builder`].
+    pub fn transport(mut self, pool: HttpPoolBuilder) -> Self {
         self.transport = Some(pool);
         self
     }
@@ -73,24 +127,22 @@ impl NodeBuilder {
     /// # Errors
     /// [`BuildError`] says what to change.
     pub fn build(self) -> Result<Node, BuildError> {
-        let pool = match self.transport {
-            Some(pool) => pool,
-            None => HttpPool::builder().build()?,
-        };
-        let (node_id, base_path) = (pool.node_id(), pool.base_path().to_owned());
-        let plain_gets = pool.is_kept_to_plain_gets();
-        // The member list never connects to this node itself, so its name is checked here.
-        pool.connect(&self.self_name)
-            .map_err(|why| BuildError::MemberName { name: self.self_name.clone(), why: why.to_string() })?;
+        let mut membership = self.membership;
+        if let Some(secrets) = self.secrets {
+            membership = membership.secrets(secrets?);
+        }
+        let pool = self.transport.unwrap_or_else(HttpPool::builder).membership(membership.clone()).build()?;
+        let (dialect, base_path) = (pool.dialect(), pool.base_path().to_owned());
         let mut members = Members::builder(self.self_name, pool).client_only(self.client_only);
-        if let Some(names) = self.members {
-            members = members.members(names);
+        if let Some(list) = self.members {
+            members = members.members(list);
         }
         if let Some(place) = self.placement {
             members = place(members);
         }
         let groups = Groups::with_clock(members.build()?, self.clock);
-        let peer_server = PeerServer::new(groups.clone()).node_id(node_id).base_path(base_path)?.plain_gets(plain_gets);
+        let peer_server =
+            PeerServer::new(groups.clone()).membership(membership).dialect(dialect).base_path(base_path)?;
         Ok(Node::new(groups, peer_server))
     }
 }

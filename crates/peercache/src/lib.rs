@@ -29,12 +29,17 @@ pub use crate::{builder::NodeBuilder, node::Node};
 pub use peercache_groupcache::{
     Always, Answer, Batch, BatchLoader, BoxError, BuildError, Bytes, CacheStats, Cached, Clock, Detailed, Error,
     ErrorKind, EvictionPolicy, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups, HotAdmission,
-    HotCandidate, IntoLoaded, Key, Limits, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, Members, MembersBuilder,
-    Missed, NativePlacement, Never, OneIn, Source, Stats, UpdateError, Value, View, loader_fn, loader_fn_with,
+    HotCandidate, IntoLoaded, Key, Limits, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, Member, Members,
+    MembersBuilder, Missed, NativePlacement, Never, OneIn, Source, Stats, UpdateError, Value, View, loader_fn,
+    loader_fn_with,
 };
 
+#[cfg(feature = "tls")]
+pub use peercache_transport_http::Tls;
 #[cfg(feature = "http")]
-pub use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server, listen};
+pub use peercache_transport_http::{
+    Dialect, HttpPool, HttpPoolBuilder, Membership, NodeId, PeerServer, Secrets, Server, listen,
+};
 
 /// The crate `peercache-consistenthash`: the owner of a key among names.
 #[cfg(feature = "consistenthash")]

@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, io, sync::Arc};
 
 use axum::Router;
-use peercache_groupcache::{BatchLoader, BuildError, GroupBuilder, Groups, Loader, Members};
+use peercache_groupcache::{BatchLoader, BuildError, GroupBuilder, Groups, Loader, Member, Members};
 use peercache_transport_http::{PeerServer, Server};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -116,8 +116,8 @@ impl Node {
     /// # Errors
     /// [`BuildError`] says why the list is refused; the old one stays in force. See
     /// [`Members::set`].
-    pub fn set_members<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> Result<(), BuildError> {
-        self.members().set(names)
+    pub fn set_members<M: Into<Member>>(&self, members: impl IntoIterator<Item = M>) -> Result<(), BuildError> {
+        self.members().set(members)
     }
 
     /// The name of the member that owns `key`, exactly as the list in force has it, healthy or not.

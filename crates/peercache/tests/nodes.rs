@@ -58,7 +58,7 @@ async fn every_key_comes_back_as_it_went_in_the_golang_dialect() {
     let listeners = listeners::<2>().await;
     let list: Vec<String> = listeners.iter().map(name_of).collect();
     let nodes = listeners.map(|listener| {
-        let pool = HttpPool::builder().dialect(Dialect::Golang).build().unwrap();
+        let pool = HttpPool::builder().dialect(Dialect::Golang);
         Member::start(listener, &list, pool, |group| group, &origin)
     });
     for key in (0..=255).map(|byte| vec![byte]).chain(["", ".", "..", "//", "%2F", "+", "a b", "a+b"].map(Vec::from)) {
@@ -270,7 +270,7 @@ async fn golang_placement_and_dialect_serve_a_whole_cluster() {
     let list = [name_of(&one), name_of(&two)];
     let mut groups = Vec::new();
     for listener in [one, two] {
-        let pool = HttpPool::builder().dialect(Dialect::Golang).build().unwrap();
+        let pool = HttpPool::builder().dialect(Dialect::Golang);
         let builder = Node::builder(name_of(&listener)).members(&list).placement(GolangPlacement).transport(pool);
         let node = builder.build().unwrap();
         let loader = peercache::loader_fn(|key: peercache::Key| async move { Ok(key.into_bytes()) });

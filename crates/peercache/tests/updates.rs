@@ -181,7 +181,7 @@ async fn linked(database: &Database, hot_ttl: Duration) -> ([Member; 3], Link) {
     let names = [name_of(&one), link.name.clone(), name_of(&three)];
     let quick = Duration::from_millis(200);
     let members = [(one, 0), (two, 1), (three, 2)].map(|(listener, nth)| {
-        let pool = HttpPool::builder().peer_timeout(quick).build().unwrap();
+        let pool = HttpPool::builder().peer_timeout(quick);
         Member::start_as(
             names[nth].clone(),
             listener,

@@ -4,8 +4,13 @@
     allow(dead_code, reason = "client and server share their codecs, of which each alone uses a half")
 )]
 
+mod address;
+mod auth;
 mod dialect;
+mod membership;
 mod node_id;
+#[cfg(feature = "tls")]
+mod tls;
 
 mod wire;
 
@@ -19,8 +24,12 @@ mod server;
 #[cfg(fuzzing)]
 pub use crate::fuzzing::read_as_both_sides;
 
+pub use crate::auth::secrets::Secrets;
 pub use crate::dialect::Dialect;
+pub use crate::membership::Membership;
 pub use crate::node_id::{NodeId, NotANodeId};
+#[cfg(feature = "tls")]
+pub use crate::tls::Tls;
 pub use peercache_groupcache::BuildError;
 
 #[cfg(feature = "client")]

@@ -99,8 +99,9 @@ async fn a_plain_answer_says_how_long_it_holds() {
 
 #[tokio::test]
 async fn the_facts_of_a_foreign_server_are_not_believed() {
-    let url =
-        support::fixed_answer("HTTP/1.1 200 OK\r\npeercache-life: stale\r\ncontent-length: 3\r\n\r\n\n\x01v").await;
+    let words = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\npeercache-life: stale\r\n\
+        content-length: 3\r\n\r\n\n\x01v";
+    let url = support::fixed_answer(words).await;
     let reply = ask_once(HttpPool::builder().dialect(Dialect::Golang), &url, "g", b"k").await.unwrap();
     assert!(!reply.meta.stale);
 }
@@ -175,7 +176,7 @@ async fn the_terms_arrive_at_the_owner() {
     let groups = groups();
     let kept = keeps_terms(&groups);
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     for (timeout, fresh) in [(None, true), (Some(HOUR), false), (Some(Duration::ZERO), true)] {
         ask(&peer, request("g", Terms::new().timeout(timeout).fresh(fresh))).await.unwrap();
         let arrived = kept.lock().unwrap().pop().unwrap();
@@ -218,7 +219,8 @@ async fn time_spent_waiting_here_is_taken_off_the_deadline() {
         }))
     });
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder().max_connections(1)).connect(&node.url()).unwrap();
+    let peer =
+        pool(HttpPool::builder().max_connections(1)).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     let mut answers = ask_many(&peer, "slow", ["k"]);
     soon(begun.notified()).await;
     let (tx, rx) = tokio::sync::oneshot::channel();
@@ -243,7 +245,7 @@ async fn each_of_many_answers_has_its_own_facts() {
         }
     });
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     let mut answers = ask_many(&peer, "lives", (0..50).map(|n| n.to_string()));
     while let Some((nth, answer)) = soon(answers.recv()).await {
         assert_eq!(answer.unwrap().meta.ring, Some(nth as u64).filter(|ring| *ring != 0));

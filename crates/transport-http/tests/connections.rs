@@ -50,7 +50,7 @@ async fn a_new_member_is_connected_to_before_it_is_asked() {
 #[tokio::test]
 async fn requests_one_after_another_share_a_connection() {
     let (url, mut said) = reporting_peer().await;
-    let peer = pool(HttpPool::builder()).connect(&url).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
     for _ in 0..3 {
         assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
     }
@@ -78,7 +78,9 @@ async fn a_client_of_ones_own_is_used() {
         }
     })
     .await;
-    let peer = pool(HttpPool::builder().client(client)).connect(&format!("{url}/behind")).unwrap();
+    let peer = pool(HttpPool::builder().client(client))
+        .connect(&peercache_groupcache::Member::from(&format!("{url}/behind")))
+        .unwrap();
     for _ in 0..2 {
         assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
     }
@@ -93,7 +95,7 @@ fn a_peer_outlives_a_runtime_that_asked_it() {
     let groups = support::groups();
     support::group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     let node = home.block_on(support::node(groups));
-    let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     let echo = || async { words_of(ask(&peer, PeerRequest::new("echo", "k")).await) };
     let (tx, stuck) = tokio::sync::oneshot::channel();
     first.block_on(async {

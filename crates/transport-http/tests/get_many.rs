@@ -66,7 +66,7 @@ impl ServedGroup for Counting {
 
 async fn native_peer(groups: Groups) -> (Arc<dyn Peer>, support::Node) {
     let node = node(groups).await;
-    (pool(HttpPool::builder()).connect(&node.url()).unwrap(), node)
+    (pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node.url())).unwrap(), node)
 }
 
 #[tokio::test]
@@ -145,7 +145,8 @@ async fn many_values_that_are_not_small_arrive_whole() {
 #[tokio::test]
 async fn keys_that_are_too_long_are_not_carried_and_spoil_nothing() {
     let node = node(groups()).await;
-    let peer = pool(HttpPool::builder().max_key_bytes(10)).connect(&node.url()).unwrap();
+    let peer =
+        pool(HttpPool::builder().max_key_bytes(10)).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     let words = words_of_all(ask_many(&peer, "echo", ["short", "much too long", "again"])).await;
     assert_eq!(words, ["value b\"short\"", "key not carried", "value b\"again\""]);
 }
@@ -188,7 +189,9 @@ async fn an_unknown_group_fails_all() {
 async fn answered(frames: &[u8]) -> Vec<String> {
     let answer = [format!("{OURS}{}\r\n\r\n", frames.len()).as_bytes(), frames].concat();
     let url = support::fixed_answer(answer).await;
-    let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(150))).connect(&url).unwrap();
+    let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(150)))
+        .connect(&peercache_groupcache::Member::from(&url))
+        .unwrap();
     let words = words_of_all(ask_many(&peer, "g", ["a", "b", "c"])).await;
     words.into_iter().map(|words| words.replace(&format!("peer {url} "), "")).collect()
 }
@@ -217,54 +220,31 @@ async fn an_error_of_a_later_version_concerns_its_key_alone() {
     assert_eq!(answered(frames).await, ["value b\"v\"", unknown, "value b\"v\""]);
 }
 
-/// A server that answers golang's GETs with `v`, and a POST with these words; `None` closes the
-/// connection. It counts the POSTs.
-async fn knows_gets(identity: &'static str, to_posts: Option<&'static str>) -> (String, Arc<AtomicUsize>) {
-    let posts = Arc::new(AtomicUsize::new(0));
-    let counted = posts.clone();
+/// One of ours from when there was one key to a request: it answers several with 400.
+#[tokio::test]
+async fn a_peer_that_takes_one_key_at_a_time_is_asked_key_by_key() {
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counted = refused.clone();
     let url = scripted(move |mut stream| {
-        let posts = counted.clone();
+        let refused = counted.clone();
         async move {
-            while let Some((head, body)) = read_request(&mut stream).await {
-                let words = if head.starts_with("GET /_groupcache/g/") {
-                    format!("HTTP/1.1 200 OK\r\n{identity}content-length: 3\r\n\r\n\n\x01v")
-                } else if head.starts_with("GET ") {
-                    format!("HTTP/1.1 400 X\r\n{identity}content-length: 0\r\n\r\n")
-                } else if body.windows(9).filter(|frame| frame.starts_with(b"\x03\0")).count() == 1 {
+            while let Some((_, body)) = read_request(&mut stream).await {
+                let words = if body.windows(9).filter(|frame| frame.starts_with(b"\x03\0")).count() == 1 {
                     format!("{OURS}9\r\n\r\n\x11\0\0\0\0\0\0\x01v")
                 } else {
-                    posts.fetch_add(1, Ordering::Relaxed);
-                    let Some(words) = to_posts else { return };
-                    words.to_owned()
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    "HTTP/1.1 400 X\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 0\r\n\r\n".to_owned()
                 };
                 stream.write_all(words.as_bytes()).await.unwrap();
             }
         }
     })
     .await;
-    (url, posts)
-}
-
-#[tokio::test]
-async fn a_peer_that_does_not_know_the_native_protocol_is_asked_key_by_key() {
-    const GREETING: &str = "peercache: 1; node=00000000000000ff\r\n";
-    for (identity, to_posts, posts_of_two) in [
-        ("", Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n"), 1),
-        ("", Some("HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n"), 1),
-        // golang's pool panics at paths that are not its own, and Go's server closes the connection
-        // then.
-        ("", None, 1),
-        // One of ours, from when there was one key to a request.
-        (GREETING, Some("HTTP/1.1 400 X\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 0\r\n\r\n"), 2),
-    ] {
-        let (url, posts) = knows_gets(identity, to_posts).await;
-        let peer = pool(HttpPool::builder()).connect(&url).unwrap();
-        for _ in 0..2 {
-            let words = words_of_all(ask_many(&peer, "g", ["a", "b", "c"])).await;
-            assert_eq!(words, ["value b\"v\""; 3], "{to_posts:?}");
-        }
-        assert_eq!(posts.load(Ordering::Relaxed), posts_of_two, "{to_posts:?}");
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(words_of_all(ask_many(&peer, "g", ["a", "b", "c"])).await, ["value b\"v\""; 3]);
     }
+    assert_eq!(refused.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
@@ -272,7 +252,9 @@ async fn a_golang_pool_asks_one_of_ours_together_once_it_knows() {
     let groups = groups();
     let counting = Counting::in_groups(&groups);
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder().dialect(Dialect::Golang)).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder().dialect(Dialect::Golang))
+        .connect(&peercache_groupcache::Member::from(&node.url()))
+        .unwrap();
     for asked in [&[][..], &[2]] {
         let words = words_of_all(ask_many(&peer, "counting", ["a", "b"])).await;
         assert_eq!(words, ["value b\"a\"", "value b\"b\""]);
@@ -283,7 +265,7 @@ async fn a_golang_pool_asks_one_of_ours_together_once_it_knows() {
 #[tokio::test]
 async fn an_absent_peer_fails_all() {
     let url = support::fixed_answer("").await;
-    let peer = pool(HttpPool::builder()).connect(&url).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
     let words = words_of_all(ask_many(&peer, "g", ["a", "b"])).await;
     assert!(words.len() == 2 && words.iter().all(|words| words.contains(" closed the connection")), "{words:?}");
 }
@@ -335,7 +317,7 @@ async fn a_value_without_budget_holds_back_no_small_one() {
     lazy.write_all(b"GET /_groupcache/g/large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     // Its answer has begun, so it has the budget.
     soon(lazy.readable()).await.unwrap();
-    let peer = pool(HttpPool::builder()).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     let mut answers = ask_many(&peer, "g", ["large", "a", "b"]);
     let first = [soon(answers.recv()).await.unwrap().0, soon(answers.recv()).await.unwrap().0];
     assert_eq!(first, [1, 2]);
@@ -402,7 +384,8 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
 #[tokio::test]
 async fn of_more_keys_than_may_be_asked_for_at_once_the_first_are() {
     let node = node(groups()).await;
-    let peer = pool(HttpPool::builder().max_fetches(10)).connect(&node.url()).unwrap();
+    let peer =
+        pool(HttpPool::builder().max_fetches(10)).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     for _ in 0..2 {
         let answers = words_of_all(ask_many(&peer, "echo", (0..30).map(|n| n.to_string()))).await;
         let (fit, excess) = answers.split_at(10);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use peercache_groupcache::{Connect, Error, ErrorKind, PeerError, PeerReply, PeerRequest, Served, Terms};
-use peercache_transport_http::{Dialect, HttpPool, NodeId, Server};
+use peercache_transport_http::{Dialect, HttpPool, Membership, Server};
 use support::{ask, ask_once, group, groups, node, node_with_id, pool, value_of, words_of};
 
 /// Keys that a URL bends.
@@ -28,7 +28,8 @@ fn hard_keys() -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn every_key_comes_back_natively() {
-    let peer = pool(HttpPool::builder()).connect(&node(groups()).await.keep()).unwrap();
+    let peer =
+        pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node(groups()).await.keep())).unwrap();
     for group in ["echo", "loaded"] {
         for key in hard_keys() {
             let reply = ask(&peer, PeerRequest::new(group, key.clone())).await;
@@ -75,7 +76,8 @@ async fn every_kind_of_error_arrives_as_itself() {
 
 #[tokio::test]
 async fn a_deadline_that_was_sent_comes_back_as_one() {
-    let peer = pool(HttpPool::builder()).connect(&node(groups()).await.keep()).unwrap();
+    let peer =
+        pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from(&node(groups()).await.keep())).unwrap();
     let mut request = PeerRequest::new("kinds", "deadline");
     request.terms = Terms::new().timeout(Some(Duration::ZERO));
     assert_eq!(words_of(ask(&peer, request).await), "answered DeadlineExceeded");
@@ -115,7 +117,9 @@ async fn a_load_longer_than_the_silence_bound_is_waited_for() {
     group(&groups, "slow", |_| load_of_heartbeats(12));
     let node = node(groups).await;
     // Twelve heartbeats are four times the silence bound.
-    let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(300))).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(300)))
+        .connect(&peercache_groupcache::Member::from(&node.url()))
+        .unwrap();
     assert_eq!(words_of(ask(&peer, PeerRequest::new("slow", "k")).await), "value b\"at last\"");
 }
 
@@ -124,7 +128,9 @@ async fn a_load_that_never_ends_is_given_up() {
     let groups = groups();
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(100))).connect(&node.url()).unwrap();
+    let peer = pool(HttpPool::builder().peer_timeout(Duration::from_millis(100)))
+        .connect(&peercache_groupcache::Member::from(&node.url()))
+        .unwrap();
     let mut request = PeerRequest::new("stuck", "k");
     request.load_timeout = Duration::from_millis(300);
     assert!(words_of(ask(&peer, request).await).ends_with("did not answer within 400ms"));
@@ -138,7 +144,9 @@ async fn large_values_arrive_and_larger_ones_are_refused() {
         (Dialect::Golang, format!("failed: peer {} sent more than 1000000 bytes", node.url())),
     ] {
         for (bytes, refusal) in [(100, None), (10_000, None), (1_000_000, None), (1_000_001, Some(&refusal))] {
-            let peer = pool(HttpPool::builder().dialect(dialect)).connect(&node.url()).unwrap();
+            let peer = pool(HttpPool::builder().dialect(dialect))
+                .connect(&peercache_groupcache::Member::from(&node.url()))
+                .unwrap();
             let mut request = PeerRequest::new("large", bytes.to_string());
             request.max_value_bytes = 1_000_000;
             match (ask(&peer, request).await, refusal) {
@@ -151,7 +159,7 @@ async fn large_values_arrive_and_larger_ones_are_refused() {
 
 #[tokio::test]
 async fn a_node_that_asks_itself_gets_an_error() {
-    let id = NodeId::random();
+    let membership = Membership::new("");
     let loads = Arc::new(AtomicUsize::new(0));
     let groups = groups();
     let counted = loads.clone();
@@ -159,9 +167,10 @@ async fn a_node_that_asks_itself_gets_an_error() {
         counted.fetch_add(1, Ordering::Relaxed);
         Served::Ready(Err(Error::new(ErrorKind::NotFound)))
     });
-    let node = node_with_id(groups, id).await;
+    let node = node_with_id(groups, membership.node_id()).await;
     for dialect in [Dialect::Native, Dialect::Golang] {
-        let answer = ask_once(HttpPool::builder().dialect(dialect).node_id(id), &node.url(), "counted", b"k").await;
+        let builder = HttpPool::builder().dialect(dialect).membership(membership.clone());
+        let answer = ask_once(builder, &node.url(), "counted", b"k").await;
         assert!(words_of(answer).contains("is this node itself"), "{dialect:?}");
     }
     assert_eq!(loads.load(Ordering::Relaxed), 0, "the node loaded for itself");
@@ -191,9 +200,11 @@ async fn a_node_that_asks_itself_logs_it_once() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let id = NodeId::random();
-    let node = node_with_id(groups(), id).await;
-    let peer = pool(HttpPool::builder().node_id(id)).connect(&node.url()).unwrap();
+    let membership = Membership::new("");
+    let node = node_with_id(groups(), membership.node_id()).await;
+    let peer = pool(HttpPool::builder().membership(membership))
+        .connect(&peercache_groupcache::Member::from(&node.url()))
+        .unwrap();
     for _ in 0..3 {
         let _ = ask(&peer, PeerRequest::new("echo", "k")).await;
     }
@@ -204,7 +215,9 @@ async fn a_node_that_asks_itself_logs_it_once() {
 
 #[tokio::test]
 async fn a_golang_pool_asks_one_of_ours_natively_once_it_knows() {
-    let peer = pool(HttpPool::builder().dialect(Dialect::Golang)).connect(&node(groups()).await.keep()).unwrap();
+    let peer = pool(HttpPool::builder().dialect(Dialect::Golang))
+        .connect(&peercache_groupcache::Member::from(&node(groups()).await.keep()))
+        .unwrap();
     assert_eq!(words_of(ask(&peer, PeerRequest::new("echo", "..")).await), "key not carried");
     assert_eq!(words_of(ask(&peer, PeerRequest::new("echo", "k")).await), "value b\"k\"");
     assert_eq!(words_of(ask(&peer, PeerRequest::new("echo", "..")).await), "value b\"..\"");
@@ -215,7 +228,8 @@ async fn more_fetches_than_allowed_are_overload() {
     let groups = groups();
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     let node = node(groups).await;
-    let peer = pool(HttpPool::builder().max_fetches(2)).connect(&node.url()).unwrap();
+    let peer =
+        pool(HttpPool::builder().max_fetches(2)).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
     for _ in 0..2 {
         peer.get(PeerRequest::new("stuck", "k"), peercache_groupcache::Reply::new(drop));
     }
@@ -224,7 +238,9 @@ async fn more_fetches_than_allowed_are_overload() {
 
 #[tokio::test]
 async fn three_hundred_at_once_are_all_answered() {
-    let peer = pool(HttpPool::builder().max_connections(10)).connect(&node(groups()).await.keep()).unwrap();
+    let peer = pool(HttpPool::builder().max_connections(10))
+        .connect(&peercache_groupcache::Member::from(&node(groups()).await.keep()))
+        .unwrap();
     let asked: Vec<_> = (0..300)
         .map(|n| {
             let peer = peer.clone();
@@ -248,7 +264,7 @@ async fn waiting_for_a_connection_is_not_the_peers_fault() {
     let groups = groups();
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     let builder = HttpPool::builder().max_connections(1).peer_timeout(Duration::from_millis(300));
-    let peer = pool(builder).connect(&node(groups).await.keep()).unwrap();
+    let peer = pool(builder).connect(&peercache_groupcache::Member::from(&node(groups).await.keep())).unwrap();
     // The first is loading for as long as the second waits at most, and longer.
     let (long, short) = tokio::join!(ask(&peer, within("stuck", 600)), ask(&peer, within("stuck", 0)));
     let long = words_of(long);
@@ -262,7 +278,7 @@ async fn a_fetch_that_waited_for_a_connection_has_its_whole_time() {
     group(&groups, "stuck", |_| Served::Loading(Box::pin(std::future::pending())));
     group(&groups, "slow", |_| load_of_heartbeats(40));
     let builder = HttpPool::builder().max_connections(1).peer_timeout(Duration::from_millis(300));
-    let peer = pool(builder).connect(&node(groups).await.keep()).unwrap();
+    let peer = pool(builder).connect(&peercache_groupcache::Member::from(&node(groups).await.keep())).unwrap();
     // The slow one takes over 1.2 s of its 2.8 s, after the stuck one held the only connection for
     // 1.8 s.
     let (_, slow) = tokio::join!(ask(&peer, within("stuck", 1_500)), ask(&peer, within("slow", 2_500)));
@@ -271,7 +287,7 @@ async fn a_fetch_that_waited_for_a_connection_has_its_whole_time() {
 
 #[test]
 fn outside_a_runtime_a_fetch_fails() {
-    let peer = pool(HttpPool::builder()).connect("http://127.0.0.1:1").unwrap();
+    let peer = pool(HttpPool::builder()).connect(&peercache_groupcache::Member::from("http://127.0.0.1:1")).unwrap();
     let (tx, rx) = std::sync::mpsc::channel();
     peer.get(PeerRequest::new("g", "k"), peercache_groupcache::Reply::new(move |answer| tx.send(answer).unwrap()));
     assert!(words_of(rx.recv().unwrap()).contains("outside a tokio runtime"));

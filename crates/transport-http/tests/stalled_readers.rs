@@ -83,7 +83,9 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
 async fn large_values_are_answered_one_after_another() {
     for dialect in [Dialect::Native, Dialect::Golang] {
         let (node, count) = node(Duration::from_secs(10)).await;
-        let peer = pool(HttpPool::builder().dialect(dialect)).connect(&node.url()).unwrap();
+        let peer = pool(HttpPool::builder().dialect(dialect))
+            .connect(&peercache_groupcache::Member::from(&node.url()))
+            .unwrap();
         let asked: Vec<_> = (0..12).map(|_| peer.clone()).collect();
         let asked =
             asked.into_iter().map(|peer| tokio::spawn(async move { ask(&peer, PeerRequest::new("large", "k")).await }));

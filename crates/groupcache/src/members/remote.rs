@@ -25,6 +25,8 @@ use crate::{
 /// asked for those keys before the update has been delivered, which a task sees to.
 pub(crate) struct Remote {
     pub(crate) name: String,
+    /// The URL at which `peer` reaches it.
+    pub(crate) address: String,
     pub(crate) peer: Arc<dyn Peer>,
     delivery: Mutex<Delivery>,
 }
@@ -44,8 +46,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Remote {
-    pub(crate) fn new(name: String, peer: Arc<dyn Peer>) -> Self {
-        Remote { name, peer, delivery: Mutex::default() }
+    pub(crate) fn new(name: String, address: String, peer: Arc<dyn Peer>) -> Self {
+        Remote { name, address, peer, delivery: Mutex::default() }
+    }
+
+    pub(crate) fn name_and_address(&self) -> (&str, &str) {
+        (&self.name, &self.address)
     }
 
     /// Sends an update and awaits its acknowledgement, for at most `bound`.
@@ -206,7 +212,7 @@ mod tests {
         let runtime = Builder::new_current_thread().build().expect("a runtime");
         let handle = runtime.handle().clone();
         drop(runtime);
-        let remote = Arc::new(Remote::new("b".to_owned(), Arc::new(Silent)));
+        let remote = Arc::new(Remote::new("b".to_owned(), "b".to_owned(), Arc::new(Silent)));
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             remote.queue(&"group".into(), &Removal::All, &handle);

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use crate::{
     error::BuildError,
     limits::MAX_MEMBERS,
+    members::member::Member,
     members::placement::{Placement, Ring},
     members::remote::Remote,
     peer::Connect,
@@ -13,6 +14,8 @@ use crate::{
 /// One member list with its ring, fixed. A get chooses the owner of its key under one view; if it
 /// has to start again, it takes the view that is in force then.
 pub struct View {
+    members: Vec<Member>,
+    /// The members' names, in the same order.
     names: Vec<String>,
     /// One for each name; this node's own is `None`.
     remotes: Vec<Option<Arc<Remote>>>,
@@ -37,28 +40,38 @@ pub(crate) struct MembersConfig {
 impl View {
     /// Checks the list and builds its ring. Members that are in `old` too are kept, with their
     /// connections and with the updates that they have missed.
-    pub(crate) fn new(names: Vec<String>, config: &MembersConfig, old: Option<&View>) -> Result<Self, BuildError> {
+    pub(crate) fn new(members: Vec<Member>, config: &MembersConfig, old: Option<&View>) -> Result<Self, BuildError> {
+        let names: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
         check(&names, config)?;
-        let known: HashMap<&str, &Arc<Remote>> =
-            old.iter().flat_map(|old| old.remotes()).map(|remote| (remote.name.as_str(), remote)).collect();
-        let mut remotes = Vec::with_capacity(names.len());
-        for name in &names {
-            remotes.push(match known.get(name.as_str()) {
-                _ if *name == config.self_name => None,
+        if let Some(connect) = &config.connect {
+            connect.check(&members)?;
+        }
+        let known: HashMap<(&str, &str), &Arc<Remote>> =
+            old.iter().flat_map(|old| old.remotes()).map(|remote| (remote.name_and_address(), remote)).collect();
+        let mut remotes = Vec::with_capacity(members.len());
+        for member in &members {
+            remotes.push(match known.get(&(member.name.as_str(), member.address.as_str())) {
+                _ if member.name == config.self_name => None,
                 Some(&remote) => Some(remote.clone()),
-                None => Some(connect(name, config)?),
+                None => Some(connect(member, config)?),
             });
         }
-        Ok(View { ring: config.placement.ring(&names), names, remotes })
+        Ok(View { ring: config.placement.ring(&names), members, names, remotes })
     }
 
     /// The list of this node alone.
     pub(crate) fn alone(config: &MembersConfig) -> Self {
         let names = vec![config.self_name.clone()];
-        View { ring: config.placement.ring(&names), names, remotes: vec![None] }
+        let members = vec![Member::new(config.self_name.clone())];
+        View { ring: config.placement.ring(&names), members, names, remotes: vec![None] }
     }
 
     /// The members, in the order of the list.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The members' names, in the order of the list.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -96,9 +109,13 @@ impl View {
         self.remotes.iter().flatten()
     }
 
-    /// All members but this node that the other list does not name.
+    /// All members but this node that the other list does not name, or not at their address: one
+    /// that moved may be another process, and counts as one that left and returned.
     pub(crate) fn remotes_not_in<'a>(&'a self, other: &'a View) -> impl Iterator<Item = &'a Arc<Remote>> {
-        self.remotes().filter(|remote| !other.names.contains(&remote.name))
+        self.remotes().filter(|remote| {
+            let (name, address) = remote.name_and_address();
+            !other.members.iter().any(|member| member.name == name && member.address == address)
+        })
     }
 }
 
@@ -120,13 +137,13 @@ fn check(names: &[String], config: &MembersConfig) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn connect(name: &str, config: &MembersConfig) -> Result<Arc<Remote>, BuildError> {
-    let bad = |why: String| BuildError::MemberName { name: name.to_owned(), why };
+fn connect(member: &Member, config: &MembersConfig) -> Result<Arc<Remote>, BuildError> {
+    let bad = |why: String| BuildError::MemberName { name: member.name.clone(), why };
     let Some(connect) = &config.connect else {
         return Err(bad("this node was built to be alone".to_owned()));
     };
-    let peer = connect.connect(name).map_err(|error| bad(error.to_string()))?;
-    Ok(Arc::new(Remote::new(name.to_owned(), peer)))
+    let peer = connect.connect(member).map_err(|error| bad(error.to_string()))?;
+    Ok(Arc::new(Remote::new(member.name.clone(), member.address.clone(), peer)))
 }
 
 impl fmt::Debug for View {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use peercache_groupcache::{
-    Ack, BoxError, Connect, Groups, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Reply, Served,
+    Ack, BoxError, Connect, Groups, Member, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Reply, Served,
 };
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -281,8 +281,8 @@ impl Net {
 }
 
 impl Connect for Links {
-    fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
-        let to = index(name).ok_or("no such node")?;
+    fn connect(&self, member: &Member) -> Result<Arc<dyn Peer>, BoxError> {
+        let to = index(&member.name).ok_or("no such node")?;
         Ok(Arc::new(Link { net: self.net.clone(), from: self.from, to }))
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use peercache_groupcache::{
-    Ack, BoxError, Bytes, Change, Connect, Error, Groups, Key, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate,
-    Reply, ReplyMeta, Served, ServedGroup,
+    Ack, BoxError, Bytes, Change, Connect, Error, Groups, Key, Member, Peer, PeerError, PeerReply, PeerRequest,
+    PeerUpdate, Reply, ReplyMeta, Served, ServedGroup,
 };
 
 use super::Watched;
@@ -202,8 +202,8 @@ struct Links {
 }
 
 impl Connect for Links {
-    fn connect(&self, name: &str) -> Result<Arc<dyn Peer>, BoxError> {
-        Ok(Arc::new(Link { net: self.net.clone(), from: self.from.clone(), to: name.to_owned() }))
+    fn connect(&self, member: &Member) -> Result<Arc<dyn Peer>, BoxError> {
+        Ok(Arc::new(Link { net: self.net.clone(), from: self.from.clone(), to: member.name.clone() }))
     }
 }
 

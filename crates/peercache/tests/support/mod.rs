@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use peercache::{Bytes, Group, GroupBuilder, HttpPool, Key, LoadError, Loader, Never, Node, loader_fn_with};
+use peercache::{
+    Bytes, Group, GroupBuilder, HttpPool, HttpPoolBuilder, Key, LoadError, Loader, Never, Node, loader_fn_with,
+};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub const GROUP: &str = "roles";
@@ -99,7 +101,7 @@ impl Member {
     pub fn start(
         listener: TcpListener,
         list: &[String],
-        pool: HttpPool,
+        pool: HttpPoolBuilder,
         set: impl FnOnce(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
         origin: &Origin,
     ) -> Self {
@@ -116,7 +118,7 @@ impl Member {
         name: String,
         listener: TcpListener,
         list: &[String],
-        pool: HttpPool,
+        pool: HttpPoolBuilder,
         set: impl FnOnce(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
         loader: impl Loader<Value = Bytes>,
     ) -> Self {
@@ -152,8 +154,8 @@ pub async fn cluster<const N: usize>(origin: &Origin) -> [Member; N] {
     listeners.map(|listener| Member::start(listener, &list, pool(), |group| group, origin))
 }
 
-pub fn pool() -> HttpPool {
-    HttpPool::builder().build().unwrap()
+pub fn pool() -> HttpPoolBuilder {
+    HttpPool::builder()
 }
 
 /// A key that `owner` owns by the list of `member`.

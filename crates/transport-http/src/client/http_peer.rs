@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use peercache_groupcache::{Ack, Peer, PeerError, PeerRequest, PeerUpdate, Reply};
+use peercache_groupcache::{Ack, Member, Peer, PeerError, PeerRequest, PeerUpdate, Reply};
 use tokio::time::Instant;
 
 use crate::client::{
@@ -19,8 +19,8 @@ pub(super) struct HttpPeer {
 }
 
 impl HttpPeer {
-    pub(super) fn new(name: &str, config: Arc<PoolConfig>) -> Self {
-        let state = Arc::new(PeerState::new(name, config.clone()));
+    pub(super) fn new(member: &Member, config: Arc<PoolConfig>) -> Self {
+        let state = Arc::new(PeerState::new(member, config.clone()));
         HttpPeer { config, queue: Arc::new(RequestQueue::new(state, worker::start)) }
     }
 

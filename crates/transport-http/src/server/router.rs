@@ -12,6 +12,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 use peercache_groupcache::{BuildError, Groups, Limits};
 
 use crate::{
+    dialect::Dialect,
+    membership::Membership,
     node_id::NodeId,
     server::permits::Permits,
     server::response::text,
@@ -47,6 +49,8 @@ pub struct PeerServer {
     max_held_bytes: usize,
     max_value_bytes: usize,
     plain_gets: bool,
+    membership: Option<Membership>,
+    dialect: Dialect,
 }
 
 impl PeerServer {
@@ -61,6 +65,8 @@ impl PeerServer {
             max_held_bytes: MAX_HELD_BYTES,
             max_value_bytes: Limits::DEFAULT.max_value_bytes,
             plain_gets: false,
+            membership: None,
+            dialect: Dialect::default(),
         }
     }
 
@@ -69,6 +75,22 @@ impl PeerServer {
     /// cannot notice.
     pub fn node_id(mut self, node_id: NodeId) -> Self {
         self.node_id = node_id;
+        self
+    }
+
+    /// Sets who this node is and whom it answers: `pool.membership().clone()`. Defaults to the name
+    /// that the member list has for this node, in the cluster without a name, answering this
+    /// machine alone.
+    pub fn membership(mut self, membership: Membership) -> Self {
+        self.node_id = membership.node_id();
+        self.membership = Some(membership);
+        self
+    }
+
+    /// Sets the dialect in which this node asks its peers: where it is one of Go's, plain GETs are
+    /// answered. Defaults to [`Dialect::Native`].
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
         self
     }
 

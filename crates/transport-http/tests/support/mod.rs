@@ -207,7 +207,7 @@ pub async fn send_update(peer: &Arc<dyn Peer>, update: PeerUpdate, timeout: Dura
 }
 
 pub async fn ask_once(builder: HttpPoolBuilder, url: &str, group: &str, key: &[u8]) -> Result<PeerReply, PeerError> {
-    ask(&pool(builder).connect(url).unwrap(), PeerRequest::new(group, key)).await
+    ask(&pool(builder).connect(&peercache_groupcache::Member::from(url)).unwrap(), PeerRequest::new(group, key)).await
 }
 
 /// The value that came; no value is a failed test.

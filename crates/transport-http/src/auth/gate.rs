@@ -1,0 +1,174 @@
+//! Who is answered: decided from the head of a request, before a byte of its body is read.
+
+use std::{fmt, sync::Arc};
+
+use http::{HeaderValue, StatusCode, request::Parts};
+use tokio::time::Instant;
+
+use crate::{
+    auth::{
+        keyring::{Answered, BodyHash, Keyring, Signed},
+        nonces::Nonces,
+        replay::UsedCounts,
+        secrets::Secrets,
+    },
+    node_id::NodeId,
+    wire::identity::{Answerer, Asker, Identity, Signature, VERSION},
+};
+
+/// What a server asks of requests, and what it says of itself.
+pub(crate) struct Gate {
+    identity: Identity,
+    secrets: Option<Secrets>,
+    nonces: Nonces,
+    used_counts: UsedCounts,
+}
+
+/// A request that is answered.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// The process that asks.
+    pub(crate) node: NodeId,
+    signed: Option<SignedBy>,
+}
+
+/// By which secret a request is signed, for its answer to be proved with the same.
+#[derive(Debug)]
+struct SignedBy {
+    keyring: Arc<Keyring>,
+    signature: Signature,
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It lacks our header, or has one that cannot be understood.
+    Stranger,
+    /// It is of a member of another cluster.
+    OtherCluster,
+    /// It is meant for another member.
+    OtherMember,
+    /// It was sent by this very process.
+    IsSelf,
+    /// It is not signed, or with a nonce that is over: with the one in the answer it is to be repeated.
+    Unsigned,
+    /// Its signature is wrong, or of a secret that is not known here.
+    BadSignature,
+    /// Its count was used before.
+    Repeated,
+}
+
+/// Whether a request may be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    Allowed,
+    Refused,
+}
+
+impl Gate {
+    /// A gate of the member `name`, in `cluster`.
+    pub(crate) fn new(node: NodeId, cluster: &str, name: &str, secrets: Option<Secrets>) -> Self {
+        Gate {
+            identity: Identity { version: VERSION, node, cluster: cluster.into(), name: name.into() },
+            secrets,
+            nonces: Nonces::new(Instant::now()),
+            used_counts: UsedCounts::default(),
+        }
+    }
+
+    /// Whether requests have to be signed.
+    pub(crate) fn demands_signatures(&self) -> bool {
+        self.secrets.is_some()
+    }
+
+    /// Admits a request by its head.
+    pub(crate) async fn admit(&self, head: &Parts, repeats: Repeats) -> Result<Admitted, Refusal> {
+        let asker = Asker::read(&head.headers).ok_or(Refusal::Stranger)?;
+        if asker.identity.node == self.identity.node {
+            return Err(Refusal::IsSelf);
+        }
+        if asker.identity.cluster != self.identity.cluster {
+            return Err(Refusal::OtherCluster);
+        }
+        match &asker.to {
+            Some(to) if *to != self.identity.name => return Err(Refusal::OtherMember),
+            // A member of before such things were said, which is taken at its word where nothing has to be shown.
+            None if self.secrets.is_some() || !self.identity.cluster.is_empty() => return Err(Refusal::Stranger),
+            _ => {}
+        }
+        let Some(secrets) = &self.secrets else {
+            return Ok(Admitted { node: asker.identity.node, signed: None });
+        };
+        let signature = asker.signature.ok_or(Refusal::Unsigned)?;
+        let keyring = secrets.knowing(signature.key).await.ok_or(Refusal::BadSignature)?;
+        let keys = keyring.find(signature.key).ok_or(Refusal::BadSignature)?;
+        let signed = Signed {
+            version: asker.identity.version,
+            cluster: &asker.identity.cluster,
+            to: &self.identity.name,
+            name: &asker.identity.name,
+            node: asker.identity.node.to_u64(),
+            nonce: signature.nonce,
+            count: signature.count,
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            body: &signature.body,
+        };
+        // The tag first: what a stranger makes up changes nothing here, and tells it nothing.
+        if !keys.has_signed(signed, &signature.tag) {
+            return Err(Refusal::BadSignature);
+        }
+        if !self.nonces.takes(signature.nonce, Instant::now()) {
+            return Err(Refusal::Unsigned);
+        }
+        if repeats == Repeats::Refused && !self.used_counts.try_use(signed.node, signature.count) {
+            return Err(Refusal::Repeated);
+        }
+        Ok(Admitted { node: asker.identity.node, signed: Some(SignedBy { keyring, signature }) })
+    }
+
+    /// The header of the answer to a request that was admitted; `None` stands for one that was not.
+    pub(crate) fn header(&self, admitted: Option<&Admitted>, status: StatusCode) -> HeaderValue {
+        let nonce = self.secrets.is_some().then(|| self.nonces.current(Instant::now()));
+        let proof = admitted.and_then(|admitted| admitted.signed.as_ref()).zip(nonce).and_then(|(signed, nonce)| {
+            let keys = signed.keyring.find(signed.signature.key)?;
+            Some(keys.prove(Answered {
+                version: self.identity.version,
+                request: &signed.signature.tag,
+                status: status.as_u16(),
+                name: &self.identity.name,
+                node: self.identity.node.to_u64(),
+                nonce,
+            }))
+        });
+        Answerer { identity: self.identity.clone(), nonce, proof }.header()
+    }
+}
+
+impl Admitted {
+    /// Whether a body that is there as a whole is the one that was signed.
+    pub(crate) fn is_body(&self, hash: impl FnOnce() -> BodyHash) -> bool {
+        self.signed.as_ref().is_none_or(|signed| signed.signature.body == hash())
+    }
+}
+
+impl Refusal {
+    /// The status, and a text for people.
+    pub(crate) fn status(self) -> (StatusCode, &'static str) {
+        match self {
+            Refusal::Stranger => (StatusCode::FORBIDDEN, "members only: the request lacks the peercache header"),
+            Refusal::OtherCluster => (StatusCode::PRECONDITION_FAILED, "this is a member of another cluster"),
+            Refusal::OtherMember => (StatusCode::MISDIRECTED_REQUEST, "this is another member"),
+            Refusal::IsSelf => (StatusCode::MISDIRECTED_REQUEST, "you have reached yourself"),
+            Refusal::Unsigned => (StatusCode::UNAUTHORIZED, "sign the request with this nonce"),
+            Refusal::BadSignature => (StatusCode::FORBIDDEN, "the request is not signed with a secret of this cluster"),
+            Refusal::Repeated => (StatusCode::FORBIDDEN, "the request was made before"),
+        }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
