@@ -14,9 +14,9 @@ use peercache_groupcache::{
     Ack, Change, Connect, Error, ErrorKind, Groups, Key, Members, Peer, PeerError, PeerRequest, PeerUpdate, Reply,
     Served, SetValue, Stamp,
 };
-use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server};
+use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, Membership, PeerServer, Server};
 use support::{
-    Received, WATCHDOG, ack, group, groups, node, node_with_id, pool, raw, read_request, read_to_close, scripted,
+    Received, WATCHDOG, ack, group, groups, node, node_of, pool, raw, read_request, read_to_close, scripted,
     send_update, serve, status_and_body, updated_group,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -163,11 +163,11 @@ async fn a_group_that_takes_no_updates_answers_so() {
 
 #[tokio::test]
 async fn a_node_that_sends_itself_an_update_gets_an_error() {
-    let id = NodeId::random();
+    let itself = Membership::new("http://127.0.0.1:1");
     let groups = groups();
     let received = updated_group(&groups, "g", |_| Ok(ack(1)));
-    let node = node_with_id(groups, id).await;
-    let peer = peer_at(HttpPool::builder().node_id(id), &node.url());
+    let node = node_of(groups, |_| itself.clone()).await;
+    let peer = peer_at(HttpPool::builder().membership(itself.clone()), &node.url());
     assert!(outcome(&peer, remove(["k"])).await.starts_with("is this node itself"));
     assert!(received.lock().unwrap().is_empty());
 }
