@@ -296,10 +296,11 @@ fn outside_a_runtime_a_fetch_fails() {
 
 #[tokio::test]
 async fn a_router_in_an_app_of_ones_own_answers_too() {
-    let app = axum::Router::new()
-        .route("/", axum::routing::get(|| async { "home" }))
-        .merge(peercache_transport_http::PeerServer::new(groups()).base_path("/caches/").unwrap().router());
-    let node = support::serve(Server::new(app)).await;
+    let node = support::serve_peers(groups(), |server| {
+        let app = axum::Router::new().route("/", axum::routing::get(|| async { "home" }));
+        Server::new(app.merge(server.base_path("/caches/").unwrap().router()))
+    });
+    let node = node.await;
     let builder = || HttpPool::builder().base_path("/caches/");
     assert_eq!(words_of(ask_once(builder(), &node.url(), "echo", b"k").await), "value b\"k\"");
     assert_eq!(words_of(ask_once(builder().dialect(Dialect::Golang), &node.url(), "echo", b"k").await), "value b\"k\"");

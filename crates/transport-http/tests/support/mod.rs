@@ -153,6 +153,11 @@ pub async fn node_of(groups: Groups, set: impl FnOnce(Membership) -> Membership)
     serve_named(|name| Server::new(PeerServer::new(groups).membership(set(Membership::new(name))).router())).await
 }
 
+/// A node whose server for peers, which has its URL for a name, is served by what a closure makes.
+pub async fn serve_peers(groups: Groups, server: impl FnOnce(PeerServer) -> Server) -> Node {
+    serve_named(|name| server(PeerServer::new(groups).membership(Membership::new(name)))).await
+}
+
 pub async fn serve(server: Server) -> Node {
     serve_named(|_| server).await
 }
