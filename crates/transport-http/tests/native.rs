@@ -14,7 +14,7 @@ use std::{
 
 use peercache_groupcache::{Connect, Error, ErrorKind, PeerError, PeerReply, PeerRequest, Served, Terms};
 use peercache_transport_http::{Dialect, HttpPool, Membership, Server};
-use support::{ask, ask_once, group, groups, node, node_with_id, pool, value_of, words_of};
+use support::{ask, ask_once, group, groups, node, node_of, pool, value_of, words_of};
 
 /// Keys that a URL bends.
 fn hard_keys() -> Vec<Vec<u8>> {
@@ -159,7 +159,7 @@ async fn large_values_arrive_and_larger_ones_are_refused() {
 
 #[tokio::test]
 async fn a_node_that_asks_itself_gets_an_error() {
-    let membership = Membership::new("");
+    let itself = Membership::new("http://127.0.0.1:1");
     let loads = Arc::new(AtomicUsize::new(0));
     let groups = groups();
     let counted = loads.clone();
@@ -167,10 +167,11 @@ async fn a_node_that_asks_itself_gets_an_error() {
         counted.fetch_add(1, Ordering::Relaxed);
         Served::Ready(Err(Error::new(ErrorKind::NotFound)))
     });
-    let node = node_with_id(groups, membership.node_id()).await;
+    let node = node_of(groups, |_| itself.clone()).await;
     for dialect in [Dialect::Native, Dialect::Golang] {
-        let builder = HttpPool::builder().dialect(dialect).membership(membership.clone());
-        let answer = ask_once(builder, &node.url(), "counted", b"k").await;
+        let answer =
+            ask_once(HttpPool::builder().dialect(dialect).membership(itself.clone()), &node.url(), "counted", b"k")
+                .await;
         assert!(words_of(answer).contains("is this node itself"), "{dialect:?}");
     }
     assert_eq!(loads.load(Ordering::Relaxed), 0, "the node loaded for itself");
@@ -200,9 +201,9 @@ async fn a_node_that_asks_itself_logs_it_once() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let membership = Membership::new("");
-    let node = node_with_id(groups(), membership.node_id()).await;
-    let peer = pool(HttpPool::builder().membership(membership))
+    let itself = Membership::new("http://127.0.0.1:1");
+    let node = node_of(groups(), |_| itself.clone()).await;
+    let peer = pool(HttpPool::builder().membership(itself.clone()))
         .connect(&peercache_groupcache::Member::from(&node.url()))
         .unwrap();
     for _ in 0..3 {
@@ -295,10 +296,11 @@ fn outside_a_runtime_a_fetch_fails() {
 
 #[tokio::test]
 async fn a_router_in_an_app_of_ones_own_answers_too() {
-    let app = axum::Router::new()
-        .route("/", axum::routing::get(|| async { "home" }))
-        .merge(peercache_transport_http::PeerServer::new(groups()).base_path("/caches/").unwrap().router());
-    let node = support::serve(Server::new(app)).await;
+    let node = support::serve_peers(groups(), |server| {
+        let app = axum::Router::new().route("/", axum::routing::get(|| async { "home" }));
+        Server::new(app.merge(server.base_path("/caches/").unwrap().router()))
+    });
+    let node = node.await;
     let builder = || HttpPool::builder().base_path("/caches/");
     assert_eq!(words_of(ask_once(builder(), &node.url(), "echo", b"k").await), "value b\"k\"");
     assert_eq!(words_of(ask_once(builder().dialect(Dialect::Golang), &node.url(), "echo", b"k").await), "value b\"k\"");

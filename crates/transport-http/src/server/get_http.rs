@@ -10,8 +10,7 @@ use crate::{
     server::prefixed_body::PrefixedBody,
     server::response::{bad_request, text},
     server::state::ServerState,
-    wire::error_codes::{self, MAX_TEXT_BYTES},
-    wire::identity_header::ERROR_WORD,
+    wire::error_codes::{self, ERROR_WORD, MAX_TEXT_BYTES},
     wire::{escape, protobuf, reply_meta},
 };
 
@@ -22,9 +21,6 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 const PATH_DIALECT: Dialect = Dialect::Golang;
 
 pub(super) async fn answer(state: &ServerState, request: &http::request::Parts) -> Response {
-    if state.is_from_self(&request.headers) {
-        return text(StatusCode::MISDIRECTED_REQUEST, "this is the asker itself\n");
-    }
     let Some((group, key)) = group_and_key(&state.base_path, request.uri.path()) else {
         return bad_request();
     };

@@ -2,13 +2,12 @@
 
 use std::{future::Future, io, time::Duration};
 
-use axum::Router;
-use tokio::net::TcpListener;
-
 use crate::server::{
     acceptor::Acceptor,
+    listener::Listener,
     settings::{MAX_TIMEOUT, ServerSettings},
 };
+use axum::Router;
 
 /// The smallest limit on heads, in bytes: hyper takes none below it.
 const MIN_HEAD_BYTES: usize = 8 * 1024;
@@ -42,7 +41,8 @@ impl Server {
 
     /// Sets the time in which the head of a request must be complete, however slowly it comes,
     /// counted from the opening of the connection or the end of the previous answer. An idle
-    /// connection is closed by this, too. Defaults to 10 s.
+    /// connection is closed by this, too. The handshake of TLS has as long before it. Defaults to
+    /// 10 s.
     pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
         self.settings.header_read_timeout = timeout.min(MAX_TIMEOUT);
         self
@@ -77,7 +77,8 @@ impl Server {
         self
     }
 
-    /// Serves the connections of `listener` until `shutdown` resolves, then finishes the requests
+    /// Serves the connections of `listener`, a `TcpListener`, a `UnixListener` or a
+    /// [`Listener`] that speaks TLS, until `shutdown` resolves, then finishes the requests
     /// in flight and closes idle connections. Dropping the future cuts all connections.
     ///
     /// # Errors
@@ -85,14 +86,15 @@ impl Server {
     /// again.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: impl Into<Listener> + Send,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let address = listener.local_addr()?;
+        let listener = listener.into();
+        let address = listener.address()?;
         let mut acceptor = Acceptor::new(self.router, self.settings);
         acceptor.accept_until(&listener, shutdown).await;
         acceptor.accept_queued(listener);
-        acceptor.drain(address).await;
+        acceptor.drain(&address).await;
         Ok(())
     }
 }
@@ -108,5 +110,56 @@ mod tests {
             [settings.header_read_timeout, settings.body_read_timeout, settings.write_timeout, settings.drain_timeout];
         assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [10, 30, 10, 25]);
         assert_eq!((settings.max_connections, settings.max_head_bytes), (1_024, 16 * 1024));
+    }
+
+    /// The heads of the answers to two requests on one connection over TLS.
+    #[cfg(feature = "tls")]
+    async fn two_answers(name: &str, tls_lifetime: Duration) -> [String; 2] {
+        use tokio::{
+            io::{AsyncReadExt, AsyncWriteExt},
+            net::{TcpListener, TcpStream},
+        };
+
+        let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let file = |kind: &str, text: String| {
+            let path = std::env::temp_dir().join(format!("peercache-{}-{name}-{kind}", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (certificate, key) =
+            (file("cert.pem", certified.cert.pem()), file("key.pem", certified.signing_key.serialize_pem()));
+        let tls = crate::Tls::from_files(&certificate, &key, &certificate).unwrap();
+        for path in [certificate, key] {
+            std::fs::remove_file(path).unwrap();
+        }
+        let client = tls.current().await.client.clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", axum::routing::get(|| async { "hello" }));
+        let mut server = Server::new(router);
+        server.settings.tls_lifetime = tls_lifetime;
+        let serving = tokio::spawn(server.serve(Listener::tls(listener, tls), std::future::pending()));
+        let stream = TcpStream::connect(address).await.unwrap();
+        let host = crate::tls::server_name(&crate::address::Host::Ip(address.ip())).unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(client).connect(host, stream).await.unwrap();
+        let mut answers = [String::new(), String::new()];
+        for answer in &mut answers {
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            while !answer.ends_with("hello") {
+                let Ok(byte) = stream.read_u8().await else { break };
+                answer.push(byte.into());
+            }
+        }
+        serving.abort();
+        answers
+    }
+
+    #[cfg(feature = "tls")]
+    #[tokio::test]
+    async fn a_connection_over_tls_ends_after_a_while() {
+        let [first, second] = two_answers("young", ServerSettings::default().tls_lifetime).await;
+        assert!(!first.contains("connection: close") && second.ends_with("hello"), "{first} {second}");
+        let [first, second] = two_answers("old", Duration::ZERO).await;
+        assert!(first.contains("\r\nconnection: close\r\n") && second.is_empty(), "{first} {second}");
     }
 }
