@@ -13,6 +13,7 @@ mod phase;
 mod service;
 mod signals;
 mod text;
+mod trust;
 mod update;
 
 use std::{
