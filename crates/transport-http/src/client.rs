@@ -2,7 +2,6 @@
 
 pub(crate) mod builder;
 pub(crate) mod config;
-pub(crate) mod member_name;
 pub(crate) mod pool;
 
 pub(crate) mod http_peer;
@@ -22,10 +21,10 @@ pub(crate) mod send_update;
 
 pub(crate) mod request;
 pub(crate) mod response_body;
-pub(crate) mod response_head;
 
 pub(crate) mod connection;
-pub(crate) mod connection_default;
 pub(crate) mod connection_hyper;
 pub(crate) mod connection_reqwest;
 pub(crate) mod failure;
+pub(crate) mod impostor_log;
+pub(crate) mod stream;

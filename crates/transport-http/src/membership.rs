@@ -174,7 +174,7 @@ impl Membership {
         }
     }
 
-    fn check_scheme(&self, address: &MemberAddress, own_client: bool) -> Result<(), &'static str> {
+    pub(crate) fn check_scheme(&self, address: &MemberAddress, own_client: bool) -> Result<(), &'static str> {
         if address.is_https() && !self.has_tls() && !own_client {
             return Err("it is reached over TLS: turn on the feature `tls` and give this node its certificates");
         }

@@ -11,8 +11,8 @@ use std::{
 /// request.
 ///
 /// A name cannot serve for that: one process may be reached by many names, and this is to find a
-/// wrong peer list. Give the same id to the node's pool and to its server:
-/// `PeerServer::new(groups).node_id(pool.node_id())`. It is written as 16 hexadecimal digits.
+/// wrong peer list. A node's pool and its server have the same one, that of their
+/// [`Membership`](crate::Membership). It is written as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId(u64);
 

@@ -10,6 +10,7 @@ pub(crate) mod get_request;
 pub(crate) mod identity;
 pub(crate) mod identity_header;
 pub(crate) mod millis;
+pub(crate) mod paths;
 pub(crate) mod protobuf;
 pub(crate) mod reply_meta;
 pub(crate) mod update;

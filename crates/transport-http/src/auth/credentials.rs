@@ -49,6 +49,15 @@ pub(crate) enum Signing {
     NeedsNonce,
 }
 
+/// The end of a check that found no impostor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// The answer is of the member that was asked.
+    Believed(Identity),
+    /// It handed out a nonce and proved nothing: with the nonce, the request is to be made again.
+    SignAgain,
+}
+
 /// Why an answer is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Impostor {
@@ -58,7 +67,7 @@ pub(crate) enum Impostor {
     OtherCluster(Box<str>),
     #[error("it is another member, {0}")]
     OtherMember(Box<str>),
-    #[error("it does not know the secret")]
+    #[error("its answer does not prove that it knows the secret")]
     NoProof,
     #[error("it is this node itself")]
     IsSelf,
@@ -113,7 +122,7 @@ impl Credentials {
         to: &str,
         shown: &Shown,
         head: &response::Parts,
-    ) -> Result<Identity, Impostor> {
+    ) -> Result<Checked, Impostor> {
         let Answerer { identity, nonce, proof } = Answerer::read(&head.headers).ok_or(Impostor::Stranger)?;
         if identity.node == self.identity.node {
             return Err(Impostor::IsSelf);
@@ -126,30 +135,29 @@ impl Credentials {
         if *identity.name != *to && !(identity.name.is_empty() && may_be_nameless) {
             return Err(Impostor::OtherMember(identity.name));
         }
-        if let Some(secrets) = &self.secrets {
-            let nonce = nonce.ok_or(Impostor::NoProof)?;
-            if let Some((key, tag)) = &shown.signed {
-                let keyring = secrets.knowing(*key).await.ok_or(Impostor::NoProof)?;
-                let keys = keyring.find(*key).ok_or(Impostor::NoProof)?;
-                let answered = Answered {
-                    version: identity.version,
-                    request: tag,
-                    status: head.status.as_u16(),
-                    name: to,
-                    node: identity.node.to_u64(),
-                    nonce,
-                };
-                let is_proved = proof.is_some_and(|proof| keys.has_proved(answered, &proof));
-                // One who does not take the nonce cannot prove anything, and is given no more than another try.
-                if !is_proved && head.status != http::StatusCode::UNAUTHORIZED {
-                    return Err(Impostor::NoProof);
-                }
-            } else if head.status != http::StatusCode::UNAUTHORIZED {
-                return Err(Impostor::NoProof);
-            }
+        let Some(secrets) = &self.secrets else { return Ok(Checked::Believed(identity)) };
+        let nonce = nonce.ok_or(Impostor::NoProof)?;
+        // One who does not take the nonce cannot prove anything, and is given no more than another
+        // try. So is one who was shown no signature.
+        let Some((key, tag)) = shown.signed.as_ref().filter(|_| head.status != http::StatusCode::UNAUTHORIZED) else {
             session.set_nonce(nonce);
+            return Ok(Checked::SignAgain);
+        };
+        let keyring = secrets.knowing(*key).await.ok_or(Impostor::NoProof)?;
+        let keys = keyring.find(*key).ok_or(Impostor::NoProof)?;
+        let answered = Answered {
+            version: identity.version,
+            request: tag,
+            status: head.status.as_u16(),
+            name: to,
+            node: identity.node.to_u64(),
+            nonce,
+        };
+        if !proof.is_some_and(|proof| keys.has_proved(answered, &proof)) {
+            return Err(Impostor::NoProof);
         }
-        Ok(identity)
+        session.set_nonce(nonce);
+        Ok(Checked::Believed(identity))
     }
 }
 
@@ -198,7 +206,7 @@ mod tests {
     }
 
     /// One request of `a` to `b`, and what both make of it.
-    async fn ask(a: &Side, b: &Side, to: &str, body: &[u8]) -> (Result<bool, Refusal>, Result<Identity, Impostor>) {
+    async fn ask(a: &Side, b: &Side, to: &str, body: &[u8]) -> (Result<bool, Refusal>, Result<Checked, Impostor>) {
         let (shown, _) = a.credentials.show(&a.session, to, (&Method::POST, PATH, body), true).await;
         let (head, body) = head(shown.header.clone(), body);
         let admitted = b.gate.admit(&head, Repeats::Refused).await;
@@ -214,7 +222,7 @@ mod tests {
         let (a, b) = (side("orders", "a", &[]), side("orders", "b", &[]));
         let (admitted, believed) = ask(&a, &b, "b", b"body").await;
         assert_eq!(admitted, Ok(true));
-        assert_eq!(&*believed.unwrap().name, "b");
+        assert!(matches!(believed, Ok(Checked::Believed(identity)) if *identity.name == *"b"));
     }
 
     #[tokio::test]

@@ -7,13 +7,11 @@ use peercache_groupcache::{BuildError, Limits};
 use crate::{
     client::config::PoolConfig,
     client::connection::Connector,
-    client::connection_default::DefaultConnector,
+    client::connection_hyper::HyperConnector,
     client::pool::HttpPool,
     dialect::Dialect,
     membership::Membership,
-    node_id::NodeId,
     wire::base_path::{self, DEFAULT_BASE_PATH},
-    wire::identity_header::OwnIdentity,
 };
 
 /// A peer that says nothing for a second is sick: a heartbeat comes every third of that.
@@ -35,14 +33,12 @@ const MIN_PEER_TIMEOUT: Duration = Duration::from_millis(30);
 pub struct HttpPoolBuilder {
     base_path: String,
     dialect: Dialect,
-    plain_gets: bool,
     client: Option<reqwest::Client>,
     connect_timeout: Option<Duration>,
     peer_timeout: Duration,
     max_connections: usize,
     max_fetches: usize,
     max_key_bytes: usize,
-    node_id: NodeId,
     membership: Option<Membership>,
 }
 
@@ -52,14 +48,12 @@ impl HttpPool {
         HttpPoolBuilder {
             base_path: DEFAULT_BASE_PATH.to_owned(),
             dialect: Dialect::default(),
-            plain_gets: false,
             client: None,
             connect_timeout: None,
             peer_timeout: PEER_TIMEOUT,
             max_connections: MAX_CONNECTIONS,
             max_fetches: MAX_FETCHES,
             max_key_bytes: Limits::DEFAULT.max_key_bytes,
-            node_id: NodeId::random(),
             membership: None,
         }
     }
@@ -76,14 +70,6 @@ impl HttpPoolBuilder {
     /// Sets the protocol in which peers are asked first. Defaults to [`Dialect::Native`].
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
-        self
-    }
-
-    /// Restricts the pool to plain GETs, as if this node did not know the native protocol. It may
-    /// be turned on and off node by node, in any order. No member gets updates while it is on, and
-    /// the caller who makes one is told so. Defaults to false.
-    pub fn plain_gets(mut self, plain_gets: bool) -> Self {
-        self.plain_gets = plain_gets;
         self
     }
 
@@ -108,10 +94,10 @@ impl HttpPoolBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Defaults to a lean client of this crate's own for `http://` peers, at about two thirds of
-    /// the cost, and to a reqwest client without redirects, proxy or decompression for `https://`
-    /// ones. This crate does not turn on reqwest's TLS: to reach `https://` peers, depend on
-    /// reqwest with the TLS of your choice.
+    /// Defaults to a lean client of this crate's own, at about two thirds of the cost. It speaks
+    /// TLS where the membership has certificates. This crate does not turn on reqwest's TLS: to
+    /// reach `https://` members through a client of your own, depend on reqwest with the TLS of
+    /// your choice.
     pub fn client(mut self, client: reqwest::Client) -> Self {
         self.client = Some(client);
         self
@@ -166,12 +152,6 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// Sets this node's id, when the server is built before the pool. Defaults to a random one.
-    pub fn node_id(mut self, node_id: NodeId) -> Self {
-        self.node_id = node_id;
-        self
-    }
-
     /// Sets who this node is and whom it trusts. Defaults to a member without a name, of the cluster
     /// without a name, that asks members of this machine alone.
     pub fn membership(mut self, membership: Membership) -> Self {
@@ -190,20 +170,21 @@ impl HttpPoolBuilder {
         let membership = self.membership.unwrap_or_else(|| Membership::new(""));
         membership.check(self.dialect)?;
         let own_client = self.client.is_some();
-        let node_id = membership.node_id();
         let connector: Box<dyn Connector> = match self.client {
             Some(client) => Box::new(client),
-            None => Box::new(DefaultConnector::new(connect_timeout)?),
+            None => Box::new(HyperConnector {
+                connect_timeout,
+                #[cfg(feature = "tls")]
+                tls: membership.tls_files().cloned(),
+            }),
         };
         let config = PoolConfig {
             base_path: base_path::check(self.base_path)?,
             dialect: self.dialect,
-            plain_gets: self.plain_gets,
             peer_timeout: self.peer_timeout,
             max_connections: self.max_connections,
             max_fetches: self.max_fetches,
             max_key_bytes: self.max_key_bytes,
-            identity: OwnIdentity::new(node_id),
             credentials: membership.credentials(),
             membership,
             own_client,

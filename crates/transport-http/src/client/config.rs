@@ -4,19 +4,16 @@ use std::time::Duration;
 
 use crate::{
     auth::credentials::Credentials, client::connection::Connector, dialect::Dialect, membership::Membership,
-    wire::identity_header::OwnIdentity,
 };
 
-/// The settings of a pool, checked by its builder, and this node's identity.
+/// The settings of a pool, checked by its builder, and who this node is.
 pub(super) struct PoolConfig {
     pub(super) base_path: String,
     pub(super) dialect: Dialect,
-    pub(super) plain_gets: bool,
     pub(super) peer_timeout: Duration,
     pub(super) max_connections: usize,
     pub(super) max_fetches: usize,
     pub(super) max_key_bytes: usize,
-    pub(super) identity: OwnIdentity,
     pub(super) membership: Membership,
     /// What requests show of this node.
     pub(super) credentials: Credentials,

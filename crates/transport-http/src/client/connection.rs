@@ -53,8 +53,8 @@ pub(super) type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + 
 
 /// Makes connections to the members of one pool.
 pub(super) trait Connector: Send + Sync + 'static {
-    /// A connection to the member of this name, not open yet.
-    fn connection(&self, name: &Arc<str>) -> Box<dyn Connection>;
+    /// A connection to the member at this URL, not open yet.
+    fn connection(&self, address: &Arc<str>) -> Box<dyn Connection>;
 }
 
 /// Whether the connection ended before an answer began.

@@ -1,4 +1,4 @@
-//! Connections of our own for `http://` peers, driven by the task that waits for the answer.
+//! Connections of our own, over TLS to `https://` members, driven by the task that waits for the answer.
 
 use std::{
     future::{Future, poll_fn},
@@ -19,32 +19,90 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use peercache_groupcache::BoxError;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use crate::{
+    address::MemberAddress,
     client::connection::{Connection, Connector, Step, chained, was_closed},
     client::failure::Failure,
+    client::stream::Stream,
 };
 
 /// The longest head of an answer, in bytes: a hostile peer gets no more of our memory than that and
 /// one read. Bodies are taken away piece by piece.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Connects with HTTP/1.1 over TCP, without proxies, redirects or cookies.
+/// The longest life of a connection: after that a new one is opened, with the certificates of then.
+const MAX_LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// Connects with HTTP/1.1 over TCP and TLS, without proxies, redirects or cookies.
+#[derive(Clone)]
 pub(super) struct HyperConnector {
     pub(super) connect_timeout: Duration,
+    /// The certificates for `https://` members.
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<crate::tls::Tls>,
 }
 
 impl Connector for HyperConnector {
-    fn connection(&self, name: &Arc<str>) -> Box<dyn Connection> {
-        let (name, connect_timeout) = (name.clone(), self.connect_timeout);
-        Box::new(HyperConnection { name, connect_timeout, open: None, was_reused: false })
+    fn connection(&self, address: &Arc<str>) -> Box<dyn Connection> {
+        let (connector, address) = (self.clone(), address.clone());
+        Box::new(HyperConnection { connector, address, open: None, was_reused: false })
+    }
+}
+
+impl HyperConnector {
+    async fn connect(&self, address: &str) -> Result<Open, Failure> {
+        let opened = timeout(self.connect_timeout, self.open(address)).await;
+        opened.unwrap_or_else(|_| Err(Failure::Connect("the connection took too long".into())))
+    }
+
+    async fn open(&self, address: &str) -> Result<Open, Failure> {
+        let uri: Uri = address.parse().map_err(|error: InvalidUri| Failure::Send(error.into()))?;
+        let authority = uri.authority().ok_or_else(|| Failure::Send("it has no host".into()))?;
+        let host = authority.host();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let member = MemberAddress::read(address).map_err(|why| Failure::Send(why.into()))?;
+        let stream = TcpStream::connect((host, member.port())).await;
+        let stream = stream.map_err(|error| unconnected(&error))?;
+        // Without it a request waits for the other side's acknowledgement. It fails on dead
+        // connections only.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(MAX_HEAD_BYTES)
+            .handshake(TokioIo::new(self.protect(stream, &member).await?))
+            .await
+            .map_err(|error| failure(&error))?;
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        let host = HeaderValue::try_from(authority.as_str()).map_err(|error| Failure::Send(error.into()))?;
+        let expires = Instant::now() + MAX_LIFE;
+        Ok(Open { sender, connection, host, prefix, body: None, has_ended: false, expires })
+    }
+
+    /// The stream, over TLS if the member is `https://`.
+    async fn protect(&self, stream: TcpStream, member: &MemberAddress) -> Result<Stream, Failure> {
+        if !member.is_https() {
+            return Ok(Stream::Plain(stream));
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let name = crate::tls::server_name(member.host()).map_err(Failure::Send)?;
+            let connector = tokio_rustls::TlsConnector::from(tls.current().await.client.clone());
+            let stream = connector.connect(name, stream).await;
+            let stream = stream.map_err(|error| Failure::Connect(format!("no TLS with it: {error}").into()))?;
+            return Ok(Stream::Tls(Box::new(stream)));
+        }
+        Err(Failure::Send("it is reached over TLS, and this node has no certificates".into()))
     }
 }
 
 struct HyperConnection {
-    name: Arc<str>,
-    connect_timeout: Duration,
+    connector: HyperConnector,
+    /// The URL before the path of every request.
+    address: Arc<str>,
     open: Option<Open>,
     /// Whether the last request found the connection open.
     was_reused: bool,
@@ -54,12 +112,13 @@ struct HyperConnection {
 /// request costs no change of tasks.
 struct Open {
     sender: SendRequest<Full<Bytes>>,
-    connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    connection: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
     host: HeaderValue,
     /// Before the path of every request.
     prefix: String,
     body: Option<Incoming>,
     has_ended: bool,
+    expires: Instant,
 }
 
 impl HyperConnection {
@@ -78,10 +137,7 @@ impl HyperConnection {
         if let Some(open) = reused {
             return Ok(self.open.insert(open));
         }
-        let name = &self.name;
-        let opened = timeout(self.connect_timeout, Open::connect(name)).await;
-        let opened = opened.unwrap_or_else(|_| Err(Failure::Connect("the connection took too long".into())));
-        Ok(self.open.insert(opened?))
+        Ok(self.open.insert(self.connector.connect(&self.address).await?))
     }
 }
 
@@ -121,30 +177,10 @@ impl Connection for HyperConnection {
 }
 
 impl Open {
-    async fn connect(name: &str) -> Result<Self, Failure> {
-        let uri: Uri = name.parse().map_err(|error: InvalidUri| Failure::Send(error.into()))?;
-        let authority = uri.authority().ok_or_else(|| Failure::Send("it has no host".into()))?;
-        let host = authority.host();
-        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let stream = TcpStream::connect((address, authority.port_u16().unwrap_or(80))).await;
-        let stream = stream.map_err(|error| unconnected(&error))?;
-        // Without it a request waits for the other side's acknowledgement. It fails on dead
-        // connections only.
-        let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::Builder::new()
-            .max_header_size(MAX_HEAD_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| failure(&error))?;
-        let prefix = uri.path().trim_end_matches('/').to_owned();
-        let host = HeaderValue::try_from(authority.as_str()).map_err(|error| Failure::Send(error.into()))?;
-        Ok(Open { sender, connection, host, prefix, body: None, has_ended: false })
-    }
-
     /// Whether it can carry one more request.
     fn is_usable(&self) -> bool {
         let is_read = self.body.as_ref().is_none_or(Body::is_end_stream);
-        is_read && !self.has_ended && self.sender.is_ready()
+        is_read && !self.has_ended && self.sender.is_ready() && Instant::now() < self.expires
     }
 
     async fn send(&mut self, mut request: http::Request<Bytes>) -> Result<http::response::Parts, Failure> {
@@ -202,7 +238,7 @@ impl Open {
 
 /// Lets the connection do its work. Its errors reach the task that waits for the answer.
 fn drive(
-    connection: &mut http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    connection: &mut http1::Connection<TokioIo<Stream>, Full<Bytes>>,
     has_ended: &mut bool,
     cx: &mut Context<'_>,
 ) {
@@ -242,7 +278,11 @@ mod tests {
     async fn listener_and_connection() -> (TcpListener, Box<dyn Connection>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let name = format!("http://{}", listener.local_addr().unwrap()).into();
-        let connector = HyperConnector { connect_timeout: Duration::from_secs(60) };
+        let connector = HyperConnector {
+            connect_timeout: Duration::from_secs(60),
+            #[cfg(feature = "tls")]
+            tls: None,
+        };
         (listener, connector.connection(&name))
     }
 

@@ -17,14 +17,14 @@ use crate::{
 };
 
 impl Connector for reqwest::Client {
-    fn connection(&self, name: &Arc<str>) -> Box<dyn Connection> {
-        Box::new(ReqwestConnection { client: self.clone(), name: name.clone(), body: None })
+    fn connection(&self, address: &Arc<str>) -> Box<dyn Connection> {
+        Box::new(ReqwestConnection { client: self.clone(), address: address.clone(), body: None })
     }
 }
 
 struct ReqwestConnection {
     client: reqwest::Client,
-    name: Arc<str>,
+    address: Arc<str>,
     body: Option<reqwest::Body>,
 }
 
@@ -37,7 +37,7 @@ impl Connection for ReqwestConnection {
     fn send(&mut self, mut request: http::Request<Bytes>) -> Step<'_, http::response::Parts> {
         self.body = None;
         Box::pin(async move {
-            let url = format!("{}{}", self.name, request.uri());
+            let url = format!("{}{}", self.address, request.uri());
             *request.uri_mut() = Uri::try_from(url).map_err(|error| Failure::Send(error.into()))?;
             let request = reqwest::Request::try_from(request).map_err(failure)?;
             let answer: http::Response<reqwest::Body> = self.client.execute(request).await.map_err(failure)?.into();

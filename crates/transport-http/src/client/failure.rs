@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use peercache_groupcache::{BoxError, Error, ErrorKind};
 
+use crate::auth::credentials::Impostor;
+
 /// The reason why a request brought no value and no acknowledgement.
 #[derive(Debug)]
 pub(super) enum RequestError {
@@ -42,16 +44,16 @@ pub(super) enum Failure {
     #[error("cannot be asked: {0}")]
     Send(#[source] BoxError),
     /// The connection was open and ended before an answer began: a stale one, or a server that
-    /// closes it on an unknown path.
+    /// closes it on an unknown path, as golang's does.
     #[error("closed the connection instead of answering: {0}")]
     Closed(#[source] BoxError),
     #[error("broke off its answer: {0}")]
     BrokeOff(#[source] BoxError),
     #[error("answered {0}")]
     Status(http::StatusCode),
-    /// The native path is not there: a Go peer, or a node of another age.
-    #[error("does not know the native exchange (answered {0})")]
-    PathUnknown(http::StatusCode),
+    /// Somebody answered who is not the member that was asked.
+    #[error("is not believed: {0}")]
+    Impostor(#[source] Impostor),
     #[error("has no such group: {0}")]
     UnknownGroup(String),
     #[error("is this node itself; the peer list names this node twice, in different words")]
@@ -71,6 +73,15 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn garbage(what: impl Into<BoxError>) -> Self {
         Failure::Garbage(what.into())
+    }
+}
+
+impl From<Impostor> for Failure {
+    fn from(impostor: Impostor) -> Self {
+        match impostor {
+            Impostor::IsSelf => Failure::IsSelf,
+            impostor => Failure::Impostor(impostor),
+        }
     }
 }
 

@@ -1,24 +1,27 @@
 //! golang/groupcache's GET, as it is sent. The head of its answer comes when the load has ended.
 
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::{HeaderName, StatusCode, header, response};
 use peercache_groupcache::{Error, ErrorKind, PeerReply, PeerRequest};
 use tokio::time::Instant;
 
 use crate::{
+    auth::credentials::Impostor,
     client::connection::Connection,
     client::failure::{Failure, RequestError},
     client::peer_state::PeerState,
-    client::request,
+    client::request::{Answer, Request},
     client::response_body::ResponseBody,
-    wire::error_codes::{self, MAX_TEXT_BYTES},
-    wire::identity_header::{ERROR_WORD, Identity},
+    wire::error_codes::{self, ERROR_WORD, MAX_TEXT_BYTES},
     wire::{escape, protobuf, reply_meta},
 };
 
 /// The longest escaped key, in bytes. Servers and proxies take request lines of 8 KiB and more, and
 /// few take much more.
 const MAX_ESCAPED_KEY_BYTES: usize = 8 * 1024;
+
+/// The content type of golang's values.
+const PROTOBUF: &str = "application/x-protobuf";
 
 /// The start of a 404 that does not mean "not found".
 const NO_SUCH_GROUP: &[u8] = b"no such group: ";
@@ -34,29 +37,75 @@ pub(super) async fn fetch(
     };
     // A Go peer's head comes after the load, so silence before it means nothing: only the timeout
     // of the whole fetch bounds it.
-    let head = connection.send(request::get(&peer.config, &path)?).await?;
-    let identity = Identity::read(&head.headers);
-    peer.observe_identity(identity)?;
-    // Only our own nodes are believed.
-    let meta = identity.and_then(|_| reply_meta::of_headers(&head.headers));
-    let since = Instant::now();
+    let Answer { head, from } = Request::get(&path)?.send(peer, connection).await?;
     if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         return Err(Failure::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
     }
-    let word = head.headers.get(ERROR_WORD).and_then(|word| error_codes::kind_of_word(word.as_bytes()));
-    let mut body = ResponseBody::new(connection, peer.config.peer_timeout);
+    let body = ResponseBody::new(connection, peer.config.peer_timeout);
+    match from {
+        Ok(_) => read_ours(&head, body, request.max_value_bytes).await,
+        Err(Impostor::Stranger) => Ok(read_go(&head, body, request.max_value_bytes).await?),
+        Err(impostor) => Err(Failure::from(impostor).into()),
+    }
+}
+
+/// Reads an answer of one of ours, which says more than Go's.
+async fn read_ours(
+    head: &response::Parts,
+    mut body: ResponseBody<'_>,
+    max_value_bytes: usize,
+) -> Result<Result<PeerReply, Error>, RequestError> {
+    let meta = reply_meta::of_headers(&head.headers);
+    let since = Instant::now();
     if head.status == StatusCode::OK {
-        let value = read_value(&mut body, request.max_value_bytes).await?;
+        let value = read_value(&mut body, max_value_bytes).await?;
+        let value = value.ok_or_else(|| Failure::garbage("a body without a value"))?;
         return Ok(Ok(PeerReply::new(value).meta(meta.unwrap_or_default().after(since.elapsed()))));
     }
     let kind = kind_of(head.status).ok_or(Failure::Status(head.status))?;
     let text = body.start(NO_SUCH_GROUP.len() + MAX_TEXT_BYTES).await?;
-    check_not_found(head.status, &text)?;
+    check_group(head.status, &text)?;
     // The word says more than the status can.
+    let word = head.headers.get(ERROR_WORD).and_then(|word| error_codes::kind_of_word(word.as_bytes()));
     Ok(match (word.unwrap_or(kind), meta) {
         (ErrorKind::NotFound, Some(meta)) => Ok(PeerReply::not_found().meta(meta.after(since.elapsed()))),
         (kind, _) => Err(error_codes::error_of(kind, &text)),
     })
+}
+
+/// Reads an answer of golang/groupcache. It counts only in exactly the form that library gives it:
+/// anybody else may be at a member's address, and a proxy before it.
+async fn read_go(
+    head: &response::Parts,
+    mut body: ResponseBody<'_>,
+    max_value_bytes: usize,
+) -> Result<Result<PeerReply, Error>, Failure> {
+    match head.status {
+        StatusCode::OK if has(head, header::CONTENT_TYPE, PROTOBUF) => {
+            let value = read_value(&mut body, max_value_bytes).await?;
+            // An empty body is how Go writes nil.
+            Ok(Ok(PeerReply::new(value.unwrap_or_default())))
+        }
+        StatusCode::OK => Err(Failure::garbage("a 200 without golang's content type")),
+        StatusCode::INTERNAL_SERVER_ERROR if is_go_error(head) => {
+            let text = body.start(MAX_TEXT_BYTES).await?;
+            Ok(Err(error_codes::error_of(ErrorKind::LoadFailed, &text)))
+        }
+        StatusCode::NOT_FOUND => {
+            check_group(head.status, &body.start(NO_SUCH_GROUP.len() + MAX_TEXT_BYTES).await?)?;
+            Err(Failure::Status(head.status))
+        }
+        status => Err(Failure::Status(status)),
+    }
+}
+
+/// Whether an error has the form that Go's `http.Error` gives it.
+pub(super) fn is_go_error(head: &response::Parts) -> bool {
+    has(head, header::X_CONTENT_TYPE_OPTIONS, "nosniff") && has(head, header::CONTENT_TYPE, "text/plain; charset=utf-8")
+}
+
+fn has(head: &response::Parts, name: HeaderName, value: &str) -> bool {
+    head.headers.get(name).is_some_and(|header| header == value)
 }
 
 /// The path of a request; `None` when it would not arrive as it was sent.
@@ -75,10 +124,15 @@ fn path(base: &str, group: &str, key: &[u8]) -> Option<String> {
     Some(path)
 }
 
-async fn read_value(body: &mut ResponseBody<'_>, max_value_bytes: usize) -> Result<Bytes, Failure> {
+/// The value of a 200; `None` for an empty body.
+async fn read_value(body: &mut ResponseBody<'_>, max_value_bytes: usize) -> Result<Option<Bytes>, Failure> {
     let body = body.collect(max_value_bytes.saturating_add(protobuf::MAX_OVERHEAD_BYTES)).await?;
+    if body.is_empty() {
+        return Ok(None);
+    }
     let value = protobuf::value_of(body).map_err(Failure::garbage)?;
-    if value.len() <= max_value_bytes { Ok(value) } else { Err(Failure::TooLong(max_value_bytes)) }
+    let value = value.ok_or_else(|| Failure::garbage("a body without a value"))?;
+    if value.len() <= max_value_bytes { Ok(Some(value)) } else { Err(Failure::TooLong(max_value_bytes)) }
 }
 
 /// The error of the key that a status stands for; `None` when it is an error of the peer.
@@ -93,7 +147,7 @@ fn kind_of(status: StatusCode) -> Option<ErrorKind> {
 }
 
 /// Tells a key that the owner does not have from an owner that does not have the group.
-fn check_not_found(status: StatusCode, text: &[u8]) -> Result<(), Failure> {
+fn check_group(status: StatusCode, text: &[u8]) -> Result<(), Failure> {
     match text.strip_prefix(NO_SUCH_GROUP) {
         Some(group) if status == StatusCode::NOT_FOUND => Err(Failure::UnknownGroup(error_codes::text_from(group))),
         _ => Ok(()),

@@ -1,19 +1,19 @@
 //! The native get, as it is sent.
 
 use peercache_groupcache::{ErrorKind, PeerReply, ReplyMeta};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     client::batch::{Batch, Outcome},
     client::connection::Connection,
     client::failure::{Failure, RequestError},
     client::peer_state::PeerState,
+    client::request::Request,
     client::response_body::ResponseBody,
-    client::{request, response_head},
     wire::decoder::Decoder,
     wire::error_codes,
     wire::frame::Frame,
-    wire::identity_header::GET_PATH,
+    wire::paths::GET_PATH,
 };
 
 /// Sends the keys of a batch, and gives each answer as its frame comes. The keys that have no
@@ -30,8 +30,8 @@ pub(super) async fn fetch(
     let max_silence = peer.config.peer_timeout;
     let (body, max_value_bytes) = batch.body(max_silence);
     let waiting_since = Instant::now();
-    let head = timeout(max_silence, connection.send(request::post(&peer.config, GET_PATH, body)?)).await;
-    response_head::check_native(peer, &head.map_err(|_| Failure::Silent(max_silence))??)?;
+    let request = Request::post(GET_PATH, body).max_silence(max_silence);
+    request.send(peer, connection).await?.frames_follow()?;
     let body = ResponseBody::new(connection, max_silence);
     let mut answers = Answers { body, decoder: Decoder::of_answers(max_value_bytes), waiting_since, meta: None };
     loop {

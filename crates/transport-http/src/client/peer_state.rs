@@ -15,8 +15,8 @@ use crate::{
     auth::credentials::Session,
     client::config::PoolConfig,
     client::failure::{Failure, PeerFailure, RequestError},
-    client::protocol_state::{Event, ProtocolState},
-    wire::identity_header::Identity,
+    client::impostor_log::ImpostorLog,
+    client::protocol_state::ProtocolState,
 };
 
 /// One peer, without the requests to it.
@@ -31,11 +31,12 @@ pub(super) struct PeerState {
     pub(super) protocol: ProtocolState,
     /// Whether the log says already that this peer is this node itself.
     reported_self: AtomicBool,
+    impostor_log: ImpostorLog,
 }
 
 impl PeerState {
     pub(super) fn new(member: &Member, config: Arc<PoolConfig>) -> Self {
-        let protocol = ProtocolState::new(&config);
+        let protocol = ProtocolState::new(config.dialect);
         PeerState {
             name: member.name.as_str().into(),
             address: member.address.as_str().into(),
@@ -43,25 +44,13 @@ impl PeerState {
             config,
             protocol,
             reported_self: AtomicBool::new(false),
+            impostor_log: ImpostorLog::default(),
         }
     }
 
     /// The longest time that a fetch may take: the load, and as long as the peer may be silent.
     pub(super) fn fetch_timeout(&self, request: &PeerRequest) -> Duration {
         request.load_timeout.saturating_add(self.config.peer_timeout)
-    }
-
-    /// Learns from the identity that an answer had, or had not.
-    ///
-    /// # Errors
-    /// An answer from this node itself.
-    pub(super) fn observe_identity(&self, identity: Option<Identity>) -> Result<(), Failure> {
-        match identity {
-            Some(identity) if self.config.identity.is(identity) => return Err(Failure::IsSelf),
-            Some(_) => self.protocol.observe(Event::Identified),
-            None => self.protocol.observe(Event::NotIdentified),
-        }
-        Ok(())
     }
 
     /// The error that the engine gets.
@@ -74,10 +63,19 @@ impl PeerState {
     }
 
     /// The failure with this peer's name. The first time that the peer is this node itself is
-    /// logged.
+    /// logged, and once a minute that it is somebody else.
     pub(super) fn failure(&self, failure: Failure) -> PeerFailure {
-        if matches!(failure, Failure::IsSelf) && !self.reported_self.swap(true, Ordering::Relaxed) {
-            tracing::error!(peer = %self.name, "this peer is this node itself: it is in the peer list under two names");
+        match &failure {
+            Failure::IsSelf if !self.reported_self.swap(true, Ordering::Relaxed) => {
+                tracing::error!(peer = %self.name, "this peer is this node itself: it is in the peer list under two names");
+            }
+            Failure::Impostor(reason) if self.impostor_log.is_due(reason) => {
+                tracing::warn!(
+                    peer = %self.name, address = %self.address, %reason,
+                    "what answers at this peer's address is not believed; its keys are loaded here"
+                );
+            }
+            _ => {}
         }
         PeerFailure { peer: self.name.clone(), failure }
     }

@@ -1,21 +1,25 @@
-//! The pool: turns the names of members into peers.
+//! The pool: turns members into peers.
 
 use std::{fmt, sync::Arc};
 
 use peercache_groupcache::{BoxError, BuildError, Connect, Member, Peer};
 
 use crate::{
-    client::config::PoolConfig, client::http_peer::HttpPeer, client::member_name, dialect::Dialect,
-    membership::Membership, node_id::NodeId,
+    address::MemberAddress, client::config::PoolConfig, client::http_peer::HttpPeer, dialect::Dialect,
+    membership::Membership,
 };
 
 /// Reaches members over HTTP: the transport that a node's member list is built with. A cheap
 /// handle; clones share their connections.
 ///
-/// A member's name is the URL that requests begin with, `http://10.0.0.2:8001` for instance, with a
-/// host (a name or an address) and perhaps a path. The base path is appended to it as it stands,
-/// and the name is never rewritten. A name that ends with a slash, has a query or would not survive
-/// a URL library is refused when the list is set.
+/// A member's address is the URL that requests begin with, `http://10.0.0.2:8001` for instance,
+/// with a host (a name or an IP address) and perhaps a path. It is the member's name unless the
+/// list says otherwise. The base path is appended to it as it stands, and it is never rewritten. An
+/// address that ends with a slash, has a query or would not survive a URL library is refused when
+/// the list is set.
+///
+/// An answer counts only if it is of the member that was asked: requests say whom they mean by its
+/// name, and a native answer that does not say the same is one of a failed peer.
 #[derive(Clone)]
 pub struct HttpPool {
     pub(super) config: Arc<PoolConfig>,
@@ -37,22 +41,12 @@ impl HttpPool {
     pub fn membership(&self) -> &Membership {
         &self.config.membership
     }
-
-    /// The id that this pool's requests carry. Give it to the node's own
-    /// [`PeerServer`](crate::PeerServer).
-    pub fn node_id(&self) -> NodeId {
-        self.config.identity.node_id()
-    }
-
-    /// Whether it is kept to plain GETs. Tell the node's own [`PeerServer`](crate::PeerServer).
-    pub fn is_kept_to_plain_gets(&self) -> bool {
-        self.config.plain_gets
-    }
 }
 
 impl Connect for HttpPool {
     fn connect(&self, member: &Member) -> Result<Arc<dyn Peer>, BoxError> {
-        member_name::check(&member.address)?;
+        let PoolConfig { membership, own_client, .. } = &*self.config;
+        membership.check_scheme(&MemberAddress::read(&member.address)?, *own_client)?;
         Ok(Arc::new(HttpPeer::new(member, self.config.clone())))
     }
 
@@ -68,7 +62,7 @@ impl fmt::Debug for HttpPool {
             .field("base_path", &self.config.base_path)
             .field("dialect", &self.config.dialect)
             .field("peer_timeout", &self.config.peer_timeout)
-            .field("node_id", &self.node_id())
+            .field("membership", &self.config.membership)
             .finish_non_exhaustive()
     }
 }

@@ -1,33 +1,45 @@
-//! A probe: a request that tells whether a peer is one of ours, and makes it do nothing.
+//! A probe: a request that tells, in a Go dialect, whether a peer is one of ours, and makes it do
+//! nothing.
 
-use tokio::time::timeout;
+use http::StatusCode;
 
 use crate::{
+    auth::credentials::Impostor,
     client::connection::Connection,
     client::failure::Failure,
+    client::get_http::is_go_error,
     client::peer_state::PeerState,
-    client::{request, response_body},
-    wire::identity_header::Identity,
+    client::request::{Answer, Request},
+    client::response_body::{self, ResponseBody},
 };
 
-/// Whether the peer is one of ours. The probe is a GET of a path without a key: every server under
-/// the base path refuses it, ours and Go's, and none of them loads.
-pub(super) async fn probe(peer: &PeerState, connection: &mut dyn Connection) -> Result<bool, Failure> {
-    match probe_once(peer, connection).await {
-        // The connection may have been a stale one.
-        Err(Failure::Closed(_)) if connection.was_reused() => probe_once(peer, connection).await,
-        probed => probed,
-    }
-}
+/// The refusal of golang's server, for a path without a key.
+const GO_REFUSAL: &[u8] = b"bad request\n";
 
-async fn probe_once(peer: &PeerState, connection: &mut dyn Connection) -> Result<bool, Failure> {
+/// Whether the peer is one of ours; `false` for a Go process.
+///
+/// The probe is a GET of a path without a key: every server under the base path refuses it, ours
+/// and Go's, and none of them loads.
+///
+/// # Errors
+/// An answer of neither.
+pub(super) async fn probe(peer: &PeerState, connection: &mut dyn Connection) -> Result<bool, Failure> {
     // There is no load for it, so the head has no reason to be late.
     let max_silence = peer.config.peer_timeout;
-    let request = request::get(&peer.config, &peer.config.base_path)?;
-    let head = timeout(max_silence, connection.send(request)).await;
-    let head = head.map_err(|_| Failure::Silent(max_silence))??;
-    let identity = Identity::read(&head.headers);
-    peer.observe_identity(identity)?;
-    response_body::drain(connection, max_silence, || ()).await;
-    Ok(identity.is_some())
+    let request = Request::get(&peer.config.base_path)?.max_silence(max_silence);
+    let mut answer = request.send(peer, connection).await;
+    if matches!(answer, Err(Failure::Closed(_))) && connection.was_reused() {
+        // The connection may have been a stale one.
+        answer = request.send(peer, connection).await;
+    }
+    let Answer { head, from } = answer?;
+    match from {
+        Ok(_) => response_body::drain(connection, max_silence, || ()).await,
+        Err(Impostor::Stranger) if head.status == StatusCode::BAD_REQUEST && is_go_error(&head) => {
+            let text = ResponseBody::new(connection, max_silence).collect(GO_REFUSAL.len()).await?;
+            return if text == GO_REFUSAL { Ok(false) } else { Err(Impostor::Stranger.into()) };
+        }
+        Err(impostor) => return Err(impostor.into()),
+    }
+    Ok(true)
 }

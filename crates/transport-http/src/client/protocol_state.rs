@@ -1,26 +1,20 @@
 //! The protocol in which a peer is asked: one state machine, with all of its transitions.
 //!
 //! ```text
-//! after:                 Identified   NotIdentified   NativeUnsupported   NativeClosed
-//! Unknown                Native       Unknown         HttpUntil(+30 s)    HttpUntil(+30 s)
-//! Native                 Native       Unknown         HttpUntil(+30 s)    Native
-//! HttpUntil, running     unchanged    unchanged       HttpUntil(+30 s)    unchanged
-//! HttpUntil, over        Native       Unknown         HttpUntil(+30 s)    unchanged
+//! dialect:               native     a Go dialect
+//! state:                 -          Unknown        Ours
+//! asked:                 natively   in the dialect natively
+//! after Identified       -          Ours           Ours
+//! after NotIdentified    -          Unknown        Unknown
+//! after NativeClosed     -          Unknown        Unknown
 //! ```
+//!
+//! A native node asks natively, whatever answers: one that is not of its members has failed. In a
+//! Go dialect a peer that stops being one of ours fails once, and is asked in the dialect again.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use tokio::time::Instant;
-
-use crate::{client::config::PoolConfig, dialect::Dialect};
-
-/// The time for which a peer that does not know the native protocol is asked with GETs before it is
-/// tried again. It may have been replaced by a newer node meanwhile, and trying costs one short
-/// round trip.
-const HTTP_FOR: Duration = Duration::from_secs(30);
+use crate::dialect::Dialect;
 
 /// The protocol of the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,89 +27,43 @@ pub(super) enum Protocol {
 /// An observation that may change how a peer is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// An answer had the identity header of one of our nodes.
+    /// An answer was one of the member that was asked, and that is one of ours.
     Identified,
-    /// An answer had no such header.
+    /// An answer was not.
     NotIdentified,
-    /// The peer does not know the native path: its answer said so, or it closed the connection
-    /// there and a probe found no identity.
-    NativeUnsupported,
-    /// The peer closed the connection on the native path, and then answered a GET.
+    /// The peer closed a new connection on a native path, as golang's server does on paths that are
+    /// not its own.
     NativeClosed,
 }
 
 /// The state of one peer, from what was observed of it.
 pub(super) struct ProtocolState {
-    /// The protocol for a peer of which nothing is known.
-    preferred: Protocol,
-    /// Whether peers are asked with GETs only, as the pool's settings may say.
-    http_only: bool,
-    state: Mutex<State>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Nothing is known, or the peer is no longer one of ours.
-    Unknown,
-    /// The last answer had an identity header.
-    Native,
-    /// The peer does not know the native protocol; it is tried again at this time.
-    HttpUntil(Instant),
-}
-
-impl State {
-    fn after(self, event: Event, now: Instant) -> State {
-        match (self, event) {
-            (_, Event::NativeUnsupported) | (State::Unknown, Event::NativeClosed) => State::HttpUntil(now + HTTP_FOR),
-            // The answer to the GET was observed before, and decided already.
-            (_, Event::NativeClosed) => self,
-            // A peer that identifies itself but refused the native path is not asked twice each
-            // time.
-            (State::HttpUntil(end), _) if now < end => self,
-            (_, Event::Identified) => State::Native,
-            (_, Event::NotIdentified) => State::Unknown,
-        }
-    }
+    dialect: Dialect,
+    /// Whether the last answer was of one of ours.
+    is_ours: AtomicBool,
 }
 
 impl ProtocolState {
-    pub(super) fn new(config: &PoolConfig) -> Self {
-        let preferred = match config.dialect {
-            Dialect::Native => Protocol::Native,
-            Dialect::Golang => Protocol::Http,
-        };
-        ProtocolState { preferred, http_only: config.plain_gets, state: Mutex::new(State::Unknown) }
+    pub(super) fn new(dialect: Dialect) -> Self {
+        ProtocolState { dialect, is_ours: AtomicBool::new(false) }
     }
 
     /// Records an observation.
     pub(super) fn observe(&self, event: Event) {
-        let mut state = self.state();
-        *state = state.after(event, Instant::now());
+        let is_ours = event == Event::Identified;
+        // Each answer says it, and the cache line is shared by all requests.
+        if self.is_ours.load(Relaxed) != is_ours {
+            self.is_ours.store(is_ours, Relaxed);
+        }
     }
 
     /// The protocol in which the peer is asked now.
     pub(super) fn protocol(&self) -> Protocol {
-        match *self.state() {
-            _ if self.http_only => Protocol::Http,
-            State::Native => Protocol::Native,
-            State::HttpUntil(end) if Instant::now() < end => Protocol::Http,
-            State::HttpUntil(_) | State::Unknown => self.preferred,
+        match self.dialect {
+            Dialect::Native => Protocol::Native,
+            Dialect::Golang if self.is_ours.load(Relaxed) => Protocol::Native,
+            Dialect::Golang => Protocol::Http,
         }
-    }
-
-    /// Whether the peer's last answer said that it is one of ours.
-    pub(super) fn is_ours(&self) -> bool {
-        *self.state() == State::Native
-    }
-
-    /// Whether it has to be found out if the peer knows native paths, before anything that has no
-    /// other form is sent there.
-    pub(super) fn needs_probe(&self) -> bool {
-        !self.is_ours() && self.protocol() == Protocol::Http
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,50 +71,27 @@ impl ProtocolState {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn every_event_in_every_state() {
-        use Event::{Identified, NativeClosed, NativeUnsupported, NotIdentified};
-        use State::{HttpUntil, Native, Unknown};
-        let start = Instant::now();
-        let now = start + Duration::from_secs(5);
-        let (active, over, again) =
-            (HttpUntil(now + Duration::from_secs(1)), HttpUntil(start), HttpUntil(now + HTTP_FOR));
-        let table = [
-            (
-                Unknown,
-                [(Identified, Native), (NotIdentified, Unknown), (NativeUnsupported, again), (NativeClosed, again)],
-            ),
-            (
-                Native,
-                [(Identified, Native), (NotIdentified, Unknown), (NativeUnsupported, again), (NativeClosed, Native)],
-            ),
-            (
-                active,
-                [(Identified, active), (NotIdentified, active), (NativeUnsupported, again), (NativeClosed, active)],
-            ),
-            (over, [(Identified, Native), (NotIdentified, Unknown), (NativeUnsupported, again), (NativeClosed, over)]),
-        ];
-        for (before, events) in table {
-            for (event, after) in events {
-                assert_eq!(before.after(event, now), after, "{event:?} in {before:?}");
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn every_state_has_its_protocol() {
+    #[test]
+    fn every_event_in_every_state() {
+        use Event::{Identified, NativeClosed, NotIdentified};
         use Protocol::{Http, Native};
-        let now = Instant::now();
-        let states = [State::Unknown, State::Native, State::HttpUntil(now + HTTP_FOR), State::HttpUntil(now)];
-        for (preferred, http_only, protocols, probes) in [
-            (Native, false, [Native, Native, Http, Native], [false, false, true, false]),
-            (Http, false, [Http, Native, Http, Http], [true, false, true, true]),
-            (Native, true, [Http; 4], [true, false, true, true]),
+        for (dialect, is_ours, before, events) in [
+            (
+                Dialect::Native,
+                false,
+                Native,
+                [(Identified, Native), (NotIdentified, Native), (NativeClosed, Native)],
+            ),
+            (Dialect::Native, true, Native, [(Identified, Native), (NotIdentified, Native), (NativeClosed, Native)]),
+            (Dialect::Golang, false, Http, [(Identified, Native), (NotIdentified, Http), (NativeClosed, Http)]),
+            (Dialect::Golang, true, Native, [(Identified, Native), (NotIdentified, Http), (NativeClosed, Http)]),
         ] {
-            let states = states.map(|state| ProtocolState { preferred, http_only, state: Mutex::new(state) });
-            let case = format!("{preferred:?}, {http_only}");
-            assert_eq!(states.each_ref().map(ProtocolState::protocol), protocols, "{case}");
-            assert_eq!(states.each_ref().map(ProtocolState::needs_probe), probes, "{case}");
+            for (event, after) in events {
+                let state = ProtocolState { dialect, is_ours: AtomicBool::new(is_ours) };
+                assert_eq!(state.protocol(), before, "{dialect:?} {is_ours}");
+                state.observe(event);
+                assert_eq!(state.protocol(), after, "{event:?} in {dialect:?} {is_ours}");
+            }
         }
     }
 }

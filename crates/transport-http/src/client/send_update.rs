@@ -11,12 +11,12 @@ use crate::{
     client::failure::{Failure, RequestError},
     client::peer_state::PeerState,
     client::probe::probe,
-    client::request,
+    client::protocol_state::{Event, Protocol},
+    client::request::Request,
     client::response_body::{self, ResponseBody},
-    client::response_head,
     wire::decoder::Decoder,
     wire::frame::Frame,
-    wire::identity_header::{Identity, UPDATE_PATH},
+    wire::paths::UPDATE_PATH,
     wire::{error_codes, update},
 };
 
@@ -30,10 +30,8 @@ pub(super) async fn send(
 ) -> Result<Ack, RequestError> {
     let ring = update.ring;
     let parts = update::parts(update, peer.config.max_key_bytes).ok_or(RequestError::NotCarried)?;
-    if peer.config.plain_gets {
-        return Err(RequestError::NotCarried);
-    }
-    if peer.protocol.needs_probe() && !probe(peer, connection).await? {
+    // A Go process has no word for it.
+    if peer.protocol.protocol() == Protocol::Http && !probe(peer, connection).await? {
         return Err(RequestError::NotCarried);
     }
     let mut ack = None;
@@ -57,34 +55,26 @@ async fn send_part(
     peer: &PeerState,
     connection: &mut dyn Connection,
     body: Bytes,
-    timeout: Duration,
-) -> Result<Ack, RequestError> {
-    match post(peer, connection, body.clone(), timeout).await {
-        // Either the connection was a stale one, or the server closes it on unknown paths, as
-        // golang's does when it is mounted at the root.
-        Err(RequestError::Failed(Failure::Closed(_))) => {
-            if peer.protocol.is_ours() || probe(peer, connection).await? {
-                // An update that arrives twice is made twice, which makes no difference.
-                post(peer, connection, body, timeout).await
-            } else {
-                Err(RequestError::NotCarried)
-            }
-        }
-        sent => sent,
-    }
-}
-
-async fn post(
-    peer: &PeerState,
-    connection: &mut dyn Connection,
-    body: Bytes,
     max_silence: Duration,
 ) -> Result<Ack, RequestError> {
-    let head = connection.send(request::post(&peer.config, UPDATE_PATH, body)?).await?;
-    match response_head::check_native(peer, &head) {
+    // The caller's timeout bounds the wait for its head.
+    let request = Request::post(UPDATE_PATH, body).counted();
+    let mut answer = request.send(peer, connection).await;
+    if let Err(Failure::Closed(_)) = answer {
+        // The connection may have been a stale one. An update that arrives twice is made twice,
+        // which makes no difference; the second has a count of its own.
+        answer = request.send(peer, connection).await;
+    }
+    if let Err(Failure::Closed(_)) = answer {
+        peer.protocol.observe(Event::NativeClosed);
+    }
+    match answer?.frames_follow() {
         Ok(()) => {}
-        Err(Failure::PathUnknown(_)) => return Err(RequestError::NotCarried),
-        Err(Failure::Status(StatusCode::PAYLOAD_TOO_LARGE)) if Identity::read(&head.headers).is_some() => {
+        // One of ours that knows no updates.
+        Err(Failure::Status(
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
+        )) => return Err(RequestError::NotCarried),
+        Err(Failure::Status(StatusCode::PAYLOAD_TOO_LARGE)) => {
             return Err(RequestError::Answered(Error::new(ErrorKind::ValueTooLarge)));
         }
         Err(failure) => return Err(failure.into()),

@@ -19,7 +19,6 @@ use crate::client::{
     failure::{Failure, RequestError},
     get_http, get_native,
     peer_state::PeerState,
-    probe::probe,
     protocol_state::{Event, Protocol},
     queue::{Idle, InFlight, Job, PendingUpdate, RequestQueue, WorkerHandle},
     response_body, send_update,
@@ -33,7 +32,7 @@ pub(super) fn start(runtime: &Handle, queue: Arc<RequestQueue>, job: Job) {
 /// Does a job, and those that come after it until there has been none for a while.
 async fn run(queue: Arc<RequestQueue>, job: Job) {
     let peer = queue.peer().clone();
-    let mut connection = peer.config.connector.connection(&peer.name);
+    let mut connection = peer.config.connector.connection(&peer.address);
     let (sender, mut jobs) = mpsc::channel(1);
     let (myself, worker) = (sender.downgrade(), WorkerHandle(sender));
     let mut idle = pin!(sleep(IDLE_TIMEOUT));
@@ -134,7 +133,7 @@ async fn fetch(
     }
 }
 
-/// Asks in the protocol that the peer understands, or finds out which that is.
+/// Asks in the protocol that the peer understands.
 async fn fetch_in_protocol(
     queue: &Arc<RequestQueue>,
     connection: &mut dyn Connection,
@@ -146,58 +145,21 @@ async fn fetch_in_protocol(
         return fetch_http(queue, connection, batch).await;
     }
     let mut fetched = get_native::fetch(peer, connection, batch, || in_flight.unblock_group()).await;
-    if let Err(RequestError::Failed(Failure::Closed(_))) = fetched
-        && peer.protocol.is_ours()
-    {
-        // The connection was a stale one.
+    if let Err(RequestError::Failed(Failure::Closed(_))) = fetched {
+        // The connection may have been a stale one.
         fetched = get_native::fetch(peer, connection, batch, || in_flight.unblock_group()).await;
     }
     match fetched {
-        Err(RequestError::Failed(Failure::PathUnknown(status))) => {
-            tracing::debug!(peer = %peer.name, %status, "no native exchange there; asking plainly for a while");
-            peer.protocol.observe(Event::NativeUnsupported);
-            // The head comes after the load from now on, and keys that wait for this head would
-            // wait for the load.
-            in_flight.unblock_group();
-            fetch_http(queue, connection, batch).await
-        }
-        Err(RequestError::Failed(Failure::Closed(why))) => after_close(queue, connection, batch, why).await,
         // One of ours from when there was one key to a request.
         Err(RequestError::Failed(Failure::Status(StatusCode::BAD_REQUEST))) if batch.len() > 1 => {
             fetch_each_alone(queue, batch);
             Ok(())
         }
-        fetched => fetched,
-    }
-}
-
-/// Goes on after the connection was closed instead of an answer to a native request.
-///
-/// Either the connection was a stale one, or the server closes it on unknown paths, as golang's
-/// does when it is mounted at the root. A GET is harmless, and its answer tells which: a single key
-/// is asked for by it, and for several a probe is sent.
-async fn after_close(
-    queue: &Arc<RequestQueue>,
-    connection: &mut dyn Connection,
-    batch: &mut Batch,
-    why: peercache_groupcache::BoxError,
-) -> Result<(), RequestError> {
-    let peer = queue.peer();
-    if batch.len() > 1 {
-        if !probe(peer, connection).await? {
-            peer.protocol.observe(Event::NativeUnsupported);
-        }
-        fetch_each_alone(queue, batch);
-        return Ok(());
-    }
-    match fetch_http(queue, connection, batch).await {
-        // The key is not at fault: the native protocol would have carried it.
-        Err(RequestError::NotCarried) => Err(Failure::Closed(why).into()),
-        Ok(()) => {
+        Err(RequestError::Failed(failure @ Failure::Closed(_))) => {
             peer.protocol.observe(Event::NativeClosed);
-            Ok(())
+            Err(failure.into())
         }
-        failed => failed,
+        fetched => fetched,
     }
 }
 

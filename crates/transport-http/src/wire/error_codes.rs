@@ -4,7 +4,11 @@
 use std::error::Error as _;
 
 use bytes::Bytes;
+use http::HeaderName;
 use peercache_groupcache::{Error, ErrorKind};
+
+/// The word for an error, beside the status that golang's protocol has for it: statuses are few.
+pub(crate) const ERROR_WORD: HeaderName = HeaderName::from_static("peercache-error");
 
 /// The longest text of an error, in bytes. It is for people; more would only fill logs.
 pub(crate) const MAX_TEXT_BYTES: usize = 1024;

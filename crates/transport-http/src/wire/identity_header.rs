@@ -3,22 +3,18 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::node_id::NodeId;
+#[cfg(feature = "server")]
+pub(crate) use crate::wire::{
+    error_codes::ERROR_WORD,
+    paths::{GET_PATH, UPDATE_PATH},
+};
 
 /// Says that the sender is one of our nodes, on requests and answers alike:
 /// `peercache: 1; node=0123456789abcdef`.
 const HEADER: HeaderName = HeaderName::from_static("peercache");
 
-/// The word for an error, beside the status that golang's protocol has for it: statuses are few.
-pub(crate) const ERROR_WORD: HeaderName = HeaderName::from_static("peercache-error");
-
 /// The newest version of `/_peercache/vN/` that we speak. We speak all before it, too.
 pub(crate) const VERSION: u32 = 1;
-
-/// The path of a native get.
-pub(crate) const GET_PATH: &str = "/_peercache/v1/get";
-
-/// The path of an update.
-pub(crate) const UPDATE_PATH: &str = "/_peercache/v1/update";
 
 /// The identity of a node, as it is sent with every request and answer. Unknown parameters are
 /// skipped.

@@ -25,9 +25,9 @@ pub(crate) fn value_prefix(value_bytes: usize) -> Bytes {
     prefix.into()
 }
 
-/// The value in a body; an absent one is empty, as Go reads it.
-pub(crate) fn value_of(body: Bytes) -> Result<Bytes, prost::DecodeError> {
-    Ok(GetResponse::decode(body)?.value.unwrap_or_default())
+/// The value in a body; `None` where it has none.
+pub(crate) fn value_of(body: Bytes) -> Result<Option<Bytes>, prost::DecodeError> {
+    Ok(GetResponse::decode(body)?.value)
 }
 
 #[cfg(test)]
@@ -54,13 +54,14 @@ mod tests {
     #[test]
     fn reads_what_go_writes() {
         let read = |body| value_of(Bytes::from_static(body)).unwrap();
-        assert_eq!([read(b""), read(EMPTY), read(V), read(V_AT_1_5_QPS)], ["", "", "v", "v"]);
+        assert_eq!(read(b""), None);
+        assert_eq!([read(EMPTY), read(V), read(V_AT_1_5_QPS)], ["", "v", "v"].map(|value| Some(Bytes::from(value))));
     }
 
     #[test]
     fn a_field_of_a_later_version_is_skipped() {
         let body = [V, &[0x18, 0x96, 0x01]].concat();
-        assert_eq!(value_of(body.into()).unwrap(), "v");
+        assert_eq!(value_of(body.into()).unwrap().unwrap(), "v");
     }
 
     proptest! {
@@ -73,7 +74,7 @@ mod tests {
         #[test]
         fn any_body_is_read_or_refused(body: Vec<u8>) {
             let bytes = body.len();
-            if let Ok(value) = value_of(body.into()) {
+            if let Ok(Some(value)) = value_of(body.into()) {
                 prop_assert!(value.len() <= bytes);
             }
         }

@@ -1,0 +1,7 @@
+//! The native paths.
+
+/// The path of a native get.
+pub(crate) const GET_PATH: &str = "/_peercache/v1/get";
+
+/// The path of an update.
+pub(crate) const UPDATE_PATH: &str = "/_peercache/v1/update";
