@@ -37,7 +37,7 @@ pub use peercache_groupcache::{
 pub use peercache_transport_http::Tls;
 #[cfg(feature = "http")]
 pub use peercache_transport_http::{
-    Dialect, HttpPool, HttpPoolBuilder, Membership, NodeId, PeerServer, Secrets, Server, listen,
+    Dialect, HttpPool, HttpPoolBuilder, Listener, Membership, NodeId, PeerServer, Secrets, Server, listen,
 };
 
 /// The crate `peercache-consistenthash`: the owner of a key among names.

@@ -1,10 +1,10 @@
 //! The node: this process as a member, with its groups and its list of members.
 
-use std::{fmt, future::Future, io, sync::Arc};
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use peercache_groupcache::{BatchLoader, BuildError, GroupBuilder, Groups, Loader, Member, Members};
-use peercache_transport_http::{PeerServer, Server};
+use peercache_transport_http::{Listener, PeerServer, Server};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::builder::NodeBuilder;
@@ -74,12 +74,14 @@ impl Node {
 
     /// Serves peers on `listener` until [`shutdown`](Node::shutdown).
     ///
-    /// The future owns all it needs: spawn it. The limits are the defaults of [`Server`]. For
-    /// others, serve [`router`](Node::router) with a `Server` of your own.
+    /// The future owns all it needs: spawn it. It speaks TLS where the node has certificates. The
+    /// limits are the defaults of [`Server`]. For others, serve [`router`](Node::router) on
+    /// [`listener`](Node::listener) with a `Server` of your own.
     ///
     /// # Errors
-    /// The listener's error, if it is broken for good. An error of one connection ends that
-    /// connection alone.
+    /// `PermissionDenied` for an address that is refused by
+    /// [`check_listener`](Node::check_listener), before a connection is accepted; a listener
+    /// without an address. An error of one connection ends that connection alone.
     pub fn serve(&self, listener: TcpListener) -> impl Future<Output = io::Result<()>> + Send + use<> {
         let mut stopping = self.shared.stopping.subscribe();
         let stopped = async move {
@@ -88,10 +90,33 @@ impl Node {
                 std::future::pending::<()>().await;
             }
         };
-        Server::new(self.router()).serve(listener, stopped)
+        let (router, listener) = (self.router(), self.listener(listener));
+        async move { Server::new(router).serve(listener?, stopped).await }
+    }
+
+    /// Checks the address at which peers are to be served, before anything is started.
+    ///
+    /// # Errors
+    /// An address that others than this machine can reach, where the node has neither a secret nor
+    /// TLS and does not trust the network. A Go dialect needs the latter.
+    pub fn check_listener(&self, address: SocketAddr) -> Result<(), BuildError> {
+        self.shared.peer_server.check_listener(address)
+    }
+
+    /// The listener to serve the [`router`](Node::router) on with a [`Server`] of your own. It
+    /// speaks TLS where the node has certificates.
+    ///
+    /// # Errors
+    /// Those of [`serve`](Node::serve).
+    pub fn listener(&self, listener: TcpListener) -> io::Result<Listener> {
+        self.shared.peer_server.listener(listener)
     }
 
     /// The peers' paths as an axum router, to merge into an app of your own.
+    ///
+    /// Better serve peers on a port of their own: whoever reaches the router of a node with neither
+    /// secret nor TLS can read, set and clear every group. [`PeerServer::router`] says who is
+    /// answered.
     ///
     /// Serve it with [`Server`], which bounds the connections, time and memory that hostile clients
     /// can take; `axum::serve` does not.

@@ -35,4 +35,6 @@ pub use peercache_groupcache::BuildError;
 #[cfg(feature = "client")]
 pub use crate::{client::builder::HttpPoolBuilder, client::pool::HttpPool};
 #[cfg(feature = "server")]
-pub use crate::{server::http_server::Server, server::listen::listen, server::router::PeerServer};
+pub use crate::{
+    server::http_server::Server, server::listen::listen, server::listener::Listener, server::router::PeerServer,
+};

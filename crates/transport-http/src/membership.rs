@@ -1,11 +1,11 @@
 //! What a node's pool and its server both have to know: who the node is, and whom it trusts.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use peercache_groupcache::{BuildError, Member};
 
 use crate::{
-    address::MemberAddress,
+    address::{MemberAddress, is_loopback},
     auth::{credentials::Credentials, gate::Gate, secrets::Secrets},
     dialect::Dialect,
     node_id::NodeId,
@@ -115,7 +115,7 @@ impl Membership {
         self.secrets.is_some()
     }
 
-    fn has_tls(&self) -> bool {
+    pub(crate) fn has_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
         #[cfg(not(feature = "tls"))]
@@ -168,7 +168,7 @@ impl Membership {
         let beyond = addresses.iter().find(|(address, _)| !address.is_on_loopback());
         match beyond {
             Some((_, member)) if !is_alone && !self.may_leave_loopback(dialect, own_client) => {
-                Err(BuildError::MemberName { name: member.name.clone(), why: UNPROTECTED.to_owned() })
+                Err(BuildError::MemberName { name: member.name.clone(), why: unprotected("it is not on this machine") })
             }
             _ => Ok(()),
         }
@@ -184,6 +184,24 @@ impl Membership {
         Ok(())
     }
 
+    /// Checks the address at which peers are to be served, by a node that asks in `dialect`. Others
+    /// than this machine may reach it only where there is a secret, TLS, or a network that is
+    /// trusted; a Go dialect needs the latter.
+    ///
+    /// # Errors
+    /// An address beyond this machine with none of the three. The sentence names them.
+    pub fn check_listener(&self, address: SocketAddr, dialect: Dialect) -> Result<(), BuildError> {
+        if is_loopback(address.ip()) || self.may_leave_loopback(dialect, false) {
+            return Ok(());
+        }
+        Err(BuildError::Transport(unprotected(&format!("peers cannot be served on {address}: others can reach it"))))
+    }
+
+    /// Whether everybody on the network may ask.
+    pub(crate) fn trusts_network(&self) -> bool {
+        self.trusts_network
+    }
+
     /// Whether members beyond this machine may be asked, and answered.
     ///
     /// Go members show no secret, so in a Go dialect a secret protects nothing of what they are
@@ -193,10 +211,14 @@ impl Membership {
     }
 }
 
-/// The sentence that names the three ways.
-pub(crate) const UNPROTECTED: &str = "it is not on this machine, and nothing says who may speak: share a secret \
-     (`secret`, or --secret-file), use mutual TLS (`tls`, or --tls-cert, --tls-key and --tls-ca), or say that \
-     everybody on the network is trusted (`trust_network`, or --trust-network)";
+/// The sentence that names the three ways, after `what` is beyond this machine.
+fn unprotected(what: &str) -> String {
+    format!(
+        "{what}, and nothing says who may speak: share a secret (`secret`, or --secret-file), use mutual TLS (`tls`, \
+         or --tls-cert, --tls-key and --tls-ca), or say that everybody on the network is trusted (`trust_network`, or \
+         --trust-network)"
+    )
+}
 
 fn setting(name: &'static str, expected: &'static str) -> BuildError {
     BuildError::Setting { name, expected: expected.into() }

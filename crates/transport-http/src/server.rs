@@ -1,6 +1,7 @@
 //! The server side, in reading order: the answers to peers, and the server that any router may
 //! have.
 
+pub(crate) mod access;
 pub(crate) mod router;
 pub(crate) mod state;
 
@@ -21,6 +22,7 @@ pub(crate) mod response_budget;
 
 pub(crate) mod http_server;
 pub(crate) mod listen;
+pub(crate) mod listener;
 pub(crate) mod settings;
 
 pub(crate) mod acceptor;
@@ -28,4 +30,5 @@ pub(crate) mod connection;
 pub(crate) mod linger;
 pub(crate) mod read_timeout;
 pub(crate) mod serve_connection;
+pub(crate) mod stream;
 pub(crate) mod write_timeout;

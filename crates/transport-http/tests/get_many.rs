@@ -13,9 +13,10 @@ use std::{
 use peercache_groupcache::{
     Bytes, Connect, Error, ErrorKind, Groups, Key, Members, Peer, PeerReply, Served, ServedGroup, Terms,
 };
-use peercache_transport_http::{Dialect, HttpPool, PeerServer, Server};
+use peercache_transport_http::{Dialect, HttpPool, Server};
 use support::{
-    ask_many, found, group, groups, node, pool, raw_get, read_request, scripted, serve, soon, words_of, words_of_all,
+    ask_many, found, group, groups, node, pool, raw_get, read_request, scripted, serve_peers, soon, words_of,
+    words_of_all,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -161,7 +162,10 @@ async fn heartbeats_go_on_until_the_last_answer() {
     // With a silence bound of 30 ms, for `slow` and `k`.
     let body = b"\x01\0\0\0\0\0\0\x04\0\0\0\x1e\x02\0\0\0\0\0\0\x10\0\0\0\0\x02\0\0\0counting\
         \x03\0\0\0\0\0\0\x04slow\x03\0\0\x01\0\0\0\x01k";
-    let head = format!("POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
     read_until(&mut stream, b"\x11\0\0\x01\0\0\0\x01k").await;
     for _ in 0..5 {
@@ -302,7 +306,7 @@ async fn a_body_that_is_no_request_for_many_keys_is_refused() {
             body.extend([3, 0, (index >> 8) as u8, index as u8, 0, 0, 0, 0]);
         }
         let head = format!(
-            "POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            "POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         support::raw(node.address, &[head.as_bytes(), &body].concat()).await[..12].to_owned()
@@ -334,8 +338,10 @@ async fn a_value_without_budget_holds_back_no_small_one() {
         b"large" => found(vec![b'x'; LARGE].into()),
         _ => found("v".into()),
     });
-    let server = Server::new(PeerServer::new(groups).max_held_bytes(LARGE).router()).write_timeout(support::WATCHDOG);
-    let node = serve(server).await;
+    let node = serve_peers(groups, |server| {
+        Server::new(server.max_held_bytes(LARGE).router()).write_timeout(support::WATCHDOG)
+    });
+    let node = node.await;
     let mut lazy = TcpStream::connect(node.address).await.unwrap();
     lazy.write_all(b"GET /_groupcache/g/large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     // Its answer has begun, so it has the budget.
@@ -384,9 +390,11 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
             Ok(PeerReply::new(Bytes::from_owner(Counted(vec![b'x'; VALUE_BYTES], count))))
         }))
     });
-    let router = PeerServer::new(groups).max_held_bytes(2 * VALUE_BYTES).router();
-    let node = serve(Server::new(router).write_timeout(Duration::from_millis(100))).await;
-    let mut request = b"POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\ncontent-length: 109\r\n\r\n\
+    let node = serve_peers(groups, |server| {
+        Server::new(server.max_held_bytes(2 * VALUE_BYTES).router()).write_timeout(Duration::from_millis(100))
+    });
+    let node = node.await;
+    let mut request = b"POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 109\r\n\r\n\
         \x01\0\0\0\0\0\0\x04\0\0\x03\xe8\x02\0\0\0\0\0\0\x09\0\0\0\0\x02\0\0\0g"
         .to_vec();
     (0..10).for_each(|index| request.extend([3, 0, 0, index, 0, 0, 0, 0]));

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use peercache_groupcache::{PeerReply, Served};
 use support::{group, groups, node, raw, raw_get, raw_request, read_to_close, soon, status_and_body};
@@ -113,6 +113,16 @@ async fn an_error_is_text_as_gos_is() {
     }
 }
 
+/// A request to the path of native gets, of a member that names nobody.
+async fn native_request(address: SocketAddr, method: &str, body: &[u8]) -> String {
+    let head = format!(
+        "{method} /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    raw(address, &[head.as_bytes(), body].concat()).await
+}
+
 #[tokio::test]
 async fn other_methods_are_refused() {
     let node = node(groups()).await;
@@ -120,7 +130,7 @@ async fn other_methods_are_refused() {
         let answer = raw_request(node.address, method, "/_groupcache/echo/k").await;
         assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: GET, HEAD\r\n"), "{answer}");
     }
-    let answer = raw_request(node.address, "GET", "/_peercache/v1/get").await;
+    let answer = native_request(node.address, "GET", b"").await;
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: POST\r\n"), "{answer}");
 }
 
@@ -142,16 +152,9 @@ async fn every_answer_has_the_identity_header() {
 #[tokio::test]
 async fn a_native_request_that_is_none_is_refused() {
     let node = node(groups()).await;
-    let post = |body: Vec<u8>| async move {
-        let head = format!(
-            "POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        raw(node.address, &[head.as_bytes(), &body].concat()).await
-    };
-    assert!(post(b"garbage".to_vec()).await.starts_with("HTTP/1.1 400 "));
-    assert!(post(Vec::new()).await.starts_with("HTTP/1.1 400 "));
-    assert!(post(vec![0; 1 << 20]).await.starts_with("HTTP/1.1 413 "));
+    assert!(native_request(node.address, "POST", b"garbage").await.starts_with("HTTP/1.1 400 "));
+    assert!(native_request(node.address, "POST", b"").await.starts_with("HTTP/1.1 400 "));
+    assert!(native_request(node.address, "POST", &[0; 1 << 20]).await.starts_with("HTTP/1.1 413 "));
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use std::{
 };
 
 use peercache_groupcache::{Connect, Error, ErrorKind, PeerError, PeerReply, PeerRequest, Served, Terms};
-use peercache_transport_http::{Dialect, HttpPool, NodeId, Server};
-use support::{ask, ask_once, group, groups, node, node_with_id, pool, value_of, words_of};
+use peercache_transport_http::{Dialect, HttpPool, Membership, Server};
+use support::{ask, ask_once, group, groups, node, node_of, pool, value_of, words_of};
 
 /// Keys that a URL bends.
 fn hard_keys() -> Vec<Vec<u8>> {
@@ -159,7 +159,7 @@ async fn large_values_arrive_and_larger_ones_are_refused() {
 
 #[tokio::test]
 async fn a_node_that_asks_itself_gets_an_error() {
-    let id = NodeId::random();
+    let itself = Membership::new("http://127.0.0.1:1");
     let loads = Arc::new(AtomicUsize::new(0));
     let groups = groups();
     let counted = loads.clone();
@@ -167,9 +167,11 @@ async fn a_node_that_asks_itself_gets_an_error() {
         counted.fetch_add(1, Ordering::Relaxed);
         Served::Ready(Err(Error::new(ErrorKind::NotFound)))
     });
-    let node = node_with_id(groups, id).await;
+    let node = node_of(groups, |_| itself.clone()).await;
     for dialect in [Dialect::Native, Dialect::Golang] {
-        let answer = ask_once(HttpPool::builder().dialect(dialect).node_id(id), &node.url(), "counted", b"k").await;
+        let answer =
+            ask_once(HttpPool::builder().dialect(dialect).membership(itself.clone()), &node.url(), "counted", b"k")
+                .await;
         assert!(words_of(answer).contains("is this node itself"), "{dialect:?}");
     }
     assert_eq!(loads.load(Ordering::Relaxed), 0, "the node loaded for itself");
@@ -199,9 +201,11 @@ async fn a_node_that_asks_itself_logs_it_once() {
         .with_writer(move || writer.clone())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
-    let id = NodeId::random();
-    let node = node_with_id(groups(), id).await;
-    let peer = pool(HttpPool::builder().node_id(id)).connect(&peercache_groupcache::Member::from(&node.url())).unwrap();
+    let itself = Membership::new("http://127.0.0.1:1");
+    let node = node_of(groups(), |_| itself.clone()).await;
+    let peer = pool(HttpPool::builder().membership(itself.clone()))
+        .connect(&peercache_groupcache::Member::from(&node.url()))
+        .unwrap();
     for _ in 0..3 {
         let _ = ask(&peer, PeerRequest::new("echo", "k")).await;
     }
@@ -292,10 +296,11 @@ fn outside_a_runtime_a_fetch_fails() {
 
 #[tokio::test]
 async fn a_router_in_an_app_of_ones_own_answers_too() {
-    let app = axum::Router::new()
-        .route("/", axum::routing::get(|| async { "home" }))
-        .merge(peercache_transport_http::PeerServer::new(groups()).base_path("/caches/").unwrap().router());
-    let node = support::serve(Server::new(app)).await;
+    let node = support::serve_peers(groups(), |server| {
+        let app = axum::Router::new().route("/", axum::routing::get(|| async { "home" }));
+        Server::new(app.merge(server.base_path("/caches/").unwrap().router()))
+    });
+    let node = node.await;
     let builder = || HttpPool::builder().base_path("/caches/");
     assert_eq!(words_of(ask_once(builder(), &node.url(), "echo", b"k").await), "value b\"k\"");
     assert_eq!(words_of(ask_once(builder().dialect(Dialect::Golang), &node.url(), "echo", b"k").await), "value b\"k\"");

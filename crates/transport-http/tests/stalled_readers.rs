@@ -11,14 +11,15 @@ use std::{
 };
 
 use peercache_groupcache::{Bytes, Connect, Groups, Members, PeerRequest};
-use peercache_transport_http::{Dialect, HttpPool, PeerServer, Server};
-use support::{Node, ask, found, group, pool, raw_get, serve, soon, value_of};
+use peercache_transport_http::{Dialect, HttpPool, Server};
+use support::{Node, ask, found, group, pool, raw_get, serve_peers, soon, value_of};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const VALUE_BYTES: usize = 8 << 20;
 
 const PLAINLY: &[u8] = b"GET /_groupcache/large/k HTTP/1.1\r\nhost: x\r\n\r\n";
-const NATIVELY: &[u8] = b"POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\ncontent-length: 42\r\n\r\n\
+const NATIVELY: &[u8] =
+    b"POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 42\r\n\r\n\
     \x01\0\0\0\0\0\0\x04\0\0\x03\xe8\x02\0\0\0\0\0\0\x0d\0\0\0\0\x02\0\0\0large\x03\0\0\0\0\0\0\x01k";
 
 /// Values that are alive, and the most that ever were.
@@ -57,8 +58,10 @@ async fn node(write_timeout: Duration) -> (Node, Arc<Count>) {
     let count = Arc::new(Count::default());
     let counted = count.clone();
     group(&groups, "large", move |_| found(Bytes::from_owner(Counted::new(counted.clone()))));
-    let router = PeerServer::new(groups).max_held_bytes(2 * VALUE_BYTES).router();
-    (serve(Server::new(router).write_timeout(write_timeout)).await, count)
+    let node = serve_peers(groups, |server| {
+        Server::new(server.max_held_bytes(2 * VALUE_BYTES).router()).write_timeout(write_timeout)
+    });
+    (node.await, count)
 }
 
 #[tokio::test]

@@ -14,10 +14,10 @@ use peercache_groupcache::{
     Ack, Change, Connect, Error, ErrorKind, Groups, Key, Members, Peer, PeerError, PeerRequest, PeerUpdate, Reply,
     Served, SetValue, Stamp,
 };
-use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server};
+use peercache_transport_http::{Dialect, HttpPool, HttpPoolBuilder, Membership, Server};
 use support::{
-    Received, WATCHDOG, ack, group, groups, node, node_with_id, pool, raw, read_request, read_to_close, scripted,
-    send_update, serve, status_and_body, updated_group,
+    Received, WATCHDOG, ack, group, groups, node, node_of, pool, raw, read_request, read_to_close, scripted,
+    send_update, status_and_body, updated_group,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -163,11 +163,11 @@ async fn a_group_that_takes_no_updates_answers_so() {
 
 #[tokio::test]
 async fn a_node_that_sends_itself_an_update_gets_an_error() {
-    let id = NodeId::random();
+    let itself = Membership::new("http://127.0.0.1:1");
     let groups = groups();
     let received = updated_group(&groups, "g", |_| Ok(ack(1)));
-    let node = node_with_id(groups, id).await;
-    let peer = peer_at(HttpPool::builder().node_id(id), &node.url());
+    let node = node_of(groups, |_| itself.clone()).await;
+    let peer = peer_at(HttpPool::builder().membership(itself.clone()), &node.url());
     assert!(outcome(&peer, remove(["k"])).await.starts_with("is this node itself"));
     assert!(received.lock().unwrap().is_empty());
 }
@@ -371,8 +371,10 @@ fn outside_a_runtime_an_update_fails() {
 async fn node_for_values(max_value_bytes: usize, body_read_timeout: Duration) -> (support::Node, Received) {
     let groups = Groups::new(Members::alone());
     let received = updated_group(&groups, "g", |count| Ok(ack(count as u64)));
-    let server = PeerServer::new(groups).max_value_bytes(max_value_bytes).body_read_timeout(body_read_timeout);
-    (serve(Server::new(server.router())).await, received)
+    let node = support::serve_peers(groups, |server| {
+        Server::new(server.max_value_bytes(max_value_bytes).body_read_timeout(body_read_timeout).router())
+    });
+    (node.await, received)
 }
 
 #[tokio::test]
@@ -388,7 +390,7 @@ async fn a_value_that_is_too_long_is_refused() {
 
 fn post(content_length: usize, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        "POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\nconnection: close\r\n\
          content-length: {content_length}\r\n\r\n"
     );
     [head.as_bytes(), body].concat()
@@ -418,7 +420,7 @@ async fn hostile_updates_change_nothing() {
     let long_name = "n".repeat(1_025);
     let whole = |body: Vec<u8>| post(body.len(), &body);
     let chunked = [
-        b"POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n400000\r\n".to_vec(),
+        b"POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\ntransfer-encoding: chunked\r\n\r\n400000\r\n".to_vec(),
         vec![0; 0x40_0000],
     ];
     for (what, request, status) in [
@@ -455,7 +457,9 @@ async fn an_update_that_does_not_arrive_is_given_up() {
 #[tokio::test]
 async fn other_methods_are_refused() {
     let (node, _) = updated_node().await;
-    let answer = support::raw_request(node.address, "GET", "/_peercache/v1/update").await;
+    let request = b"GET /_peercache/v1/update HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\n\
+        connection: close\r\n\r\n";
+    let answer = raw(node.address, request).await;
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: POST\r\n"), "{answer}");
     assert!(answer.contains("\r\npeercache: 1; node="), "{answer}");
 }

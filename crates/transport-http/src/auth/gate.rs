@@ -27,8 +27,6 @@ pub(crate) struct Gate {
 /// A request that is answered.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    /// The process that asks.
-    pub(crate) node: NodeId,
     signed: Option<SignedBy>,
 }
 
@@ -56,6 +54,10 @@ pub(crate) enum Refusal {
     BadSignature,
     /// Its count was used before.
     Repeated,
+    /// Its connection shows no certificate of a member, where members speak TLS.
+    NoCertificate,
+    /// It is one of golang's GETs, which this node does not answer to everybody.
+    GetsClosed,
 }
 
 /// Whether a request may be made again.
@@ -83,6 +85,11 @@ impl Gate {
 
     /// Admits a request by its head.
     pub(crate) async fn admit(&self, head: &Parts, repeats: Repeats) -> Result<Admitted, Refusal> {
+        self.verify(self.identify(head)?, head, repeats).await
+    }
+
+    /// Reads who asks, and checks that it is of this cluster and means this member.
+    pub(crate) fn identify(&self, head: &Parts) -> Result<Asker, Refusal> {
         let asker = Asker::read(&head.headers).ok_or(Refusal::Stranger)?;
         if asker.identity.node == self.identity.node {
             return Err(Refusal::IsSelf);
@@ -91,13 +98,17 @@ impl Gate {
             return Err(Refusal::OtherCluster);
         }
         match &asker.to {
-            Some(to) if *to != self.identity.name => return Err(Refusal::OtherMember),
+            Some(to) if *to != self.identity.name => Err(Refusal::OtherMember),
             // A member of before such things were said, which is taken at its word where nothing has to be shown.
-            None if self.secrets.is_some() || !self.identity.cluster.is_empty() => return Err(Refusal::Stranger),
-            _ => {}
+            None if self.secrets.is_some() || !self.identity.cluster.is_empty() => Err(Refusal::Stranger),
+            _ => Ok(asker),
         }
+    }
+
+    /// Checks the signature of an asker that was identified, where there is a secret.
+    pub(crate) async fn verify(&self, asker: Asker, head: &Parts, repeats: Repeats) -> Result<Admitted, Refusal> {
         let Some(secrets) = &self.secrets else {
-            return Ok(Admitted { node: asker.identity.node, signed: None });
+            return Ok(Admitted { signed: None });
         };
         let signature = asker.signature.ok_or(Refusal::Unsigned)?;
         let keyring = secrets.knowing(signature.key).await.ok_or(Refusal::BadSignature)?;
@@ -124,7 +135,7 @@ impl Gate {
         if repeats == Repeats::Refused && !self.used_counts.try_use(signed.node, signature.count) {
             return Err(Refusal::Repeated);
         }
-        Ok(Admitted { node: asker.identity.node, signed: Some(SignedBy { keyring, signature }) })
+        Ok(Admitted { signed: Some(SignedBy { keyring, signature }) })
     }
 
     /// The header of the answer to a request that was admitted; `None` stands for one that was not.
@@ -146,6 +157,11 @@ impl Gate {
 }
 
 impl Admitted {
+    /// Whether [`is_body`](Self::is_body) looks at the hash.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.signed.is_some()
+    }
+
     /// Whether a body that is there as a whole is the one that was signed.
     pub(crate) fn is_body(&self, hash: impl FnOnce() -> BodyHash) -> bool {
         self.signed.as_ref().is_none_or(|signed| signed.signature.body == hash())
@@ -163,6 +179,8 @@ impl Refusal {
             Refusal::Unsigned => (StatusCode::UNAUTHORIZED, "sign the request with this nonce"),
             Refusal::BadSignature => (StatusCode::FORBIDDEN, "the request is not signed with a secret of this cluster"),
             Refusal::Repeated => (StatusCode::FORBIDDEN, "the request was made before"),
+            Refusal::NoCertificate => (StatusCode::FORBIDDEN, "members only: the connection shows no certificate"),
+            Refusal::GetsClosed => (StatusCode::FORBIDDEN, "members only: plain GETs are not answered here"),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Accepts connections, closes idle ones for new ones, and drains them all at the shutdown.
 
-use std::{collections::HashMap, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::watch,
     task::{self, JoinSet},
     time::{sleep, timeout},
@@ -12,6 +11,7 @@ use tokio::{
 
 use crate::server::{
     connection::{Admission, Connection},
+    listener::{Accepted, Listener},
     serve_connection::serve_connection,
     settings::ServerSettings,
 };
@@ -39,43 +39,40 @@ impl Acceptor {
     }
 
     /// Accepts connections until the shutdown.
-    pub(super) async fn accept_until(&mut self, listener: &TcpListener, shutdown: impl Future<Output = ()>) {
+    pub(super) async fn accept_until(&mut self, listener: &Listener, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         loop {
-            let stream = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
                 // Reaps tasks that have ended, so that the set does not grow.
                 true = self.reap() => continue,
-                stream = accept(listener) => stream,
+                accepted = accept(listener) => accepted,
             };
             tokio::select! {
                 biased;
                 // The connection is the last one, and is drained with the others.
-                () = &mut shutdown => return self.open(stream),
-                () = self.free_one() => self.open(stream),
+                () = &mut shutdown => return self.open(accepted),
+                () = self.free_one() => self.open(accepted),
             }
         }
     }
 
     /// Accepts the connections that were made before the shutdown and still wait in the listener's
     /// queue, and closes it.
-    ///
-    /// The system is asked directly: tokio reports an empty queue until its driver has heard of a
-    /// new connection, and under load that is later.
-    pub(super) fn accept_queued(&mut self, listener: TcpListener) {
-        let Ok(listener) = listener.into_std() else { return };
+    pub(super) fn accept_queued(&mut self, listener: Listener) {
+        let Ok(mut queue) = listener.into_queue() else { return };
         while self.has_free() {
-            match listener.accept().and_then(|(stream, _)| into_tokio(stream)) {
-                Ok(stream) => self.open(stream),
-                Err(error) if concerns_one_connection(&error) => {}
-                Err(_) => return,
+            match queue.next() {
+                Some(Ok(accepted)) => self.open(accepted),
+                Some(Err(error)) if concerns_one_connection(&error) => {}
+                Some(Err(_)) | None => return,
             }
         }
     }
 
     /// Waits for the connections to end, and cuts those that do not in time.
-    pub(super) async fn drain(mut self, address: SocketAddr) {
+    pub(super) async fn drain(mut self, address: &str) {
         self.draining.send_replace(true);
         let all_closed = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(self.settings.drain_timeout, all_closed).await.is_err() {
@@ -119,10 +116,10 @@ impl Acceptor {
         true
     }
 
-    fn open(&mut self, stream: TcpStream) {
+    fn open(&mut self, accepted: Accepted) {
         let connection = Connection::new(self.admission.clone());
         let draining = self.draining.subscribe();
-        let serving = serve_connection(self.router.clone(), self.settings, stream, draining, connection.clone());
+        let serving = serve_connection(self.router.clone(), self.settings, accepted, draining, connection.clone());
         let closing = connection.clone();
         let task = self.tasks.spawn(async move {
             tokio::select! {
@@ -136,10 +133,10 @@ impl Acceptor {
     }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &Listener) -> Accepted {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -147,11 +144,6 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             }
         }
     }
-}
-
-fn into_tokio(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-    stream.set_nonblocking(true)?;
-    TcpStream::from_std(stream)
 }
 
 /// Whether the connection ended while it waited, in contrast to an error that the next one meets,

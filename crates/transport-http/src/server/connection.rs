@@ -24,6 +24,15 @@ pub(super) struct Connection {
     close: Notify,
 }
 
+/// The connection of a request as far as it says who asks. Requests carry it as an extension.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origin {
+    /// Whether only this machine can reach the listener.
+    pub(super) is_local: bool,
+    /// Whether the client has shown a certificate of the members' authority.
+    pub(super) has_certificate: bool,
+}
+
 const BUSY: u64 = u64::MAX;
 
 /// The wait of one new connection while all are taken.

@@ -22,9 +22,6 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 const PATH_DIALECT: Dialect = Dialect::Golang;
 
 pub(super) async fn answer(state: &ServerState, request: &http::request::Parts) -> Response {
-    if state.is_from_self(&request.headers) {
-        return text(StatusCode::MISDIRECTED_REQUEST, "this is the asker itself\n");
-    }
     let Some((group, key)) = group_and_key(&state.base_path, request.uri.path()) else {
         return bad_request();
     };

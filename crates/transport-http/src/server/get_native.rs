@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{extract::Request, response::Response};
+use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http_body_util::Full;
 use peercache_groupcache::{ErrorKind, ServedGroup, Terms};
 
 use crate::{
+    auth::gate::Admitted,
     server::batch_body::{Answers, BatchBody},
     server::reply_frames::RequestLimits,
     server::request_body::{self, BodyLimits},
@@ -17,12 +18,9 @@ use crate::{
     wire::{error_codes, frame, get_request},
 };
 
-pub(super) async fn answer(state: &ServerState, request: Request) -> Response {
-    if state.is_from_self(request.headers()) {
-        return error_frame(error_codes::IS_SELF, "");
-    }
+pub(super) async fn answer(state: &ServerState, admitted: &Admitted, body: Body) -> Response {
     let limits = BodyLimits { max_bytes: frame::max_request_bytes(state.max_key_bytes), max_value_bytes: 0 };
-    let request = match request_body::read(state, request.into_body(), limits).await {
+    let request = match request_body::read(state, admitted, body, limits).await {
         Ok(body) => get_request::read(body.bytes, state.max_key_bytes),
         Err(refusal) => return refusal,
     };

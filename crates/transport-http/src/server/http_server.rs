@@ -2,13 +2,12 @@
 
 use std::{future::Future, io, time::Duration};
 
-use axum::Router;
-use tokio::net::TcpListener;
-
 use crate::server::{
     acceptor::Acceptor,
+    listener::Listener,
     settings::{MAX_TIMEOUT, ServerSettings},
 };
+use axum::Router;
 
 /// The smallest limit on heads, in bytes: hyper takes none below it.
 const MIN_HEAD_BYTES: usize = 8 * 1024;
@@ -42,7 +41,8 @@ impl Server {
 
     /// Sets the time in which the head of a request must be complete, however slowly it comes,
     /// counted from the opening of the connection or the end of the previous answer. An idle
-    /// connection is closed by this, too. Defaults to 10 s.
+    /// connection is closed by this, too. The handshake of TLS has as long before it. Defaults to
+    /// 10 s.
     pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
         self.settings.header_read_timeout = timeout.min(MAX_TIMEOUT);
         self
@@ -77,7 +77,8 @@ impl Server {
         self
     }
 
-    /// Serves the connections of `listener` until `shutdown` resolves, then finishes the requests
+    /// Serves the connections of `listener`, a `TcpListener`, a `UnixListener` or a
+    /// [`Listener`] that speaks TLS, until `shutdown` resolves, then finishes the requests
     /// in flight and closes idle connections. Dropping the future cuts all connections.
     ///
     /// # Errors
@@ -85,14 +86,15 @@ impl Server {
     /// again.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: impl Into<Listener> + Send,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let address = listener.local_addr()?;
+        let listener = listener.into();
+        let address = listener.address()?;
         let mut acceptor = Acceptor::new(self.router, self.settings);
         acceptor.accept_until(&listener, shutdown).await;
         acceptor.accept_queued(listener);
-        acceptor.drain(address).await;
+        acceptor.drain(&address).await;
         Ok(())
     }
 }

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
 
@@ -19,7 +18,7 @@ const MAX_LINGER_BYTES: u64 = 1 << 20;
 /// Bytes that arrive at a closed socket make the system send a reset, and a reset makes the other
 /// side throw away all that it has not read yet: the very answer that says why. So this stops
 /// sending, and reads until the other side has stopped, too.
-pub(super) async fn linger(mut stream: TcpStream) {
+pub(super) async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let read_to_end = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut (&mut stream).take(MAX_LINGER_BYTES), &mut tokio::io::sink()).await

@@ -1,24 +1,22 @@
 //! An update, as it is received and made.
 
-use axum::{extract::Request, response::Response};
+use axum::{body::Body, response::Response};
 use http::StatusCode;
 use http_body_util::Full;
 use peercache_groupcache::Change;
 
 use crate::{
+    auth::gate::Admitted,
     server::request_body::{self, BodyLimits},
     server::response::{bad_request, error_frame, frames, text},
     server::state::ServerState,
     wire::{error_codes, frame, update},
 };
 
-pub(super) async fn answer(state: &ServerState, request: Request) -> Response {
-    if state.is_from_self(request.headers()) {
-        return error_frame(error_codes::IS_SELF, "");
-    }
+pub(super) async fn answer(state: &ServerState, admitted: &Admitted, body: Body) -> Response {
     let (max_bytes, max_value_bytes) = (update::max_bytes(state.max_key_bytes), state.max_value_bytes);
     // The body keeps its permit until the update is made.
-    let body = match request_body::read(state, request.into_body(), BodyLimits { max_bytes, max_value_bytes }).await {
+    let body = match request_body::read(state, admitted, body, BodyLimits { max_bytes, max_value_bytes }).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };

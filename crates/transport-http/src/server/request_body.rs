@@ -5,9 +5,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use sha2::{Digest, Sha256};
 use tokio::{sync::SemaphorePermit, time::timeout};
 
 use crate::{
+    auth::gate::Admitted,
     server::response::{bad_request, text},
     server::state::ServerState,
     wire::gather::Gather,
@@ -34,22 +36,37 @@ pub(super) struct RequestBody<'a> {
 enum ReadError {
     TooLong,
     Broken,
+    NotTheSigned,
 }
 
-/// Reads a body.
+/// Reads the body of a request that was admitted. One that is not the body that was signed is not
+/// returned.
 ///
 /// # Errors
 /// The answer to a body that cannot be read.
-pub(super) async fn read(state: &ServerState, body: Body, limits: BodyLimits) -> Result<RequestBody<'_>, Response> {
-    match timeout(state.body_read_timeout, gather(state, body, limits)).await {
+pub(super) async fn read<'a>(
+    state: &'a ServerState,
+    admitted: &Admitted,
+    body: Body,
+    limits: BodyLimits,
+) -> Result<RequestBody<'a>, Response> {
+    match timeout(state.body_read_timeout, gather(state, admitted, body, limits)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(ReadError::TooLong)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long\n")),
         Ok(Err(ReadError::Broken)) => Err(bad_request()),
+        Ok(Err(ReadError::NotTheSigned)) => {
+            Err(text(StatusCode::FORBIDDEN, "the body is not the one that was signed\n"))
+        }
         Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the body took too long\n")),
     }
 }
 
-async fn gather(state: &ServerState, mut body: Body, limits: BodyLimits) -> Result<RequestBody<'_>, ReadError> {
+async fn gather<'a>(
+    state: &'a ServerState,
+    admitted: &Admitted,
+    mut body: Body,
+    limits: BodyLimits,
+) -> Result<RequestBody<'a>, ReadError> {
     let max_bytes = limits.max_bytes.saturating_add(limits.max_value_bytes);
     let hint = body.size_hint();
     let claimed = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
@@ -62,13 +79,20 @@ async fn gather(state: &ServerState, mut body: Body, limits: BodyLimits) -> Resu
     if claimed > SMALL_BODY_BYTES {
         permit = Some(permit_for(state, expected, limits).await);
     }
+    let mut hasher = Sha256::new();
     let mut gather = Gather::new(hint.exact().map(|_| claimed), max_bytes);
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(|_| ReadError::Broken)?.into_data() else { continue };
         if permit.is_none() && gather.len() + piece.len() > SMALL_BODY_BYTES {
             permit = Some(permit_for(state, expected, limits).await);
         }
+        if admitted.is_signed() {
+            hasher.update(&piece);
+        }
         gather.push(piece).map_err(|_| ReadError::TooLong)?;
+    }
+    if !admitted.is_body(|| hasher.finalize().into()) {
+        return Err(ReadError::NotTheSigned);
     }
     Ok(RequestBody { bytes: gather.finish(), _permit: permit })
 }

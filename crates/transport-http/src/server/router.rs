@@ -1,6 +1,6 @@
 //! The router of a peer server: its settings and its paths.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,11 +10,14 @@ use axum::{
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use peercache_groupcache::{BuildError, Groups, Limits};
+use tokio::net::TcpListener;
 
 use crate::{
+    auth::gate::Repeats,
     dialect::Dialect,
     membership::Membership,
-    node_id::NodeId,
+    server::access::Access,
+    server::listener::Listener,
     server::permits::Permits,
     server::response::text,
     server::response_budget::ResponseBudget,
@@ -22,7 +25,7 @@ use crate::{
     server::state::ServerState,
     server::{get_http, get_native, receive_update},
     wire::base_path::{self, DEFAULT_BASE_PATH},
-    wire::identity_header::{GET_PATH, OwnIdentity, UPDATE_PATH},
+    wire::identity_header::{GET_PATH, UPDATE_PATH},
 };
 
 /// The time in which the body of a request has to arrive. It is a key or a few.
@@ -42,14 +45,12 @@ const VALUE_BYTES_LIMIT: usize = u32::MAX as usize >> 1;
 #[must_use]
 pub struct PeerServer {
     groups: Groups,
-    node_id: NodeId,
     base_path: String,
     max_key_bytes: usize,
     body_read_timeout: Duration,
     max_held_bytes: usize,
     max_value_bytes: usize,
-    plain_gets: bool,
-    membership: Option<Membership>,
+    membership: Membership,
     dialect: Dialect,
 }
 
@@ -57,33 +58,22 @@ impl PeerServer {
     /// A server for these groups, and for those that are registered later.
     pub fn new(groups: Groups) -> Self {
         PeerServer {
+            membership: Membership::new(groups.members().self_name()),
             groups,
-            node_id: NodeId::random(),
             base_path: DEFAULT_BASE_PATH.to_owned(),
             max_key_bytes: Limits::DEFAULT.max_key_bytes,
             body_read_timeout: BODY_READ_TIMEOUT,
             max_held_bytes: MAX_HELD_BYTES,
             max_value_bytes: Limits::DEFAULT.max_value_bytes,
-            plain_gets: false,
-            membership: None,
             dialect: Dialect::default(),
         }
     }
 
-    /// Sets the id of this node, so that it notices when it is asked by itself:
-    /// `PeerServer::new(groups).node_id(pool.node_id())`. Defaults to a random one, with which it
-    /// cannot notice.
-    pub fn node_id(mut self, node_id: NodeId) -> Self {
-        self.node_id = node_id;
-        self
-    }
-
     /// Sets who this node is and whom it answers: `pool.membership().clone()`. Defaults to the name
-    /// that the member list has for this node, in the cluster without a name, answering this
-    /// machine alone.
+    /// that the member list has for this node, in the cluster without a name, with neither secret
+    /// nor TLS. By that default it cannot notice that it asks itself.
     pub fn membership(mut self, membership: Membership) -> Self {
-        self.node_id = membership.node_id();
-        self.membership = Some(membership);
+        self.membership = membership;
         self
     }
 
@@ -139,34 +129,66 @@ impl PeerServer {
         self
     }
 
-    /// Restricts the server to plain GETs, as if this node did not know the native protocol. Its
-    /// peers take it for one that does not. Defaults to false.
-    pub fn plain_gets(mut self, plain_gets: bool) -> Self {
-        self.plain_gets = plain_gets;
-        self
+    /// Checks the address at which peers are to be served, before anything is started.
+    ///
+    /// # Errors
+    /// An address that others than this machine can reach, where nothing says who may speak. See
+    /// [`Membership::check_listener`].
+    pub fn check_listener(&self, address: SocketAddr) -> Result<(), BuildError> {
+        self.membership.check_listener(address, self.dialect)
+    }
+
+    /// The listener to serve the [`router`](Self::router) on: it speaks TLS where the membership
+    /// has certificates.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for an address that is refused by
+    /// [`check_listener`](Self::check_listener); a listener without an address.
+    pub fn listener(&self, listener: TcpListener) -> io::Result<Listener> {
+        let refused = |error| io::Error::new(io::ErrorKind::PermissionDenied, error);
+        self.check_listener(listener.local_addr()?).map_err(refused)?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.membership.tls_files() {
+            return Ok(Listener::with_tls(listener, tls.clone(), self.membership.gets_are_open()));
+        }
+        Ok(listener.into())
     }
 
     /// The router of the paths that peers ask for, to be served by a [`Server`](crate::Server) or
     /// merged into an application. Middleware is a tower layer on it.
+    ///
+    /// Requests are decided upon one by one, so they are by whatever server and through whatever
+    /// proxy they come:
+    /// - With a secret, only requests that are signed with it are answered, and `open_gets` answers
+    ///   golang's GETs to everybody.
+    /// - With TLS, only those over a connection that has shown a member's certificate are. A
+    ///   [`Server`](crate::Server) on this server's [`listener`](Self::listener) knows that; any
+    ///   other answers none of them.
+    /// - With neither, **everybody who reaches the router can read, set and clear every group**, by
+    ///   a header that is no secret. A web page cannot send that header. golang's GETs are answered
+    ///   where all members and the listener of the [`Server`](crate::Server) are on this machine,
+    ///   where the network is trusted, and in a Go dialect.
+    ///
+    /// Nothing is checked here: [`check_listener`](Self::check_listener) says whether an address
+    /// may be listened on.
     pub fn router(self) -> Router {
         let base_path = self.base_path.clone();
         let state = Arc::new(ServerState {
+            access: Access::new(self.membership, self.dialect, self.groups.members().clone()),
             groups: self.groups,
             base_path: self.base_path,
             max_key_bytes: self.max_key_bytes,
             max_value_bytes: self.max_value_bytes,
             body_read_timeout: self.body_read_timeout,
-            identity: OwnIdentity::new(self.node_id),
-            shows_identity: !self.plain_gets,
             budget: Arc::new(ResponseBudget::new(self.max_held_bytes)),
             permits: Permits::new(),
         });
-        let native = if self.plain_gets {
-            Router::new()
-        } else {
-            Router::new().route(GET_PATH, any(native_get)).route(UPDATE_PATH, any(update))
-        };
-        native
+        let native = |action| any(move |state, request| answer_native(state, request, action));
+        Router::new()
+            .route(GET_PATH, native(Action::Get))
+            .route(UPDATE_PATH, native(Action::Update))
+            .route("/_peercache/", native(Action::Unknown))
+            .route("/_peercache/{*rest}", native(Action::Unknown))
             // A catch-all does not match an empty rest.
             .route(&base_path, any(http_get))
             .route(&format!("{base_path}{{*rest}}"), any(http_get))
@@ -178,7 +200,7 @@ impl fmt::Debug for PeerServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerServer")
             .field("groups", &self.groups)
-            .field("node_id", &self.node_id)
+            .field("membership", &self.membership)
             .field("base_path", &self.base_path)
             .finish_non_exhaustive()
     }
@@ -186,27 +208,43 @@ impl fmt::Debug for PeerServer {
 
 async fn http_get(State(state): State<Arc<ServerState>>, request: Request) -> Response {
     let (head, _) = request.into_parts();
+    let admitted = match state.access.admit_http_get(&head).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return state.access.refuse(refusal),
+    };
     let answer = match head.method {
         Method::GET | Method::HEAD => get_http::answer(&state, &head).await,
         _ => wrong_method("GET, HEAD"),
     };
-    state.identified(answer)
+    state.access.identified(answer, admitted.as_ref())
 }
 
-async fn native_get(State(state): State<Arc<ServerState>>, request: Request) -> Response {
-    let answer = match *request.method() {
-        Method::POST => get_native::answer(&state, request).await,
-        _ => wrong_method("POST"),
-    };
-    state.identified(answer)
+/// The path of a native request.
+#[derive(Clone, Copy)]
+enum Action {
+    Get,
+    Update,
+    /// One that may mean something to a later release.
+    Unknown,
 }
 
-async fn update(State(state): State<Arc<ServerState>>, request: Request) -> Response {
-    let answer = match *request.method() {
-        Method::POST => receive_update::answer(&state, request).await,
-        _ => wrong_method("POST"),
+async fn answer_native(State(state): State<Arc<ServerState>>, request: Request, action: Action) -> Response {
+    let (head, body) = request.into_parts();
+    let repeats = match action {
+        Action::Get | Action::Unknown => Repeats::Allowed,
+        Action::Update => Repeats::Refused,
     };
-    state.identified(answer)
+    let admitted = match state.access.admit(&head, repeats).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return state.access.refuse(refusal),
+    };
+    let answer = match action {
+        Action::Unknown => text(StatusCode::NOT_FOUND, "no such path\n"),
+        Action::Get | Action::Update if head.method != Method::POST => wrong_method("POST"),
+        Action::Get => get_native::answer(&state, &admitted, body).await,
+        Action::Update => receive_update::answer(&state, &admitted, body).await,
+    };
+    state.access.identified(answer, Some(&admitted))
 }
 
 fn wrong_method(allowed: &'static str) -> Response {

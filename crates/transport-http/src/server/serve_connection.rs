@@ -14,14 +14,19 @@ use axum::{Router, body::Body, response::Response};
 use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tower::Service;
 
 use crate::server::{
-    connection::{ActiveBody, Connection},
+    connection::{ActiveBody, Connection, Origin},
     linger::linger,
+    listener::Accepted,
     read_timeout::ReadTimeout,
     settings::ServerSettings,
+    stream::Stream,
     write_timeout::WriteTimeout,
 };
 
@@ -37,24 +42,44 @@ const NEW_CONNECTION_GRACE: Duration = Duration::from_secs(1);
 pub(super) async fn serve_connection(
     router: Router,
     settings: ServerSettings,
-    stream: TcpStream,
+    accepted: Accepted,
     mut draining: watch::Receiver<bool>,
     connection: Arc<Connection>,
 ) {
-    // Without it small answers wait for the other side's acknowledgement. It fails on dead
-    // connections only.
-    let _ = stream.set_nodelay(true);
+    let has_no_request = AtomicBool::new(true);
+    let opened = tokio::select! {
+        biased;
+        opened = timeout(settings.header_read_timeout, accepted.open()) => opened,
+        () = end_of_grace(&mut draining, &has_no_request) => return,
+    };
+    match opened {
+        Ok(Ok((stream, origin))) => serve_stream(router, settings, stream, origin, draining, connection).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a connection was not opened"),
+        Err(_) => tracing::debug!("a connection was not opened in time"),
+    }
+}
+
+async fn serve_stream(
+    router: Router,
+    settings: ServerSettings,
+    stream: Stream,
+    origin: Origin,
+    mut draining: watch::Receiver<bool>,
+    connection: Arc<Connection>,
+) {
+    let ends_at = stream.has_lifetime().then(|| Instant::now() + settings.tls_lifetime);
     let io = WriteTimeout::new(TokioIo::new(stream), settings.write_timeout, connection.clone());
     let (is_draining, is_new) = (draining.clone(), Arc::new(AtomicBool::new(true)));
     let has_no_request = is_new.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         has_no_request.store(false, Relaxed);
+        request.extensions_mut().insert(origin);
         let active = connection.begin_request();
         let answer = respond(router.clone(), request, settings.body_read_timeout);
         let is_draining = is_draining.clone();
         async move {
             let mut answer = answer.await?;
-            if *is_draining.borrow() {
+            if *is_draining.borrow() || ends_at.is_some_and(|end| end <= Instant::now()) {
                 // Tells the client to send nothing more on this connection.
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -15,6 +15,9 @@ pub(super) struct ServerSettings {
     pub(super) body_read_timeout: Duration,
     pub(super) write_timeout: Duration,
     pub(super) drain_timeout: Duration,
+    /// The time after which a connection over TLS takes no further request: certificates are
+    /// checked at its beginning.
+    pub(super) tls_lifetime: Duration,
 }
 
 impl Default for ServerSettings {
@@ -26,6 +29,7 @@ impl Default for ServerSettings {
             body_read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(25),
+            tls_lifetime: Duration::from_secs(60 * 60),
         }
     }
 }

@@ -12,7 +12,7 @@ use peercache_groupcache::{
     Ack, Bytes, Connect, Error, ErrorKind, Groups, Key, Members, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate,
     Reply, Served, ServedGroup, Stamp, Terms,
 };
-use peercache_transport_http::{HttpPool, HttpPoolBuilder, NodeId, PeerServer, Server};
+use peercache_transport_http::{HttpPool, HttpPoolBuilder, Membership, PeerServer, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -145,16 +145,28 @@ impl Node {
 }
 
 pub async fn node(groups: Groups) -> Node {
-    node_with_id(groups, NodeId::random()).await
+    node_of(groups, |membership| membership).await
 }
 
-pub async fn node_with_id(groups: Groups, node_id: NodeId) -> Node {
-    serve(Server::new(PeerServer::new(groups).node_id(node_id).router())).await
+/// A node whose membership, by the name that is its URL, is set by a closure.
+pub async fn node_of(groups: Groups, set: impl FnOnce(Membership) -> Membership) -> Node {
+    serve_named(|name| Server::new(PeerServer::new(groups).membership(set(Membership::new(name))).router())).await
+}
+
+/// A node whose server for peers, which has its URL for a name, is served by what a closure makes.
+pub async fn serve_peers(groups: Groups, server: impl FnOnce(PeerServer) -> Server) -> Node {
+    serve_named(|name| server(PeerServer::new(groups).membership(Membership::new(name)))).await
 }
 
 pub async fn serve(server: Server) -> Node {
+    serve_named(|_| server).await
+}
+
+/// Serves with what a closure makes of the node's URL.
+pub async fn serve_named(server: impl FnOnce(&str) -> Server) -> Node {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let server = server(&format!("http://{address}"));
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(server.serve(listener, async move {
         let _ = stopped.await;

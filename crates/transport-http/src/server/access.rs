@@ -1,0 +1,110 @@
+//! Who is answered, decided from the head of a request before a byte of its body is read.
+//!
+//! The paths of ours alone are for members. golang's GET has a rule of its own, since Go members
+//! can show neither a secret nor a certificate of ours.
+
+use axum::response::Response;
+use http::{HeaderValue, header, request::Parts};
+use peercache_groupcache::{Member, Members};
+
+use crate::{
+    address::MemberAddress,
+    auth::{
+        gate::{Admitted, Gate, Refusal, Repeats},
+        keyring::body_hash,
+    },
+    dialect::Dialect,
+    membership::Membership,
+    server::{connection::Origin, response::text},
+    wire::identity::HEADER,
+};
+
+/// What decides who is answered, and what answers say of this node.
+pub(super) struct Access {
+    gate: Gate,
+    membership: Membership,
+    dialect: Dialect,
+    members: Members,
+}
+
+impl Access {
+    pub(super) fn new(membership: Membership, dialect: Dialect, members: Members) -> Self {
+        Access { gate: membership.gate(), membership, dialect, members }
+    }
+
+    /// Admits a request to a path of ours alone.
+    ///
+    /// A member that reaches itself is refused with 421 as one that reaches another is. No earlier
+    /// release needs the error in a frame that it was answered with once: who asks itself is of
+    /// this very release.
+    pub(super) async fn admit(&self, head: &Parts, repeats: Repeats) -> Result<Admitted, Refusal> {
+        if self.membership.has_tls() && !origin(head).has_certificate {
+            return Err(Refusal::NoCertificate);
+        }
+        self.gate.admit(head, repeats).await
+    }
+
+    /// Admits a request to golang's path; `Ok(None)` is one that has shown no secret and needs none.
+    ///
+    /// One with our header is for this member or for none, on this path as on the others. A
+    /// signature that is there has to be good: its asker believes only an answer that is proved.
+    pub(super) async fn admit_http_get(&self, head: &Parts) -> Result<Option<Admitted>, Refusal> {
+        let asker = match self.gate.identify(head) {
+            Ok(asker) => Some(asker),
+            Err(Refusal::Stranger) => None,
+            Err(refusal) => return Err(refusal),
+        };
+        let is_open = self.is_open(head);
+        let must_sign = |signed: bool| self.gate.demands_signatures() && (signed || !is_open);
+        match asker {
+            Some(asker) if must_sign(asker.signature.is_some()) => {
+                let admitted = self.gate.verify(asker, head, Repeats::Allowed).await?;
+                // The body of a GET is never read, and what is signed has none.
+                if admitted.is_body(|| body_hash(b"")) { Ok(Some(admitted)) } else { Err(Refusal::BadSignature) }
+            }
+            _ if is_open => Ok(None),
+            _ => Err(Refusal::GetsClosed),
+        }
+    }
+
+    /// Whether a GET that is not signed is answered.
+    fn is_open(&self, head: &Parts) -> bool {
+        let Origin { is_local, has_certificate } = origin(head);
+        if self.membership.is_protected() {
+            return has_certificate || self.membership.gets_are_open();
+        }
+        self.membership.trusts_network()
+            || self.dialect != Dialect::Native
+            || (is_local && are_on_loopback(self.members.view().members()))
+    }
+
+    /// The answer to a request that is refused.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Response {
+        let (status, words) = refusal.status();
+        let mut answer = text(status, format!("{words}\n"));
+        if refusal == Refusal::Unsigned {
+            // A 401 has to name a scheme (RFC 9110, section 15.5.2).
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("peercache"));
+        }
+        self.identified(answer, None)
+    }
+
+    /// The answer with this node's header.
+    pub(super) fn identified(&self, mut answer: Response, admitted: Option<&Admitted>) -> Response {
+        let header = self.gate.header(admitted, answer.status());
+        answer.headers_mut().insert(HEADER, header);
+        answer
+    }
+}
+
+/// The connection of a request, as the [`Server`](crate::Server) tells it. Another server tells
+/// nothing, and its clients may be anywhere.
+fn origin(head: &Parts) -> Origin {
+    head.extensions.get().copied().unwrap_or_default()
+}
+
+/// Whether all members are on this machine. A node without a cluster has no address.
+fn are_on_loopback(members: &[Member]) -> bool {
+    let is_alone = members.len() == 1;
+    members.iter().all(|member| MemberAddress::read(&member.address).map_or(is_alone, |at| at.is_on_loopback()))
+}
