@@ -168,8 +168,8 @@ pub struct Config {
     #[arg(long, env = "ROLE_OPEN_GETS", value_parser = truth)]
     pub open_gets: bool,
 
-    /// Allow members that are not on loopback with neither secret nor TLS: everybody who reaches the
-    /// peer port can then read and change every role
+    /// Allow members that are not on loopback with neither secret nor TLS: everybody who reaches
+    /// the peer port can then read and change every role
     #[arg(long, env = "ROLE_TRUST_NETWORK", value_parser = truth)]
     pub trust_network: bool,
 
@@ -234,8 +234,9 @@ fn address(text: &str) -> Result<String, String> {
 /// Checks a member's name. It is kept letter for letter, since names are compared byte for byte.
 pub fn member(text: &str) -> Result<String, String> {
     let name = text.trim();
+    let is_known = |scheme: &str| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
     match name.split_once("://") {
-        Some(("http" | "https", rest)) if !rest.is_empty() => Ok(name.to_owned()),
+        Some((scheme, rest)) if is_known(scheme) && !rest.is_empty() => Ok(name.to_owned()),
         None if !name.is_empty() => Err(format!("write it with its scheme, http://{name}")),
         _ => Err("write a member as http://HOST:PORT, several with a comma between them".to_owned()),
     }

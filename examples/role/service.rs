@@ -98,6 +98,8 @@ impl Service {
         let peers = listen("--peer-listen", &config.peer_listen).await?;
         let admin = listen("--admin-listen", &config.admin_listen).await?;
         let peer_address = peers.local_addr()?;
+        // A wrong flag like others, though the system says only now what the host of it means.
+        node.check_listener(peer_address).unwrap_or_else(|error| Config::refuse(error));
         trust::warn_of_other_port(&config.self_url, peer_address);
         tracing::info!(
             front = %front.local_addr()?,

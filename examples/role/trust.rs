@@ -1,4 +1,4 @@
-//! Who may speak to this node, as its flags say: secrets, certificates, or everybody.
+//! Trust, as the flags say it: secrets, certificates, or everybody on the network.
 
 use std::{net::SocketAddr, path::PathBuf};
 
