@@ -420,7 +420,9 @@ async fn hostile_updates_change_nothing() {
     let long_name = "n".repeat(1_025);
     let whole = |body: Vec<u8>| post(body.len(), &body);
     let chunked = [
-        b"POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\ntransfer-encoding: chunked\r\n\r\n400000\r\n".to_vec(),
+        b"POST /_peercache/v1/update HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\n\
+          transfer-encoding: chunked\r\n\r\n400000\r\n"
+            .to_vec(),
         vec![0; 0x40_0000],
     ];
     for (what, request, status) in [

@@ -10,8 +10,7 @@ use crate::{
     server::prefixed_body::PrefixedBody,
     server::response::{bad_request, text},
     server::state::ServerState,
-    wire::error_codes::{self, MAX_TEXT_BYTES},
-    wire::identity_header::ERROR_WORD,
+    wire::error_codes::{self, ERROR_WORD, MAX_TEXT_BYTES},
     wire::{escape, protobuf, reply_meta},
 };
 

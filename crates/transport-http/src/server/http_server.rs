@@ -111,4 +111,55 @@ mod tests {
         assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [10, 30, 10, 25]);
         assert_eq!((settings.max_connections, settings.max_head_bytes), (1_024, 16 * 1024));
     }
+
+    /// The heads of the answers to two requests on one connection over TLS.
+    #[cfg(feature = "tls")]
+    async fn two_answers(name: &str, tls_lifetime: Duration) -> [String; 2] {
+        use tokio::{
+            io::{AsyncReadExt, AsyncWriteExt},
+            net::{TcpListener, TcpStream},
+        };
+
+        let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let file = |kind: &str, text: String| {
+            let path = std::env::temp_dir().join(format!("peercache-{}-{name}-{kind}", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (certificate, key) =
+            (file("cert.pem", certified.cert.pem()), file("key.pem", certified.signing_key.serialize_pem()));
+        let tls = crate::Tls::from_files(&certificate, &key, &certificate).unwrap();
+        for path in [certificate, key] {
+            std::fs::remove_file(path).unwrap();
+        }
+        let client = tls.current().await.client.clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", axum::routing::get(|| async { "hello" }));
+        let mut server = Server::new(router);
+        server.settings.tls_lifetime = tls_lifetime;
+        let serving = tokio::spawn(server.serve(Listener::tls(listener, tls), std::future::pending()));
+        let stream = TcpStream::connect(address).await.unwrap();
+        let host = crate::tls::server_name(&crate::address::Host::Ip(address.ip())).unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(client).connect(host, stream).await.unwrap();
+        let mut answers = [String::new(), String::new()];
+        for answer in &mut answers {
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            while !answer.ends_with("hello") {
+                let Ok(byte) = stream.read_u8().await else { break };
+                answer.push(byte.into());
+            }
+        }
+        serving.abort();
+        answers
+    }
+
+    #[cfg(feature = "tls")]
+    #[tokio::test]
+    async fn a_connection_over_tls_ends_after_a_while() {
+        let [first, second] = two_answers("young", ServerSettings::default().tls_lifetime).await;
+        assert!(!first.contains("connection: close") && second.ends_with("hello"), "{first} {second}");
+        let [first, second] = two_answers("old", Duration::ZERO).await;
+        assert!(first.contains("\r\nconnection: close\r\n") && second.is_empty(), "{first} {second}");
+    }
 }

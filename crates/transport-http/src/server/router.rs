@@ -25,7 +25,7 @@ use crate::{
     server::state::ServerState,
     server::{get_http, get_native, receive_update},
     wire::base_path::{self, DEFAULT_BASE_PATH},
-    wire::identity_header::{GET_PATH, UPDATE_PATH},
+    wire::paths::{GET_PATH, UPDATE_PATH},
 };
 
 /// The time in which the body of a request has to arrive. It is a key or a few.

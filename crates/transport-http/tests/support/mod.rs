@@ -1,6 +1,8 @@
 //! Nodes on real sockets, peers that follow a script, and clients that speak raw bytes.
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
+pub mod signing;
+
 use std::{
     future::Future,
     net::SocketAddr,
@@ -14,7 +16,7 @@ use peercache_groupcache::{
 };
 use peercache_transport_http::{HttpPool, HttpPoolBuilder, Membership, PeerServer, Server};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
 };
@@ -291,7 +293,7 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     read_to_close(&mut stream).await
 }
 
-pub async fn read_to_close(stream: &mut TcpStream) -> String {
+pub async fn read_to_close(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let _ = soon(stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
