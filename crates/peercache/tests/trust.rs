@@ -512,3 +512,17 @@ async fn in_a_go_dialect_nodes_with_a_secret_serve_each_other() {
     let loads = Loads::of("ours");
     serve_each_other(&pair([set, set], [&loads; 2]).await, &loads).await;
 }
+
+/// Updates are counted, and the counts of a process hold for as long as it lives.
+#[tokio::test]
+async fn a_member_that_left_and_returned_is_told_of_updates() {
+    let loads = Loads::of("ours");
+    let [a, b] = pair([|node| node.secret(ONE), |node| node.secret(ONE)], [&loads; 2]).await;
+    for _ in 0..3 {
+        for _ in 0..3 {
+            watched(a.group.remove("key")).await.unwrap();
+        }
+        a.node.set_members([&a.name]).unwrap();
+        a.node.set_members([&a.name, &b.name]).unwrap();
+    }
+}

@@ -21,16 +21,21 @@ use crate::{
 pub(crate) struct Credentials {
     identity: Identity,
     secrets: Option<Secrets>,
+    /// The number of sessions so far.
+    sessions: AtomicU64,
 }
 
 /// What is remembered of one peer between requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Session {
     /// The nonce that it handed out last.
     nonce: Mutex<Option<u128>>,
-    /// Of requests that must not be made twice.
+    /// The count of the last request that must not be made twice.
     count: AtomicU64,
 }
+
+/// The counts of one session: more than any has requests, and room for 16 million sessions.
+const COUNTS_OF_A_SESSION: u64 = 1 << 40;
 
 /// A request as it is shown, to check the answer by.
 #[derive(Debug)]
@@ -77,7 +82,14 @@ impl Credentials {
     /// What the member `name` of `cluster` shows.
     pub(crate) fn new(node: NodeId, cluster: &str, name: &str, secrets: Option<Secrets>) -> Self {
         let identity = Identity { version: VERSION, node, cluster: cluster.into(), name: name.into() };
-        Credentials { identity, secrets }
+        Credentials { identity, secrets, sessions: AtomicU64::new(0) }
+    }
+
+    /// A session with a peer. Its counts are higher than those of all before it: a member that left
+    /// the list and returned remembers those that were used.
+    pub(crate) fn session(&self) -> Session {
+        let nth = self.sessions.fetch_add(1, Relaxed);
+        Session { nonce: Mutex::new(None), count: AtomicU64::new(nth.wrapping_mul(COUNTS_OF_A_SESSION)) }
     }
 
     /// The header of a request to the member `to`. `counted` is for requests that must not be made twice.
@@ -193,11 +205,8 @@ mod tests {
 
     fn side(cluster: &str, name: &str, secrets: &[&str]) -> Side {
         let (node, secrets) = (NodeId::random(), (!secrets.is_empty()).then(|| Secrets::new(secrets).unwrap()));
-        Side {
-            credentials: Credentials::new(node, cluster, name, secrets.clone()),
-            gate: Gate::new(node, cluster, name, secrets),
-            session: Session::default(),
-        }
+        let credentials = Credentials::new(node, cluster, name, secrets.clone());
+        Side { session: credentials.session(), credentials, gate: Gate::new(node, cluster, name, secrets) }
     }
 
     fn head(header: HeaderValue, body: &[u8]) -> (request::Parts, Vec<u8>) {

@@ -40,7 +40,7 @@ impl PeerState {
         PeerState {
             name: member.name.as_str().into(),
             address: member.address.as_str().into(),
-            session: Session::default(),
+            session: config.credentials.session(),
             config,
             protocol,
             reported_self: AtomicBool::new(false),
