@@ -285,7 +285,7 @@ async fn an_impostor_at_a_members_address_costs_no_answer() {
     let impostor = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(async || (StatusCode::NOT_FOUND, Html("<h1>Error response</h1>")));
     tokio::spawn(Server::new(app).serve(listener, std::future::pending()));
-    let cluster = Cluster::start_beside(&[impostor.clone()], 2, &["--origin", &origin.flag()]).await;
+    let cluster = Cluster::start_beside(std::slice::from_ref(&impostor), 2, &["--origin", &origin.flag()]).await;
     let mut keys = Vec::new();
     for number in 0.. {
         let key = format!("k{number}");

@@ -25,6 +25,9 @@ const ONE: &str = "the first secret, of more than 32 bytes";
 const TWO: &str = "the second secret, of more than 32 bytes";
 const KEYS: usize = 40;
 
+/// Settings of a node.
+type Set = fn(NodeBuilder) -> NodeBuilder;
+
 /// A loader's calls. Its values say whose they are.
 #[derive(Clone, Default)]
 struct Loads {
@@ -61,7 +64,7 @@ fn start(
 }
 
 /// Two nodes with the same list and settings of their own.
-async fn pair(sets: [fn(NodeBuilder) -> NodeBuilder; 2], loads: [&Loads; 2]) -> [Member; 2] {
+async fn pair(sets: [Set; 2], loads: [&Loads; 2]) -> [Member; 2] {
     let [one, two] = listeners::<2>().await;
     let names = [name_of(&one), name_of(&two)];
     let list = names.each_ref().map(Named::from);
@@ -115,13 +118,13 @@ async fn nodes_with_a_secret_serve_each_other() {
 #[tokio::test]
 async fn nodes_of_one_cluster_serve_each_other() {
     let loads = Loads::of("ours");
-    let set: fn(NodeBuilder) -> NodeBuilder = |node| node.cluster("orders, München");
+    let set: Set = |node| node.cluster("orders, München");
     serve_each_other(&pair([set, set], [&loads; 2]).await, &loads).await;
 }
 
 #[tokio::test]
 async fn while_a_secret_is_changed_nodes_serve_each_other() {
-    let sets: [fn(NodeBuilder) -> NodeBuilder; 4] = [
+    let sets: [Set; 4] = [
         |node| node.secret(ONE),
         |node| node.secrets(Secrets::new([ONE, TWO]).unwrap()),
         |node| node.secrets(Secrets::new([TWO, ONE]).unwrap()),
@@ -162,7 +165,7 @@ async fn with_another_secret_values_are_right_and_updates_name_the_member() {
 #[tokio::test]
 async fn another_cluster_at_a_members_address_is_not_believed() {
     let loads = [&Loads::of("ours"), &Loads::of("theirs")];
-    let sets: [[fn(NodeBuilder) -> NodeBuilder; 2]; 3] = [
+    let sets: [[Set; 2]; 3] = [
         [|node| node.cluster("orders"), |node| node.cluster("staging")],
         [|node| node.cluster("orders"), |node| node],
         [|node| node.cluster("orders").secret(ONE), |node| node.cluster("staging").secret(ONE)],
@@ -180,7 +183,7 @@ async fn another_member_at_a_members_address_is_not_believed() {
     // The list says that `c` is where `b` is.
     let (b, c) = (Named::from("http://b.localhost:1"), Named::from("http://c.localhost:1").address(&other));
     let a = start(&name, one, &[name.as_str().into(), c.clone()], |node| node, &ours);
-    let b = start(&b.name, two, &[b.clone()], |node| node, &theirs);
+    let b = start(&b.name, two, std::slice::from_ref(&b), |node| node, &theirs);
     let asked = keys_of(&c.name, &a, KEYS);
     for key in &asked {
         assert_eq!(value(&a.group, key).await, format!("ours {key}"));
@@ -336,7 +339,7 @@ async fn serve(app: Router) -> String {
 }
 
 /// A node believes nothing that is said at `impostor`, which is a member's address.
-async fn is_not_believed(what: &str, impostor: &str, set: fn(NodeBuilder) -> NodeBuilder) {
+async fn is_not_believed(what: &str, impostor: &str, set: Set) {
     let loads = Loads::of("ours");
     let [listener] = listeners::<1>().await;
     let name = name_of(&listener);
@@ -353,8 +356,8 @@ async fn is_not_believed(what: &str, impostor: &str, set: fn(NodeBuilder) -> Nod
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_at_a_members_address_is_not_believed() {
-    let open: fn(NodeBuilder) -> NodeBuilder = |node| node;
-    let secret: fn(NodeBuilder) -> NodeBuilder = |node| node.secret(ONE);
+    let open: Set = |node| node;
+    let secret: Set = |node| node.secret(ONE);
     for (what, lie) in LIES {
         let impostor = serve(Router::new().fallback(tell).with_state(lie)).await;
         is_not_believed(what, &impostor, open).await;
@@ -505,7 +508,7 @@ async fn a_blind_post_does_nothing() {
 /// In a Go dialect our members find each other by their answers, and the secret stays in force.
 #[tokio::test]
 async fn in_a_go_dialect_nodes_with_a_secret_serve_each_other() {
-    let set: fn(NodeBuilder) -> NodeBuilder = |node| {
+    let set: Set = |node| {
         let pool = HttpPool::builder().dialect(peercache::Dialect::Golang);
         node.transport(pool).secret(ONE).open_gets(true)
     };

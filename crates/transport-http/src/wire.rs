@@ -8,7 +8,6 @@ pub(crate) mod frame;
 pub(crate) mod gather;
 pub(crate) mod get_request;
 pub(crate) mod identity;
-pub(crate) mod identity_header;
 pub(crate) mod millis;
 pub(crate) mod paths;
 pub(crate) mod protobuf;
