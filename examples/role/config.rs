@@ -1,6 +1,6 @@
 //! The flags of `role`, and the variables of the same names.
 
-use std::{env, ffi::OsStr, fmt::Display, time::Duration};
+use std::{env, ffi::OsStr, fmt::Display, path::PathBuf, time::Duration};
 
 use clap::{
     CommandFactory, FromArgMatches, Parser,
@@ -141,10 +141,37 @@ pub struct Config {
     #[arg(long, env = "ROLE_DIALECT", value_name = "DIALECT", default_value = "native", value_parser = dialect)]
     pub dialect: Dialect,
 
-    /// Ask peers with plain GETs and answer nothing else, as a node that does not know the native
-    /// exchange
-    #[arg(long, env = "ROLE_PLAIN_GETS", value_parser = FalseyValueParser::new())]
-    pub plain_gets: bool,
+    /// The cluster's name; members of another one are refused [default: the empty name]
+    #[arg(long, env = "ROLE_CLUSTER", value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub cluster: String,
+
+    /// A file of secrets that all members share, one a line, of at least 32 bytes each: the first
+    /// is used, all are accepted. It is read again when it changes
+    #[arg(long, env = "ROLE_SECRET_FILE", value_name = "PATH")]
+    pub secret_file: Option<PathBuf>,
+
+    /// This node's certificate with its chain, in PEM, for mutual TLS at the peer port: members are
+    /// then https://. The three files are read again when they change
+    #[arg(long, env = "ROLE_TLS_CERT", value_name = "PATH")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM
+    #[arg(long, env = "ROLE_TLS_KEY", value_name = "PATH")]
+    pub tls_key: Option<PathBuf>,
+
+    /// The authority that signed all members' certificates, in PEM
+    #[arg(long, env = "ROLE_TLS_CA", value_name = "PATH")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Answer plain GETs to everybody even where a secret or TLS is set, for Go members, which can
+    /// show neither
+    #[arg(long, env = "ROLE_OPEN_GETS", value_parser = truth)]
+    pub open_gets: bool,
+
+    /// Allow members that are not on loopback with neither secret nor TLS: everybody who reaches
+    /// the peer port can then read and change every role
+    #[arg(long, env = "ROLE_TRUST_NETWORK", value_parser = truth)]
+    pub trust_network: bool,
 
     /// The log on standard error: a level, or levels by module such as info,peercache=debug
     #[arg(long, env = "ROLE_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
@@ -207,9 +234,9 @@ fn address(text: &str) -> Result<String, String> {
 /// Checks a member's name. It is kept letter for letter, since names are compared byte for byte.
 pub fn member(text: &str) -> Result<String, String> {
     let name = text.trim();
+    let is_known = |scheme: &str| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
     match name.split_once("://") {
-        Some(("http", rest)) if !rest.is_empty() => Ok(name.to_owned()),
-        Some(("https", rest)) => Err(format!("role speaks to its peers without TLS; write http://{rest}")),
+        Some((scheme, rest)) if is_known(scheme) && !rest.is_empty() => Ok(name.to_owned()),
         None if !name.is_empty() => Err(format!("write it with its scheme, http://{name}")),
         _ => Err("write a member as http://HOST:PORT, several with a comma between them".to_owned()),
     }
@@ -238,6 +265,10 @@ fn dialect(text: &str) -> Result<Dialect, String> {
         "golang" => Ok(Dialect::Golang),
         _ => Err("write native (peers are role, too) or golang (peers run golang/groupcache)".to_owned()),
     }
+}
+
+fn truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "write true or false in the variable; the flag takes no value".to_owned())
 }
 
 fn log_filter(text: &str) -> Result<Targets, String> {
@@ -270,7 +301,7 @@ mod tests {
     fn defaults_are_the_contract() {
         let config = Config::parse_from(["role"]);
         let shown = format!(
-            "{} {} {} {} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{} {} {} {} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {}",
             config.listen,
             config.peer_listen,
             config.admin_listen,
@@ -283,11 +314,15 @@ mod tests {
             config.load_timeout_ms,
             config.peer_timeout_ms,
             config.dialect,
+            config.cluster,
+            config.secret_file,
+            config.open_gets,
+            config.trust_network,
         );
         assert_eq!(
             shown,
             "127.0.0.1:9000 127.0.0.1:9090 127.0.0.1:9190 http://127.0.0.1:9090 [\"http://127.0.0.1:9090\"] 1048576 \
-             0ns 0ns 30s 30s 1s Native"
+             0ns 0ns 30s 30s 1s Native \"\" None false false"
         );
     }
 }

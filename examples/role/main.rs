@@ -15,6 +15,7 @@ mod request;
 mod service;
 mod signals;
 mod text;
+mod trust;
 mod update;
 
 use std::{

@@ -14,7 +14,8 @@ use crate::{
     front, open_files,
     origin::Origin,
     phase::{Phase, Phases},
-    signals::Signals,
+    signals::{Hangups, Signals},
+    trust::{self, Trust},
     update::Updates,
 };
 
@@ -34,8 +35,11 @@ const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(1);
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     open_files::raise_limit();
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    // A bad member list is a wrong flag like others.
-    let node = node(config).unwrap_or_else(|error| Config::refuse(format!("{error}; correct --self-url or --peers")));
+    let hangups = Hangups::listen().context("cannot listen for SIGHUP")?;
+    // Bad files and a bad member list are wrong flags like others.
+    let trust = Trust::read(config).unwrap_or_else(|sentence| Config::refuse(sentence));
+    let node = node(config, &trust).unwrap_or_else(|error| Config::refuse(trust::refusal(&error)));
+    tokio::spawn(trust.reload_at(hangups));
     let origin = config.origin.origin(ROLE_BYTES_MAX)?;
     let roles = group(config, &node, origin.clone())?;
     let updates = Updates::new(roles.clone(), origin, ROLE_BYTES_MAX, config.load_timeout_ms);
@@ -50,9 +54,9 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-fn node(config: &Config) -> Result<Node, BuildError> {
-    let pool = HttpPool::builder().peer_timeout(config.peer_timeout_ms).plain_gets(config.plain_gets);
-    let node = Node::builder(&config.self_url).members(config.members());
+fn node(config: &Config, trust: &Trust) -> Result<Node, BuildError> {
+    let pool = HttpPool::builder().peer_timeout(config.peer_timeout_ms);
+    let node = trust.build_in(Node::builder(&config.self_url).members(config.members()), config);
     match config.dialect {
         config::Dialect::Native => node.transport(pool).build(),
         config::Dialect::Golang => node.transport(pool.dialect(Dialect::Golang)).placement(GolangPlacement).build(),
@@ -93,9 +97,13 @@ impl Service {
         let front = listen("--listen", &config.listen).await?;
         let peers = listen("--peer-listen", &config.peer_listen).await?;
         let admin = listen("--admin-listen", &config.admin_listen).await?;
+        let peer_address = peers.local_addr()?;
+        // A wrong flag like others, though the system says only now what the host of it means.
+        node.check_listener(peer_address).unwrap_or_else(|error| Config::refuse(error));
+        trust::warn_of_other_port(&config.self_url, peer_address);
         tracing::info!(
             front = %front.local_addr()?,
-            peers = %peers.local_addr()?,
+            peers = %peer_address,
             admin = %admin.local_addr()?,
             "listening as {}",
             config.self_url

@@ -1,6 +1,34 @@
-//! The signals that ask this process to stop.
+//! The signals that ask this process to stop, and the one that asks it to read its files again.
 
 use std::io;
+
+/// The signal that asks this process to read its secrets and certificates again: SIGHUP, where
+/// there is one.
+pub struct Hangups {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Listens from now on: the signal no longer ends this process.
+    pub fn listen() -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Hangups { hangup: signal(SignalKind::hangup())? })
+        }
+        #[cfg(not(unix))]
+        Ok(Hangups {})
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        let _ = self.hangup.recv().await;
+        #[cfg(not(unix))]
+        std::future::pending::<()>().await;
+    }
+}
 
 /// The signals that stop this process: Ctrl-C and SIGTERM, or Ctrl-C alone where there is no
 /// SIGTERM.

@@ -65,6 +65,7 @@ async fn a_wrong_flag_is_told_what_to_write_instead() {
 async fn every_flag_is_a_variable_too() {
     let flags = "LISTEN PEER_LISTEN ADMIN_LISTEN SELF_URL PEERS ORIGIN CACHE_BYTES TTL_MS STALE_MS HOT_TTL_MS \
                  LOAD_TIMEOUT_MS PEER_TIMEOUT_MS DIALECT LOG";
+    // The flags of who may speak are tested in `trust.rs`.
     for flag in flags.split(' ') {
         let mut role = role();
         role.env(format!("ROLE_{flag}"), "?");

@@ -217,7 +217,7 @@ async fn a_bad_list_is_refused_and_the_old_one_stays() {
         (&format!("[{me:?}, {me:?}]"), "twice"),
         (&format!("[{me:?}, \"127.0.0.1:1\"]"), "http://"),
         (&format!("[{me:?}, \"http://127.0.0.1:99999\"]"), "99999"),
-        (&format!("[{me:?}, \"https://127.0.0.1:1\"]"), "without TLS; write http://127.0.0.1:1"),
+        (&format!("[{me:?}, \"https://127.0.0.1:1\"]"), "over TLS: give this node its certificates"),
     ] {
         let (status, said) = node.set_members(list).await;
         assert_eq!(status, 400, "{list}: {said}");

@@ -10,6 +10,7 @@
 - [`loader_fn_with`] makes a loader of a closure. [`Loader`] and [`BatchLoader`] are for types.
 - [`Value`] says which types a group can hold. [`Error`] says why a get has failed.
 - [`HttpPool`] has the settings of the transport, [`Server`] those of the peers' port.
+- [`Secrets`] says who may speak: see [`NodeBuilder::secret`] and its neighbours.
 - [`transport`] is for the authors of transports and placements.
 "
 )]

@@ -115,8 +115,8 @@ impl Node {
     /// The peers' paths as an axum router, to merge into an app of your own.
     ///
     /// Better serve peers on a port of their own: everybody who reaches the router of a node with
-    /// neither secret nor TLS can read, set and clear every group. [`PeerServer::router`] says who is
-    /// answered.
+    /// neither secret nor TLS can read, set and clear every group. [`PeerServer::router`] says who
+    /// is answered.
     ///
     /// Serve it with [`Server`], which bounds the connections, time and memory that hostile clients
     /// can take; `axum::serve` does not.

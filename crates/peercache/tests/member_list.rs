@@ -11,7 +11,7 @@ use support::{GROUP, Origin, until, watched};
 #[test]
 fn an_owner_is_named_exactly_as_in_the_list() {
     let list = ["http://Node-A.example:9090", "http://10.0.0.2:9090", "http://[::1]:9090/base"];
-    let node = Node::builder(list[0]).members(list).build().unwrap();
+    let node = Node::builder(list[0]).members(list).trust_network().build().unwrap();
     let owners: BTreeSet<String> = (0..1_000).map(|number| node.owner(&format!("key-{number}"))).collect();
     assert_eq!(owners, list.map(str::to_owned).into());
     assert_eq!(node.members().view().names(), list);
@@ -20,14 +20,14 @@ fn an_owner_is_named_exactly_as_in_the_list() {
 #[test]
 fn members_of_the_same_list_name_the_same_owner() {
     let list = ["http://10.0.0.1:9090", "http://10.0.0.2:9090", "http://10.0.0.3:9090"];
-    let [a, b] = [list[0], list[1]].map(|name| Node::builder(name).members(list).build().unwrap());
+    let [a, b] = [list[0], list[1]].map(|name| Node::builder(name).members(list).trust_network().build().unwrap());
     assert!((0..1_000_u32).all(|number| a.owner(&number.to_be_bytes()) == b.owner(&number.to_be_bytes())));
 }
 
 #[test]
 fn the_owner_is_that_of_the_list_in_force() {
     let (me, other) = ("http://10.0.0.1:9090", "http://10.0.0.2:9090");
-    let node = Node::builder(me).build().unwrap();
+    let node = Node::builder(me).trust_network().build().unwrap();
     let owners = || (0..100_u8).map(|key| node.owner(&[key])).collect::<BTreeSet<_>>();
     assert_eq!(owners(), BTreeSet::from([me.to_owned()]));
     node.set_members([me, other]).unwrap();

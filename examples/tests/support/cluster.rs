@@ -9,7 +9,8 @@ use super::{child::Process, eventually, ports};
 /// Nodes of `role` that know each other, as real processes.
 pub struct Cluster {
     pub nodes: Vec<Node>,
-    flags: Vec<String>,
+    /// Those of each node.
+    flags: Vec<Vec<String>>,
 }
 
 /// One node, which may be running.
@@ -38,12 +39,19 @@ impl Cluster {
 
     /// Starts nodes with `others` in their list, which are no nodes of ours.
     pub async fn start_beside(others: &[String], count: usize, flags: &[&str]) -> Self {
-        let addresses: Vec<[u16; 3]> = (0..count).map(|_| [ports::free(), ports::free(), ports::free()]).collect();
-        let peers: Vec<String> = addresses.iter().map(|ports| format!("http://127.0.0.1:{}", ports[1])).collect();
-        let peers = [peers.as_slice(), others].concat();
-        let mut flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
-        flags.extend(["--peers".to_owned(), peers.join(",")]);
-        let nodes: Vec<Node> = addresses.iter().map(|ports| Node::start(*ports, &flags)).collect();
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        Cluster::start_each("http", others, vec![flags; count]).await
+    }
+
+    /// Starts a node for each list of flags. Their addresses begin with `scheme`.
+    pub async fn start_each(scheme: &str, others: &[String], mut flags: Vec<Vec<String>>) -> Self {
+        let addresses: Vec<[u16; 3]> = flags.iter().map(|_| [ports::free(), ports::free(), ports::free()]).collect();
+        let peers: Vec<String> = addresses.iter().map(|ports| format!("{scheme}://127.0.0.1:{}", ports[1])).collect();
+        let all = [peers.as_slice(), others].concat().join(",");
+        for (flags, peer) in flags.iter_mut().zip(peers) {
+            flags.extend(["--self-url".to_owned(), peer, "--peers".to_owned(), all.clone()]);
+        }
+        let nodes: Vec<Node> = addresses.iter().zip(&flags).map(|(ports, flags)| Node::start(*ports, flags)).collect();
         for node in &nodes {
             node.ready().await;
         }
@@ -52,15 +60,9 @@ impl Cluster {
 
     /// Starts a node that has ended again, on the same ports.
     pub async fn restart(&mut self, index: usize) {
-        self.restart_with(index, &[]).await;
-    }
-
-    /// Starts a node that has ended again, with more flags.
-    pub async fn restart_with(&mut self, index: usize, more: &[&str]) {
         let old = &self.nodes[index];
         let ports = [&old.front, &old.peer, &old.admin].map(|address| port(address));
-        let more = more.iter().map(ToString::to_string);
-        let node = Node::start(ports, &self.flags.iter().cloned().chain(more).collect::<Vec<_>>());
+        let node = Node::start(ports, &self.flags[index]);
         node.ready().await;
         self.nodes[index] = node;
     }
@@ -97,12 +99,16 @@ fn port(address: &str) -> u16 {
 }
 
 impl Node {
+    /// Starts one on these ports. Its name is what `--self-url` says.
     fn start(ports: [u16; 3], flags: &[String]) -> Self {
-        let [front, peer, admin] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+        let [front, peer, admin] = ports.map(|port| format!("127.0.0.1:{port}"));
         let mut command = role();
-        command.args(["--listen", &front[7..], "--peer-listen", &peer[7..], "--admin-listen", &admin[7..]]);
-        command.args(["--self-url", &peer, "--exit-with-stdin"]).args(flags);
+        command.args(["--listen", &front, "--peer-listen", &peer, "--admin-listen", &admin]);
+        command.arg("--exit-with-stdin").args(flags);
+        let name = flags.iter().position(|flag| flag == "--self-url").map(|index| flags[index + 1].clone());
+        let peer = name.expect("every node is given its name");
         let process = Process::start(format!("the node {peer}"), command);
+        let [front, admin] = [front, admin].map(|address| format!("http://{address}"));
         Node { front, peer, admin, process, client: client() }
     }
 

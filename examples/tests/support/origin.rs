@@ -77,6 +77,11 @@ impl Origin {
         self.seen.asked.borrow().values().sum()
     }
 
+    /// The number of different keys that were asked for.
+    pub fn keys(&self) -> usize {
+        self.seen.asked.borrow().len()
+    }
+
     /// Waits until `count` keys that begin so are being loaded or were.
     pub async fn is_asked(&self, prefix: &str, count: usize) {
         let begun = |asked: &HashMap<Vec<u8>, usize>| {

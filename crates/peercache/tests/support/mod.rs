@@ -13,7 +13,8 @@ use std::{
 };
 
 use peercache::{
-    Bytes, Group, GroupBuilder, HttpPool, HttpPoolBuilder, Key, LoadError, Loader, Never, Node, loader_fn_with,
+    Bytes, Group, GroupBuilder, HttpPool, HttpPoolBuilder, Key, LoadError, Loader, Never, Node, NodeBuilder,
+    loader_fn_with,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 
@@ -122,7 +123,19 @@ impl Member {
         set: impl FnOnce(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
         loader: impl Loader<Value = Bytes>,
     ) -> Self {
-        let node = Node::builder(&name).members(list).transport(pool).build().unwrap();
+        let builder = Node::builder(&name).members(list).transport(pool);
+        Member::start_built(name, listener, builder, set, loader)
+    }
+
+    /// Starts a node with settings of its own.
+    pub fn start_built(
+        name: String,
+        listener: TcpListener,
+        builder: NodeBuilder,
+        set: impl FnOnce(GroupBuilder<Bytes>) -> GroupBuilder<Bytes>,
+        loader: impl Loader<Value = Bytes>,
+    ) -> Self {
+        let node = builder.build().unwrap();
         let group = set(node.group(GROUP, loader)).build().unwrap();
         let serving = tokio::spawn(node.serve(listener));
         Member { node, group, name, serving }
