@@ -99,8 +99,9 @@ async fn a_plain_answer_says_how_long_it_holds() {
 
 #[tokio::test]
 async fn the_facts_of_a_foreign_server_are_not_believed() {
-    let url =
-        support::fixed_answer("HTTP/1.1 200 OK\r\npeercache-life: stale\r\ncontent-length: 3\r\n\r\n\n\x01v").await;
+    let words = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\npeercache-life: stale\r\n\
+        content-length: 3\r\n\r\n\n\x01v";
+    let url = support::fixed_answer(words).await;
     let reply = ask_once(HttpPool::builder().dialect(Dialect::Golang), &url, "g", b"k").await.unwrap();
     assert!(!reply.meta.stale);
 }

@@ -10,7 +10,7 @@ use std::{
 use peercache_groupcache::{
     Bytes, Connect, Groups, Key, Members, Peer, PeerError, PeerReply, PeerRequest, Reply, Served, ServedGroup, Terms,
 };
-use peercache_transport_http::HttpPool;
+use peercache_transport_http::{Dialect, HttpPool};
 use support::{found, node, pool, read_request, scripted, soon, words_of};
 use tokio::{
     io::AsyncWriteExt,
@@ -199,7 +199,7 @@ async fn a_key_asked_for_outside_a_runtime_takes_no_other_keys_place() {
 /// Each key by itself, and none of them on the stack of another.
 #[test]
 fn many_keys_fail_at_once_outside_a_runtime() {
-    let peer = pool(HttpPool::builder().plain_gets(true).max_connections(1))
+    let peer = pool(HttpPool::builder().dialect(Dialect::Golang).max_connections(1))
         .connect(&peercache_groupcache::Member::from("http://127.0.0.1:1"))
         .unwrap();
     for _ in 0..2 {
@@ -213,49 +213,34 @@ fn many_keys_fail_at_once_outside_a_runtime() {
     }
 }
 
-/// A server that knows only golang's path, where every key has the value `v`. The load of one key
-/// is held. `elsewhere` is what it says to a POST; `None` closes the connection.
-async fn go_only(held: &'static str, barrier: Arc<Barrier>, elsewhere: Option<&'static str>) -> String {
-    scripted(move |mut stream| {
-        let barrier = barrier.clone();
+#[tokio::test]
+async fn no_key_waits_for_the_load_of_another_at_a_go_peer() {
+    let barrier = Arc::new(Barrier::new(2));
+    let held = barrier.clone();
+    let url = scripted(move |mut stream| {
+        let barrier = held.clone();
         async move {
             while let Some((head, _)) = read_request(&mut stream).await {
-                let words = if head.starts_with("GET ") {
-                    "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x0a\x01v"
-                } else {
-                    match elsewhere {
-                        Some(words) => words,
-                        None => return,
-                    }
-                };
-                if head.starts_with(&format!("GET /_groupcache/g/{held} ")) {
+                if head.starts_with("GET /_groupcache/g/0 ") {
                     barrier.wait().await;
                 }
+                let words =
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 3\r\n\r\n\x0a\x01v";
                 stream.write_all(words.as_bytes()).await.unwrap();
             }
         }
     })
-    .await
-}
-
-#[tokio::test]
-async fn no_key_waits_for_the_load_of_another_at_a_peer_that_turns_out_to_be_a_go_one() {
-    // Each of these is the first GET once the peer is known to need one.
-    for (held, elsewhere) in [("0", Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")), ("1", None)] {
-        let barrier = Arc::new(Barrier::new(2));
-        let url = go_only(held, barrier.clone(), elsewhere).await;
-        let peer = pool(HttpPool::builder().peer_timeout(support::WATCHDOG))
-            .connect(&peercache_groupcache::Member::from(&url))
-            .unwrap();
-        let mut answers = ask_each(&peer, requests("g", 0..100));
-        for _ in 0..99 {
-            let (key, answer) = soon(answers.recv()).await.unwrap();
-            assert_ne!(key.as_bytes(), held.as_bytes());
-            assert_eq!(words_of(answer), "value b\"v\"");
-        }
-        barrier.wait().await;
-        assert_eq!(soon(answers.recv()).await.unwrap().0.as_bytes(), held.as_bytes());
+    .await;
+    let builder = HttpPool::builder().dialect(Dialect::Golang).peer_timeout(support::WATCHDOG);
+    let peer = pool(builder).connect(&peercache_groupcache::Member::from(&url)).unwrap();
+    let mut answers = ask_each(&peer, requests("g", 0..100));
+    for _ in 0..99 {
+        let (key, answer) = soon(answers.recv()).await.unwrap();
+        assert_ne!(key.as_bytes(), b"0");
+        assert_eq!(words_of(answer), "value b\"v\"");
     }
+    barrier.wait().await;
+    assert_eq!(soon(answers.recv()).await.unwrap().0.as_bytes(), b"0");
 }
 
 /// The keys that a group was asked for, and on which terms.

@@ -17,6 +17,9 @@ use tokio::{io::AsyncWriteExt, net::TcpListener, sync::Barrier};
 
 const OURS: &str = "peercache: 1; node=00000000000000ff\r\n";
 
+/// The header of Go's values.
+const GO: &str = "content-type: application/x-protobuf\r\n";
+
 /// A silence that a test waits out.
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -43,28 +46,29 @@ fn status(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
+/// An error as Go's `http.Error` writes it.
+fn go_error(status: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = "content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n";
+    format!("HTTP/1.1 {status}\r\n{head}content-length: {length}\r\n\r\n{body}").into()
+}
+
 #[tokio::test]
 async fn answers_of_a_go_peer() {
+    let chunked =
+        format!("HTTP/1.1 200 OK\r\n{GO}transfer-encoding: chunked\r\n\r\n2\r\n\x0a\x01\r\n1\r\nv\r\n0\r\n\r\n");
+    let closed = format!("HTTP/1.1 200 OK\r\n{GO}connection: close\r\n\r\n\x0a\x01v");
     for (words, outcome) in [
-        (ok("", b""), "value b\"\""),
-        (ok("", b"\x0a\x00"), "value b\"\""),
-        (ok("", b"\x0a\x01v"), "value b\"v\""),
-        (ok("", b"\x0a\x01v\x11\0\0\0\0\0\0\xf8\x3f"), "value b\"v\""),
-        (ok("", b"\x18\x05\x0a\x01v"), "value b\"v\""),
-        (
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n\x0a\x01\r\n1\r\nv\r\n0\r\n\r\n".to_vec(),
-            "value b\"v\"",
-        ),
-        (b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n\x0a\x01v".to_vec(), "value b\"v\""),
-        (status("500 X", "no disk\n").into(), "answered LoadFailed"),
-        (status("503 X", "").into(), "answered Overloaded"),
-        (status("504 X", "").into(), "answered LoadTimedOut"),
-        (status("404 X", "no such key\n").into(), "answered NotFound"),
-        (status("404 X", "").into(), "answered NotFound"),
-        (status("404 X", "no such group: g\n").into(), "failed: has no such group: g"),
-        (status("404 X", "404 page not found\n").into(), "answered NotFound"),
-        (status("400 X", "bad request\n").into(), "failed: answered 400 Bad Request"),
-        (status("502 X", "").into(), "failed: answered 502 Bad Gateway"),
+        (ok(GO, b""), "value b\"\""),
+        (ok(GO, b"\x0a\x00"), "value b\"\""),
+        (ok(GO, b"\x0a\x01v"), "value b\"v\""),
+        (ok(GO, b"\x0a\x01v\x11\0\0\0\0\0\0\xf8\x3f"), "value b\"v\""),
+        (ok(GO, b"\x18\x05\x0a\x01v"), "value b\"v\""),
+        (chunked.into(), "value b\"v\""),
+        (closed.into(), "value b\"v\""),
+        (go_error("500 X", "no disk\n"), "answered LoadFailed"),
+        (go_error("404 X", "no such group: g\n"), "failed: has no such group: g"),
+        (go_error("400 X", "bad request\n"), "failed: answered 400 Bad Request"),
     ] {
         assert_eq!(answered(golang(), words).await, outcome);
     }
@@ -85,7 +89,7 @@ async fn garbage_is_a_failed_peer() {
             assert!(outcome.starts_with("failed: "), "{outcome}");
         }
     }
-    let outcome = answered(golang(), ok("", b"\x0a\xff\xff\xff\xff\x0fv")).await;
+    let outcome = answered(golang(), ok(GO, b"\x0a\xff\xff\xff\xff\x0fv")).await;
     assert!(outcome.starts_with("failed: sent what is not an answer"), "{outcome}");
     let outcome = answered(golang(), ok("content-encoding: gzip\r\n", b"\x1f\x8b")).await;
     assert_eq!(outcome, "failed: sent a body coded as \"gzip\", unasked");
@@ -114,7 +118,7 @@ async fn native_garbage_is_a_failed_peer() {
 
 #[tokio::test]
 async fn truncation_is_a_failed_peer() {
-    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n\x0a\x01v".to_vec();
+    let cut = format!("HTTP/1.1 200 OK\r\n{GO}content-length: 100\r\n\r\n\x0a\x01v");
     assert!(answered(golang(), cut).await.starts_with("failed: broke off its answer"));
     let chunk = format!("HTTP/1.1 200 OK\r\n{OURS}transfer-encoding: chunked\r\n\r\n64\r\n\x11");
     assert!(answered(native(), chunk).await.starts_with("failed: broke off its answer"));
@@ -123,11 +127,11 @@ async fn truncation_is_a_failed_peer() {
 #[tokio::test]
 async fn a_body_that_is_too_long_is_refused() {
     let refusal = "failed: sent more than 33555456 bytes";
-    let claimed = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n".to_vec();
+    let claimed = format!("HTTP/1.1 200 OK\r\n{GO}content-length: 99999999999\r\n\r\n");
     assert_eq!(answered(golang(), claimed).await, refusal);
     let url = scripted(|mut stream| async move {
         read_request(&mut stream).await;
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{GO}\r\n").as_bytes()).await;
         while stream.write_all(&[0; 65_536]).await.is_ok() {}
     })
     .await;
@@ -136,7 +140,7 @@ async fn a_body_that_is_too_long_is_refused() {
 
 #[tokio::test]
 async fn a_head_that_is_too_long_is_refused() {
-    let head_of = |bytes: usize| ok(&format!("x-long: {}\r\n", "x".repeat(bytes)), b"\x0a\x01v");
+    let head_of = |bytes: usize| ok(&format!("{GO}x-long: {}\r\n", "x".repeat(bytes)), b"\x0a\x01v");
     assert_eq!(answered(golang(), head_of(30_000)).await, "value b\"v\"");
     assert!(answered(golang(), head_of(200_000)).await.starts_with("failed: cannot be asked: "));
 }
@@ -145,7 +149,9 @@ async fn a_head_that_is_too_long_is_refused() {
 async fn text_that_never_ends_is_cut() {
     let url = scripted(|mut stream| async move {
         read_request(&mut stream).await;
-        let _ = stream.write_all(b"HTTP/1.1 500 X\r\n\r\n").await;
+        let head =
+            b"HTTP/1.1 500 X\r\ncontent-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n\r\n";
+        let _ = stream.write_all(head).await;
         while stream.write_all(&[b'w'; 65_536]).await.is_ok() {}
     })
     .await;
@@ -186,7 +192,8 @@ async fn a_go_peer_may_be_silent_for_as_long_as_a_load() {
         words_of(ask(&peer, request).await),
         format!("failed: peer {url} did not answer within {:?}", 2 * SHORT)
     );
-    let url = silent_after(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x0a").await;
+    let url =
+        silent_after(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 3\r\n\r\n\x0a").await;
     assert_eq!(
         words_of(ask_once(golang(), &url, "g", b"k").await),
         format!("failed: peer {url} was silent for {SHORT:?}")
@@ -274,30 +281,31 @@ async fn an_absent_peer_is_a_failed_peer() {
 }
 
 /// A server that knows only golang's path; `elsewhere` is what it says to a POST, `None` closes the
-/// connection. It counts the POSTs.
-async fn go_only(elsewhere: Option<&'static str>) -> (String, Arc<AtomicUsize>) {
-    let posts = Arc::new(AtomicUsize::new(0));
-    let counted = posts.clone();
+/// connection. It counts the GETs and the POSTs.
+async fn go_only(elsewhere: Option<&'static str>) -> (String, Arc<[AtomicUsize; 2]>) {
+    let asked = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let counted = asked.clone();
     let url = scripted(move |mut stream| {
-        let posts = counted.clone();
+        let asked = counted.clone();
         async move {
             while let Some((head, _)) = read_request(&mut stream).await {
-                if head.starts_with("GET /_groupcache/g/k HTTP/1.1\r\n") {
-                    stream.write_all(&ok("", b"\x0a\x01v")).await.unwrap();
+                if head.starts_with("GET ") {
+                    asked[0].fetch_add(1, Ordering::Relaxed);
+                    stream.write_all(&ok(GO, b"\x0a\x01v")).await.unwrap();
                     continue;
                 }
-                posts.fetch_add(1, Ordering::Relaxed);
+                asked[1].fetch_add(1, Ordering::Relaxed);
                 let Some(words) = elsewhere else { return };
                 stream.write_all(words.as_bytes()).await.unwrap();
             }
         }
     })
     .await;
-    (url, posts)
+    (url, asked)
 }
 
 #[tokio::test]
-async fn a_peer_that_knows_only_gos_path_is_asked_there_from_then_on() {
+async fn a_native_pool_asks_nobody_with_a_get() {
     for elsewhere in [
         Some("HTTP/1.1 404 X\r\ncontent-length: 19\r\n\r\n404 page not found\n"),
         Some("HTTP/1.1 405 X\r\ncontent-length: 0\r\n\r\n"),
@@ -307,24 +315,24 @@ async fn a_peer_that_knows_only_gos_path_is_asked_there_from_then_on() {
         // then.
         None,
     ] {
-        let (url, posts) = go_only(elsewhere).await;
+        let (url, asked) = go_only(elsewhere).await;
         let peer = pool(native()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
         for _ in 0..3 {
-            assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"", "{elsewhere:?}");
+            let words = words_of(ask(&peer, PeerRequest::new("g", "k")).await);
+            assert!(words.starts_with("failed: "), "{words} after {elsewhere:?}");
         }
-        assert_eq!(posts.load(Ordering::Relaxed), 1, "{elsewhere:?}");
-        assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "..")).await), "key not carried");
+        assert_eq!(asked[0].load(Ordering::Relaxed), 0, "{elsewhere:?}");
     }
 }
 
 #[tokio::test]
 async fn a_golang_pool_asks_a_go_peer_nothing_else() {
-    let (url, posts) = go_only(Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")).await;
+    let (url, asked) = go_only(Some("HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")).await;
     let peer = pool(golang()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
     for _ in 0..3 {
         assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
     }
-    assert_eq!(posts.load(Ordering::Relaxed), 0);
+    assert_eq!(asked[1].load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
@@ -338,7 +346,7 @@ async fn a_golang_pool_goes_back_when_a_peer_stops_being_one_of_ours() {
                 while let Some((head, _)) = read_request(&mut stream).await {
                     let first = asked.fetch_add(1, Ordering::Relaxed) == 0;
                     let words = if head.starts_with("GET ") {
-                        ok(if first { OURS } else { "" }, b"\x0a\x01v")
+                        ok(if first { OURS } else { GO }, b"\x0a\x01v")
                     } else {
                         match &refusal {
                             Some(words) => words.clone().into(),
@@ -352,12 +360,13 @@ async fn a_golang_pool_goes_back_when_a_peer_stops_being_one_of_ours() {
         .await;
         let peer = pool(golang()).connect(&peercache_groupcache::Member::from(&url)).unwrap();
         let mut requests = Vec::new();
-        for _ in 0..3 {
-            assert_eq!(words_of(ask(&peer, PeerRequest::new("g", "k")).await), "value b\"v\"");
+        for is_value in [true, false, true, true] {
+            let words = words_of(ask(&peer, PeerRequest::new("g", "k")).await);
+            assert_eq!(words == "value b\"v\"", is_value, "{words}");
             requests.push(asked.load(Ordering::Relaxed));
         }
         let tries = if refusal.is_some() { 1 } else { 2 };
-        assert_eq!(requests, [1, 2 + tries, 3 + tries], "a GET; {tries} POSTs and a GET; a GET, after {refusal:?}");
+        assert_eq!(requests, [1, 1 + tries, 2 + tries, 3 + tries], "a GET; {tries} POSTs; two GETs, after {refusal:?}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use http::{HeaderValue, Method, response};
+use tokio::time::Instant;
 
 use crate::{
     auth::{
@@ -21,21 +22,21 @@ use crate::{
 pub(crate) struct Credentials {
     identity: Identity,
     secrets: Option<Secrets>,
-    /// The number of sessions so far.
-    sessions: AtomicU64,
+    since: Instant,
 }
 
 /// What is remembered of one peer between requests.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Session {
     /// The nonce that it handed out last.
     nonce: Mutex<Option<u128>>,
-    /// The count of the last request that must not be made twice.
+    /// The last count of a request that must not be made twice.
     count: AtomicU64,
+    /// The last count of any other. It is there so that no two are signed alike: the answer to one
+    /// would prove itself as the answer to the other. Peers look at none of them, so they do not
+    /// push those of the former out of a peer's window.
+    repeatable_count: AtomicU64,
 }
-
-/// The counts of one session: more than any has requests, and room for 16 million sessions.
-const COUNTS_OF_A_SESSION: u64 = 1 << 40;
 
 /// A request as it is shown, to check the answer by.
 #[derive(Debug)]
@@ -82,14 +83,16 @@ impl Credentials {
     /// What the member `name` of `cluster` shows.
     pub(crate) fn new(node: NodeId, cluster: &str, name: &str, secrets: Option<Secrets>) -> Self {
         let identity = Identity { version: VERSION, node, cluster: cluster.into(), name: name.into() };
-        Credentials { identity, secrets, sessions: AtomicU64::new(0) }
+        Credentials { identity, secrets, since: Instant::now() }
     }
 
-    /// A session with a peer. Its counts are higher than those of all before it: a member that left
-    /// the list and returned remembers those that were used.
+    /// A session with a peer of which nothing is known.
+    ///
+    /// A member may leave the list and return, while its process remembers our counts. They go on
+    /// from the time, in microseconds, by which none was reached before.
     pub(crate) fn session(&self) -> Session {
-        let nth = self.sessions.fetch_add(1, Relaxed);
-        Session { nonce: Mutex::new(None), count: AtomicU64::new(nth.wrapping_mul(COUNTS_OF_A_SESSION)) }
+        let start = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX / 2);
+        Session { nonce: Mutex::default(), count: start.into(), repeatable_count: start.into() }
     }
 
     /// The header of a request to the member `to`. `counted` is for requests that must not be made twice.
@@ -109,7 +112,7 @@ impl Credentials {
         };
         let keyring = secrets.current().await;
         let keys = keyring.first();
-        let count = if counted { session.count.fetch_add(1, Relaxed) + 1 } else { 0 };
+        let count = if counted { &session.count } else { &session.repeatable_count }.fetch_add(1, Relaxed) + 1;
         let body = body_hash(body);
         let tag = keys.sign(Signed {
             version: self.identity.version,
@@ -205,8 +208,11 @@ mod tests {
 
     fn side(cluster: &str, name: &str, secrets: &[&str]) -> Side {
         let (node, secrets) = (NodeId::random(), (!secrets.is_empty()).then(|| Secrets::new(secrets).unwrap()));
-        let credentials = Credentials::new(node, cluster, name, secrets.clone());
-        Side { session: credentials.session(), credentials, gate: Gate::new(node, cluster, name, secrets) }
+        Side {
+            credentials: Credentials::new(node, cluster, name, secrets.clone()),
+            gate: Gate::new(node, cluster, name, secrets),
+            session: Session::default(),
+        }
     }
 
     fn head(header: HeaderValue, body: &[u8]) -> (request::Parts, Vec<u8>) {
@@ -341,6 +347,29 @@ mod tests {
         check(&first, answer(StatusCode::OK)).await.unwrap();
         assert_eq!(check(&second, answer(StatusCode::OK)).await, Err(Impostor::NoProof));
         assert_eq!(check(&first, answer(StatusCode::NOT_FOUND)).await, Err(Impostor::NoProof));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_go_on_when_a_member_returns() {
+        let (mut a, b) = (side("", "a", &[ONE]), side("", "b", &[ONE]));
+        for _ in 0..2 {
+            a.session = a.credentials.session();
+            assert!(ask(&a, &b, "b", b"").await.0.is_err());
+            for _ in 0..3 {
+                assert_eq!(ask(&a, &b, "b", b"body").await.0, Ok(true));
+            }
+            tokio::time::advance(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn no_two_requests_are_signed_alike() {
+        let (a, b) = (side("", "a", &[ONE]), side("", "b", &[ONE]));
+        assert!(ask(&a, &b, "b", b"").await.0.is_err());
+        for counted in [true, false] {
+            let show = async || a.credentials.show(&a.session, "b", (&Method::POST, PATH, b"body"), counted).await.0;
+            assert_ne!(show().await.header, show().await.header);
+        }
     }
 
     #[tokio::test]

@@ -67,7 +67,7 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// Sets the protocol in which peers are asked first. Defaults to [`Dialect::Native`].
+    /// Sets the protocol in which peers are asked. Defaults to [`Dialect::Native`].
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
         self
@@ -152,8 +152,8 @@ impl HttpPoolBuilder {
         self
     }
 
-    /// Sets who this node is and whom it trusts. Defaults to a member without a name, of the cluster
-    /// without a name, that asks members of this machine alone.
+    /// Sets who this node is and whom it trusts. Defaults to a member without a name, of the
+    /// cluster without a name, that asks members of this machine alone.
     pub fn membership(mut self, membership: Membership) -> Self {
         self.membership = Some(membership);
         self

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    auth::credentials::Credentials, client::connection::Connector, dialect::Dialect, membership::Membership,
-};
+use crate::{auth::credentials::Credentials, client::connection::Connector, dialect::Dialect, membership::Membership};
 
 /// The settings of a pool, checked by its builder, and who this node is.
 pub(super) struct PoolConfig {

@@ -1,4 +1,5 @@
-//! Connections of our own, over TLS to `https://` members, driven by the task that waits for the answer.
+//! Connections of our own, over TLS to `https://` members, driven by the task that waits for the
+//! answer.
 
 use std::{
     future::{Future, poll_fn},
@@ -237,11 +238,7 @@ impl Open {
 }
 
 /// Lets the connection do its work. Its errors reach the task that waits for the answer.
-fn drive(
-    connection: &mut http1::Connection<TokioIo<Stream>, Full<Bytes>>,
-    has_ended: &mut bool,
-    cx: &mut Context<'_>,
-) {
+fn drive(connection: &mut http1::Connection<TokioIo<Stream>, Full<Bytes>>, has_ended: &mut bool, cx: &mut Context<'_>) {
     if !*has_ended {
         *has_ended = Pin::new(connection).poll(cx).is_ready();
     }
@@ -320,5 +317,139 @@ mod tests {
         assert!(!connection.was_reused());
         tokio::try_join!(connection.send(get()), answer_one(&listener)).unwrap();
         assert!(connection.was_reused());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_lives_an_hour() {
+        let (listener, mut connection) = listener_and_connection().await;
+        let (_, _first) = tokio::try_join!(connection.send(get()), answer_one(&listener)).unwrap();
+        assert!(poll_fn(|cx| connection.poll_piece(cx)).await.is_none());
+        tokio::time::advance(MAX_LIFE).await;
+        tokio::try_join!(connection.send(get()), answer_one(&listener)).unwrap();
+        assert!(!connection.was_reused());
+    }
+}
+
+#[cfg(all(test, feature = "tls"))]
+mod tls_tests {
+    use std::{fs, path::PathBuf};
+
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::tls::Tls;
+
+    /// An authority, and the directory of what it signed.
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        directory: PathBuf,
+    }
+
+    impl Authority {
+        fn new(name: &str) -> Self {
+            let directory = std::env::temp_dir().join(format!("peercache-tls-{name}-{}", std::process::id()));
+            fs::create_dir_all(&directory).unwrap();
+            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, name);
+            let key = KeyPair::generate().unwrap();
+            fs::write(directory.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+            Authority { issuer: Issuer::new(params, key), directory }
+        }
+
+        /// Signs the certificate of a member, in place of the one before.
+        fn sign(&self, member: &str, host: &str, is_over: bool) {
+            let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+            if is_over {
+                params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+            }
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.signed_by(&key, &self.issuer).unwrap();
+            fs::write(self.directory.join(format!("{member}-key.pem")), key.serialize_pem()).unwrap();
+            fs::write(self.directory.join(format!("{member}.pem")), certificate.pem()).unwrap();
+        }
+
+        fn tls(&self, member: &str, host: &str, is_over: bool) -> Tls {
+            self.sign(member, host, is_over);
+            let path = |name| self.directory.join(name);
+            Tls::from_files(path(format!("{member}.pem")), path(format!("{member}-key.pem")), path("ca.pem".to_owned()))
+                .unwrap()
+        }
+    }
+
+    impl Drop for Authority {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+
+    /// A server that answers each connection's first request, and tells who was on the other side:
+    /// the certificate.
+    async fn server(tls: Tls) -> (String, tokio::sync::mpsc::UnboundedReceiver<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let (tx, rx) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = TlsAcceptor::from(tls.current().await.server.clone());
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let certificates = stream.get_ref().1.peer_certificates().unwrap();
+                let _ = tx.send(certificates[0].as_ref().to_vec());
+                let _ = stream.read(&mut [0; 1_000]).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        (url, rx)
+    }
+
+    async fn ask(tls: Option<Tls>, url: &str) -> Result<http::StatusCode, Failure> {
+        let connector = HyperConnector { connect_timeout: Duration::from_secs(60), tls };
+        let mut connection = connector.connection(&url.into());
+        connection.send(http::Request::new(Bytes::new())).await.map(|head| head.status)
+    }
+
+    #[tokio::test]
+    async fn members_of_one_authority_reach_each_other() {
+        let authority = Authority::new("one");
+        let (url, mut seen) = server(authority.tls("theirs", "127.0.0.1", false)).await;
+        let ours = authority.tls("ours", "127.0.0.1", false);
+        assert_eq!(ask(Some(ours.clone()), &url).await.unwrap(), 200);
+        let before = seen.recv().await.unwrap();
+        // A new certificate is shown by the next connection.
+        authority.sign("ours", "127.0.0.1", false);
+        ours.reload();
+        assert_eq!(ask(Some(ours), &url).await.unwrap(), 200);
+        assert_ne!(seen.recv().await.unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_does_not_fit_is_refused() {
+        let (authority, other) = (Authority::new("this"), Authority::new("other"));
+        let ours = authority.tls("ours", "127.0.0.1", false);
+        for (theirs, why) in [
+            (authority.tls("elsewhere", "127.0.0.2", false), "not valid for name"),
+            (authority.tls("named", "localhost", false), "not valid for name"),
+            (other.tls("foreign", "127.0.0.1", false), "UnknownIssuer"),
+            (authority.tls("over", "127.0.0.1", true), "expired"),
+        ] {
+            let (url, mut seen) = server(theirs).await;
+            let error = ask(Some(ours.clone()), &url).await.unwrap_err();
+            assert!(matches!(error, Failure::Connect(_)) && error.to_string().contains(why), "{error}");
+            assert!(seen.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn without_certificates_nothing_is_sent_in_the_clear() {
+        let authority = Authority::new("none");
+        let (url, _seen) = server(authority.tls("theirs", "127.0.0.1", false)).await;
+        let error = ask(None, &url).await.unwrap_err().to_string();
+        assert!(error.contains("no certificates"), "{error}");
     }
 }

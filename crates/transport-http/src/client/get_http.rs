@@ -6,7 +6,6 @@ use peercache_groupcache::{Error, ErrorKind, PeerReply, PeerRequest};
 use tokio::time::Instant;
 
 use crate::{
-    auth::credentials::Impostor,
     client::connection::Connection,
     client::failure::{Failure, RequestError},
     client::peer_state::PeerState,
@@ -37,14 +36,16 @@ pub(super) async fn fetch(
     };
     // A Go peer's head comes after the load, so silence before it means nothing: only the timeout
     // of the whole fetch bounds it.
-    let Answer { head, from } = Request::get(&path)?.send(peer, connection).await?;
+    let answer = Request::get(&path)?.send(peer, connection).await?;
+    let may_be_go = answer.may_be_go();
+    let Answer { head, from } = answer;
     if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         return Err(Failure::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
     }
     let body = ResponseBody::new(connection, peer.config.peer_timeout);
     match from {
         Ok(_) => read_ours(&head, body, request.max_value_bytes).await,
-        Err(Impostor::Stranger) => Ok(read_go(&head, body, request.max_value_bytes).await?),
+        Err(_) if may_be_go => Ok(read_go(&head, body, request.max_value_bytes).await?),
         Err(impostor) => Err(Failure::from(impostor).into()),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     client::failure::Failure,
     client::get_http::is_go_error,
     client::peer_state::PeerState,
-    client::request::{Answer, Request},
+    client::request::Request,
     client::response_body::{self, ResponseBody},
 };
 
@@ -32,14 +32,12 @@ pub(super) async fn probe(peer: &PeerState, connection: &mut dyn Connection) -> 
         // The connection may have been a stale one.
         answer = request.send(peer, connection).await;
     }
-    let Answer { head, from } = answer?;
-    match from {
-        Ok(_) => response_body::drain(connection, max_silence, || ()).await,
-        Err(Impostor::Stranger) if head.status == StatusCode::BAD_REQUEST && is_go_error(&head) => {
-            let text = ResponseBody::new(connection, max_silence).collect(GO_REFUSAL.len()).await?;
-            return if text == GO_REFUSAL { Ok(false) } else { Err(Impostor::Stranger.into()) };
-        }
-        Err(impostor) => return Err(impostor.into()),
+    let answer = answer?;
+    if answer.may_be_go() && answer.head.status == StatusCode::BAD_REQUEST && is_go_error(&answer.head) {
+        let text = ResponseBody::new(connection, max_silence).collect(GO_REFUSAL.len()).await?;
+        return if text == GO_REFUSAL { Ok(false) } else { Err(Impostor::Stranger.into()) };
     }
+    answer.believed()?;
+    response_body::drain(connection, max_silence, || ()).await;
     Ok(true)
 }

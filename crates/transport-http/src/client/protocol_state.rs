@@ -76,12 +76,7 @@ mod tests {
         use Event::{Identified, NativeClosed, NotIdentified};
         use Protocol::{Http, Native};
         for (dialect, is_ours, before, events) in [
-            (
-                Dialect::Native,
-                false,
-                Native,
-                [(Identified, Native), (NotIdentified, Native), (NativeClosed, Native)],
-            ),
+            (Dialect::Native, false, Native, [(Identified, Native), (NotIdentified, Native), (NativeClosed, Native)]),
             (Dialect::Native, true, Native, [(Identified, Native), (NotIdentified, Native), (NativeClosed, Native)]),
             (Dialect::Golang, false, Http, [(Identified, Native), (NotIdentified, Http), (NativeClosed, Http)]),
             (Dialect::Golang, true, Native, [(Identified, Native), (NotIdentified, Http), (NativeClosed, Http)]),

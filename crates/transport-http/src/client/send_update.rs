@@ -71,9 +71,9 @@ async fn send_part(
     match answer?.frames_follow() {
         Ok(()) => {}
         // One of ours that knows no updates.
-        Err(Failure::Status(
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED,
-        )) => return Err(RequestError::NotCarried),
+        Err(Failure::Status(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)) => {
+            return Err(RequestError::NotCarried);
+        }
         Err(Failure::Status(StatusCode::PAYLOAD_TOO_LARGE)) => {
             return Err(RequestError::Answered(Error::new(ErrorKind::ValueTooLarge)));
         }
