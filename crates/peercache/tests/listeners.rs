@@ -1,4 +1,4 @@
-//! Where a node serves its peers.
+//! The addresses at which a node serves its peers.
 
 use std::{future::pending, io::ErrorKind, time::Duration};
 

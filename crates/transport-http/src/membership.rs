@@ -52,8 +52,8 @@ impl Membership {
         self
     }
 
-    /// Sets the secrets that members share: every request is signed with the first, and whoever
-    /// knows none is told nothing. Defaults to none.
+    /// Sets the secrets that members share: every request is signed with the first, and
+    /// who knows none is told nothing. Defaults to none.
     #[must_use]
     pub fn secrets(mut self, secrets: Secrets) -> Self {
         self.secrets = Some(secrets);
@@ -216,7 +216,7 @@ impl Membership {
     }
 }
 
-/// The sentence that names the three ways, after `what` is beyond this machine.
+/// The sentence that names the three ways to protect `what`, which others can reach.
 fn unprotected(what: &str) -> String {
     format!(
         "{what}, and nothing says who may speak: share a secret (`secret`, or --secret-file), use mutual TLS (`tls`, \

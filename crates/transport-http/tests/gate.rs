@@ -1,4 +1,4 @@
-//! Who is answered, over raw sockets: strangers, members of other clusters, and those who sign.
+//! The gate over raw sockets: strangers, members of other clusters, and those who sign.
 
 mod support;
 
@@ -273,7 +273,7 @@ async fn a_body_in_pieces_is_the_one_that_was_signed_or_nothing() {
     assert_eq!(received.lock().unwrap().len(), 1);
 }
 
-/// Whom a node answers a GET of golang's: a stranger, a member that does not sign, one that does,
+/// The statuses of a GET of golang's for a stranger, a member that does not sign, one that does,
 /// and one that signs with another secret.
 async fn answers_to_gets(node: &Node) -> [u16; 4] {
     const PATH: &str = "/_groupcache/echo/k";

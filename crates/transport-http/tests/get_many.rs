@@ -163,7 +163,8 @@ async fn heartbeats_go_on_until_the_last_answer() {
     let body = b"\x01\0\0\0\0\0\0\x04\0\0\0\x1e\x02\0\0\0\0\0\0\x10\0\0\0\0\x02\0\0\0counting\
         \x03\0\0\0\0\0\0\x04slow\x03\0\0\x01\0\0\0\x01k";
     let head = format!(
-        "POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: {}\r\n\r\n",
+        "POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\n\
+         content-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
@@ -283,7 +284,8 @@ async fn a_body_that_is_no_request_for_many_keys_is_refused() {
             body.extend([3, 0, (index >> 8) as u8, index as u8, 0, 0, 0, 0]);
         }
         let head = format!(
-            "POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            "POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         support::raw(node.address, &[head.as_bytes(), &body].concat()).await[..12].to_owned()
@@ -371,7 +373,8 @@ async fn readers_that_do_not_read_make_a_node_hold_little() {
         Server::new(server.max_held_bytes(2 * VALUE_BYTES).router()).write_timeout(Duration::from_millis(100))
     });
     let node = node.await;
-    let mut request = b"POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 109\r\n\r\n\
+    let mut request = b"POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\n\
+        content-length: 109\r\n\r\n\
         \x01\0\0\0\0\0\0\x04\0\0\x03\xe8\x02\0\0\0\0\0\0\x09\0\0\0\0\x02\0\0\0g"
         .to_vec();
     (0..10).for_each(|index| request.extend([3, 0, 0, index, 0, 0, 0, 0]));

@@ -1,4 +1,4 @@
-//! Mutual TLS: who gets a connection, what is answered on it, and how long it has.
+//! Mutual TLS: connections of members and of others, and the answers on them.
 
 mod support;
 

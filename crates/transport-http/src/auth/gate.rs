@@ -1,4 +1,4 @@
-//! Who is answered: decided from the head of a request, before a byte of its body is read.
+//! The gate of a server: decides from the head of a request, before a byte of its body is read.
 
 use std::{fmt, sync::Arc};
 
@@ -16,9 +16,11 @@ use crate::{
     wire::identity::{Answerer, Asker, Identity, Signature, VERSION},
 };
 
-/// What a server asks of requests, and what it says of itself.
+/// The rules by which a member admits requests, and the header by which its answers are known.
 pub(crate) struct Gate {
     identity: Identity,
+    /// The header of all answers where there is no secret.
+    plain_header: HeaderValue,
     secrets: Option<Secrets>,
     nonces: Nonces,
     used_counts: UsedCounts,
@@ -30,7 +32,7 @@ pub(crate) struct Admitted {
     signed: Option<SignedBy>,
 }
 
-/// By which secret a request is signed, for its answer to be proved with the same.
+/// The secret by which a request is signed, for its answer to be proved with the same.
 #[derive(Debug)]
 struct SignedBy {
     keyring: Arc<Keyring>,
@@ -70,8 +72,10 @@ pub(crate) enum Repeats {
 impl Gate {
     /// A gate of the member `name`, in `cluster`.
     pub(crate) fn new(node: NodeId, cluster: &str, name: &str, secrets: Option<Secrets>) -> Self {
+        let identity = Identity { version: VERSION, node, cluster: cluster.into(), name: name.into() };
         Gate {
-            identity: Identity { version: VERSION, node, cluster: cluster.into(), name: name.into() },
+            plain_header: Answerer { identity: identity.clone(), nonce: None, proof: None }.header(),
+            identity,
             secrets,
             nonces: Nonces::new(Instant::now()),
             used_counts: UsedCounts::default(),
@@ -140,8 +144,11 @@ impl Gate {
 
     /// The header of the answer to a request that was admitted; `None` stands for one that was not.
     pub(crate) fn header(&self, admitted: Option<&Admitted>, status: StatusCode) -> HeaderValue {
-        let nonce = self.secrets.is_some().then(|| self.nonces.current(Instant::now()));
-        let proof = admitted.and_then(|admitted| admitted.signed.as_ref()).zip(nonce).and_then(|(signed, nonce)| {
+        if self.secrets.is_none() {
+            return self.plain_header.clone();
+        }
+        let nonce = self.nonces.current(Instant::now());
+        let proof = admitted.and_then(|admitted| admitted.signed.as_ref()).and_then(|signed| {
             let keys = signed.keyring.find(signed.signature.key)?;
             Some(keys.prove(Answered {
                 version: self.identity.version,
@@ -152,7 +159,7 @@ impl Gate {
                 nonce,
             }))
         });
-        Answerer { identity: self.identity.clone(), nonce, proof }.header()
+        Answerer { identity: self.identity.clone(), nonce: Some(nonce), proof }.header()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who is answered, decided from the head of a request before a byte of its body is read.
+//! The decision on who is answered, from the head of a request, before a byte of its body is read.
 //!
 //! The paths of ours alone are for members. golang's GET has a rule of its own, since Go members
 //! can show neither a secret nor a certificate of ours.
@@ -19,7 +19,7 @@ use crate::{
     wire::identity::HEADER,
 };
 
-/// What decides who is answered, and what answers say of this node.
+/// The rules by which requests are admitted, and the header that answers carry.
 pub(super) struct Access {
     gate: Gate,
     membership: Membership,
@@ -44,7 +44,7 @@ impl Access {
         self.gate.admit(head, repeats).await
     }
 
-    /// Admits a request to golang's path; `Ok(None)` is one that has shown no secret and needs none.
+    /// Admits a request to golang's path; `Ok(None)` is one that shows no secret and needs none.
     ///
     /// One with our header is for this member or for none, on this path as on the others. A
     /// signature that is there has to be good: its asker believes only an answer that is proved.

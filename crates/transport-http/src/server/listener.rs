@@ -136,7 +136,7 @@ impl Accepted {
                 let _ = stream.set_nodelay(true);
                 #[cfg(feature = "tls")]
                 if let Some(tls) = self.kind.tls {
-                    return tls.shake_hands(stream, origin).await;
+                    return tls.handshake(stream, origin).await;
                 }
                 Ok((Stream::Tcp(stream), origin))
             }
@@ -148,7 +148,7 @@ impl Accepted {
 
 #[cfg(feature = "tls")]
 impl TlsSettings {
-    async fn shake_hands(self, stream: TcpStream, origin: Origin) -> io::Result<(Stream, Origin)> {
+    async fn handshake(self, stream: TcpStream, origin: Origin) -> io::Result<(Stream, Origin)> {
         let configs = self.files.current().await;
         let config = if self.is_open { &configs.open_server } else { &configs.server };
         let handshake = tokio_rustls::TlsAcceptor::from(config.clone()).accept(stream).into_fallible();

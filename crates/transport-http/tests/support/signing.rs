@@ -1,4 +1,4 @@
-//! A member that signs, written anew from what `docs/wire.md` says.
+//! A member that signs, written from what `docs/wire.md` says.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
