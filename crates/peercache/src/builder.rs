@@ -75,8 +75,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Allows members beyond this machine with neither secret nor TLS: everybody who reaches the
-    /// peers' port can then read, set and clear every group. Defaults to no.
+    /// Allows members beyond this machine with neither secret nor TLS: all who reach the peers'
+    /// port can then read, set and clear every group. Defaults to no.
     pub fn trust_network(mut self) -> Self {
         self.membership = self.membership.trust_network(true);
         self

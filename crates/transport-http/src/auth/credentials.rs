@@ -26,7 +26,7 @@ pub(crate) struct Credentials {
 }
 
 /// What is remembered of one peer between requests.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Session {
     /// The nonce that it handed out last.
     nonce: Mutex<Option<u128>>,
@@ -208,8 +208,11 @@ mod tests {
 
     fn side(cluster: &str, name: &str, secrets: &[&str]) -> Side {
         let (node, secrets) = (NodeId::random(), (!secrets.is_empty()).then(|| Secrets::new(secrets).unwrap()));
-        let credentials = Credentials::new(node, cluster, name, secrets.clone());
-        Side { session: credentials.session(), credentials, gate: Gate::new(node, cluster, name, secrets) }
+        Side {
+            credentials: Credentials::new(node, cluster, name, secrets.clone()),
+            gate: Gate::new(node, cluster, name, secrets),
+            session: Session::default(),
+        }
     }
 
     fn head(header: HeaderValue, body: &[u8]) -> (request::Parts, Vec<u8>) {
