@@ -177,10 +177,11 @@ impl Membership {
     pub(crate) fn check_scheme(&self, address: &MemberAddress, own_client: bool) -> Result<(), &'static str> {
         if address.is_https() && !self.has_tls() && !own_client {
             return Err(if cfg!(feature = "tls") {
-                "it is reached over TLS: give this node its certificates (`tls`, or --tls-cert, --tls-key and --tls-ca), \
-                 or write http://"
+                "it is reached over TLS: give this node its certificates (`tls`, or --tls-cert, --tls-key and \
+                 --tls-ca), or write http://"
             } else {
-                "it is reached over TLS: turn on the feature `tls` and give this node its certificates, or write http://"
+                "it is reached over TLS: turn on the feature `tls` and give this node its certificates, or write \
+                 http://"
             });
         }
         if self.has_tls() && !address.is_https() {

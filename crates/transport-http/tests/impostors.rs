@@ -213,6 +213,9 @@ async fn the_log_says_once_why_a_peer_is_not_believed() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    // Beside a second subscriber: where there is one alone, the thread of another test that comes
+    // to a line of the log first decides for all threads that nobody reads it.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
     let url = fixed_answer(answer("404 Not Found", TEXT, b"not found\n")).await;
     let peer = connect_in(Dialect::Native, &url);
