@@ -1,4 +1,4 @@
-//! What a node's pool and its server both have to know: who the node is, and whom it trusts.
+//! Facts that a node's pool and its server share: who the node is, and whom it trusts.
 
 use std::{fmt, net::SocketAddr};
 
@@ -12,7 +12,7 @@ use crate::{
     wire::identity::{MAX_CLUSTER_BYTES, MAX_NAME_BYTES},
 };
 
-/// Who this node is, and whom it believes: one value for its pool and its server alike.
+/// The identity of this node, and whom it believes: one value for its pool and its server alike.
 ///
 /// `HttpPool::builder().membership(membership.clone())` and
 /// `PeerServer::new(groups).membership(membership)`; the facade's `Node` does both.
@@ -177,10 +177,11 @@ impl Membership {
     pub(crate) fn check_scheme(&self, address: &MemberAddress, own_client: bool) -> Result<(), &'static str> {
         if address.is_https() && !self.has_tls() && !own_client {
             return Err(if cfg!(feature = "tls") {
-                "it is reached over TLS: give this node its certificates (`tls`, or --tls-cert, --tls-key and --tls-ca), \
-                 or write http://"
+                "it is reached over TLS: give this node its certificates (`tls`, or --tls-cert, --tls-key and \
+                 --tls-ca), or write http://"
             } else {
-                "it is reached over TLS: turn on the feature `tls` and give this node its certificates, or write http://"
+                "it is reached over TLS: turn on the feature `tls` and give this node its certificates, or write \
+                 http://"
             });
         }
         if self.has_tls() && !address.is_https() {
