@@ -29,7 +29,7 @@ pub struct Config {
     )]
     pub listen: String,
 
-    /// Where peers ask
+    /// The address where peers ask
     #[arg(
         long,
         env = "ROLE_PEER_LISTEN",
@@ -39,7 +39,7 @@ pub struct Config {
     )]
     pub peer_listen: String,
 
-    /// Where operators ask
+    /// The address where operators ask
     #[arg(
         long,
         env = "ROLE_ADMIN_LISTEN",

@@ -33,7 +33,7 @@ const KEYS_MAX: usize = 1_000_000;
 #[derive(Parser)]
 #[command(name = "role-origin", version)]
 struct Arguments {
-    /// Where to listen; the address is the first line on standard output
+    /// The address to listen at; it is the first line on standard output
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     listen: String,
 

@@ -12,8 +12,8 @@ pub enum Phase {
     Starting,
     /// Front and peer ports answer.
     Ready,
-    /// Told to stop: requests in progress are finished, and callers are told to ask elsewhere next
-    /// time.
+    /// The service was told to stop: requests in progress are finished, and callers are told to ask
+    /// elsewhere next time.
     Draining,
 }
 

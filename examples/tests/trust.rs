@@ -268,7 +268,7 @@ async fn certificates_are_changed_in_three_steps_while_people_ask() {
         }
     }
     no_answer_was_lost(crowds, &origin).await;
-    // A member that left and returned is connected to anew, with what the files say now.
+    // A member that left and returned is connected to again, with what the files say now.
     let all = cluster.nodes[0].peers().await;
     for node in &cluster.nodes {
         assert_eq!(node.set_members(format!("[{:?}]", node.peer)).await.0, 204);

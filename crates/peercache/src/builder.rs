@@ -12,7 +12,7 @@ use crate::node::Node;
 pub struct NodeBuilder {
     self_name: String,
     membership: Membership,
-    /// Refused at the end, so that a setter need not fail.
+    /// The secrets that were set. An error is returned at the end, so that a setter need not fail.
     secrets: Option<Result<Secrets, BuildError>>,
     members: Option<Vec<Member>>,
     client_only: bool,

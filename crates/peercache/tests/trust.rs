@@ -1,5 +1,5 @@
-//! Who is answered and who is believed: nodes with secrets, of other clusters, and strangers at
-//! members' addresses.
+//! Checks of who is answered and who is believed: nodes with secrets, nodes of other clusters, and
+//! strangers at members' addresses.
 
 mod support;
 
@@ -433,7 +433,7 @@ fn frames(mut body: &[u8]) -> Vec<(u8, [u8; 2], &[u8])> {
 
 const BEFORE: &str = "1; node=00000000000000aa";
 
-/// What a node answered before names and clusters were said.
+/// The answer of an earlier release, which says neither name nor cluster.
 fn answer_of_before(head: &Parts, body: &[u8]) -> Response<Body> {
     assert_eq!(head.uri.path(), "/_peercache/v1/get");
     let keys = frames(body).into_iter().filter(|(kind, ..)| *kind == 0x03);
@@ -505,7 +505,7 @@ async fn a_blind_post_does_nothing() {
     assert_eq!(value(&a.group, "k").await, "kept");
 }
 
-/// In a Go dialect our members find each other by their answers, and the secret stays in force.
+/// Our members find each other by their answers in a Go dialect, and the secret stays in force.
 #[tokio::test]
 async fn in_a_go_dialect_nodes_with_a_secret_serve_each_other() {
     let set: Set = |node| {

@@ -7,20 +7,21 @@ use std::{
 
 use http::Uri;
 
-/// Where a member is reached, read from its URL. Two spellings of one place are equal: the case of scheme and host, the
-/// default port, the dot behind a name and the forms of an IPv6 address make no difference.
+/// The place at which a member is reached, read from its URL. Two spellings of one place are equal:
+/// the case of scheme and host, the default port, the dot behind a name and the forms of an IPv6
+/// address make no difference.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MemberAddress {
     is_https: bool,
     host: Host,
     port: u16,
-    /// What stands behind the host, for a proxy.
+    /// The path behind the host, for a proxy.
     path: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Host {
-    /// In lower case, without the dot at its end.
+    /// A name in lower case, without the dot at its end.
     Name(String),
     Ip(IpAddr),
 }
@@ -29,8 +30,8 @@ impl MemberAddress {
     /// Reads a member's URL.
     ///
     /// # Errors
-    /// Why it cannot be a member's, in words for the author of the list. What is sent is the URL with a path appended, so
-    /// it has to stand as it is in front of one.
+    /// The reason why it cannot be a member's, in words for the author of the list. A request goes
+    /// to the URL with a path appended, so it has to stand as it is in front of one.
     pub(crate) fn read(url: &str) -> Result<Self, &'static str> {
         check_spelling(url)?;
         let uri: Uri = url.parse().map_err(|_| NOT_A_URL)?;
@@ -58,7 +59,7 @@ impl MemberAddress {
             return Err("its port is 0, at which nobody can be reached");
         }
         let path = if uri.path() == "/" { String::new() } else { uri.path().to_owned() };
-        if path.split('/').any(|segment| is_rewritten(segment)) {
+        if path.split('/').any(is_rewritten) {
             return Err("its path has `.` or `..` segments or characters that would be rewritten");
         }
         Ok(MemberAddress { is_https, host, port, path })
@@ -131,7 +132,8 @@ impl Host {
         if name.is_empty() {
             return Err("it has no host");
         }
-        // `0x7f.1` and `2130706433` are addresses to a resolver, and no two programs agree on which.
+        // `0x7f.1` and `2130706433` are addresses to a resolver, and no two programs agree on
+        // which.
         let last = name.rsplit('.').next().unwrap_or_default();
         if last.bytes().next().is_some_and(|byte| byte.is_ascii_digit()) && is_number(last) {
             return Err("its host is a number that is no IP address");

@@ -1,4 +1,4 @@
-//! What a node's pool and its server both have to know: who the node is, and whom it trusts.
+//! Facts that a node's pool and its server share: who the node is, and whom it trusts.
 
 use std::{fmt, net::SocketAddr};
 
@@ -12,7 +12,7 @@ use crate::{
     wire::identity::{MAX_CLUSTER_BYTES, MAX_NAME_BYTES},
 };
 
-/// Who this node is, and whom it believes: one value for its pool and its server alike.
+/// The identity of this node, and whom it believes: one value for its pool and its server alike.
 ///
 /// `HttpPool::builder().membership(membership.clone())` and
 /// `PeerServer::new(groups).membership(membership)`; the facade's `Node` does both.

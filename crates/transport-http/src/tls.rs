@@ -19,11 +19,13 @@ use crate::{
 /// The longest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What a member needs to speak TLS 1.3 with others: its certificate, with which it both asks and answers, the key, and
-/// the authority that signed all members' certificates. A cheap handle: clones share what is read from the files.
+/// The files with which a member speaks TLS 1.3 with others: its certificate, with which it both
+/// asks and answers, the key, and the authority that signed all members' certificates. A cheap
+/// handle: clones share what is read from the files.
 ///
-/// A member's certificate names its host, as the member list has it: a DNS name or an IP address among the subject
-/// alternative names. Askers check that. Answerers check that a certificate is there and is the authority's.
+/// A member's certificate names its host, as the member list has it: a DNS name or an IP address
+/// among the subject alternative names. Askers check that. Answerers check that a certificate is
+/// there and is the authority's.
 #[derive(Clone)]
 pub struct Tls {
     configs: Reload<Configs>,
@@ -46,9 +48,10 @@ struct Files {
 }
 
 impl Tls {
-    /// Reads a certificate with its chain, its key and the authority's certificates from PEM files. They are read again
-    /// when they have changed, within a second of the next connection. If they cannot be used then, what was read before
-    /// stays in force and the log says so. Connections that are open go on with what they began with, for an hour at most.
+    /// Reads a certificate with its chain, its key and the authority's certificates from PEM files.
+    /// They are read again when they have changed, within a second of the next connection. If they
+    /// cannot be used then, what was read before stays in force and the log says so. Connections
+    /// that are open go on with what they began with, for an hour at most.
     ///
     /// # Errors
     /// A file that cannot be read, or files that do not belong together.
@@ -98,13 +101,13 @@ impl Files {
         for root in certificates(&authority).map_err(|why| name(&self.authority, why))? {
             roots.add(root).map_err(|why| name(&self.authority, why.into()))?;
         }
-        Configs::new(chain, &key, Arc::new(roots), hash).map(Some)
+        Configs::new(&chain, &key, Arc::new(roots), hash).map(Some)
     }
 }
 
 impl Configs {
     fn new(
-        chain: Vec<CertificateDer<'static>>,
+        chain: &[CertificateDer<'static>],
         key: &PrivateKeyDer<'static>,
         roots: Arc<RootCertStore>,
         hash: [u8; 32],
@@ -113,10 +116,10 @@ impl Configs {
         let client = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(roots.clone())
-            .with_client_auth_cert(chain.clone(), key.clone_key())?;
+            .with_client_auth_cert(chain.to_vec(), key.clone_key())?;
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
         let (strict, open) = (verifier.clone().build()?, verifier.allow_unauthenticated().build()?);
-        let server = |verifier| server_config(provider.clone(), verifier, chain.clone(), key.clone_key());
+        let server = |verifier| server_config(provider.clone(), verifier, chain.to_vec(), key.clone_key());
         Ok(Configs { client: Arc::new(client), server: server(strict)?, open_server: server(open)?, hash })
     }
 }

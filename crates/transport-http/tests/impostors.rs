@@ -1,4 +1,4 @@
-//! What may stand at a member's address and is not that member: none of it is believed.
+//! Impostors at a member's address: none of them is believed.
 
 mod support;
 
@@ -32,7 +32,7 @@ async fn asked_in(dialect: Dialect, url: &str) -> String {
     words_of(ask(&connect_in(dialect, url), PeerRequest::new("g", "k")).await)
 }
 
-/// What becomes of an update to the member at this address.
+/// The outcome of an update to the member at this address.
 async fn updated_in(dialect: Dialect, url: &str) -> String {
     let update = PeerUpdate::new("g", 7, Change::Remove(vec!["k".into()]));
     let sent = send_update(&connect_in(dialect, url), update, support::WATCHDOG).await;

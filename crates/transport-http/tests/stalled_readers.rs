@@ -17,8 +17,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const VALUE_BYTES: usize = 8 << 20;
 
-const PLAINLY: &[u8] = b"GET /_groupcache/large/k HTTP/1.1\r\nhost: x\r\n\r\n";
-const NATIVELY: &[u8] =
+const HTTP_GET: &[u8] = b"GET /_groupcache/large/k HTTP/1.1\r\nhost: x\r\n\r\n";
+const NATIVE_GET: &[u8] =
     b"POST /_peercache/v1/get HTTP/1.1\r\nhost: x\r\npeercache: 1; node=00000000000000ff\r\ncontent-length: 42\r\n\r\n\
     \x01\0\0\0\0\0\0\x04\0\0\x03\xe8\x02\0\0\0\0\0\0\x0d\0\0\0\0\x02\0\0\0large\x03\0\0\0\0\0\0\x01k";
 
@@ -66,7 +66,7 @@ async fn node(write_timeout: Duration) -> (Node, Arc<Count>) {
 
 #[tokio::test]
 async fn readers_that_do_not_read_make_a_node_hold_little() {
-    for request in [PLAINLY, NATIVELY] {
+    for request in [HTTP_GET, NATIVE_GET] {
         let (node, count) = node(Duration::from_millis(100)).await;
         let mut lazy = Vec::new();
         for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! What a member shows with its requests, and what it asks of answers.
+//! The proof that a member shows with its requests, and the proof that it asks of answers.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -17,7 +17,7 @@ use crate::{
     wire::identity::{Answerer, Asker, Identity, Signature, VERSION},
 };
 
-/// Who this member is, for all whom it asks.
+/// The identity and the secrets of this member, for all whom it asks.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     identity: Identity,
@@ -25,7 +25,7 @@ pub(crate) struct Credentials {
     since: Instant,
 }
 
-/// What is remembered of one peer between requests.
+/// The facts that are remembered of one peer between requests.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     /// The nonce that it handed out last.
@@ -50,8 +50,8 @@ pub(crate) struct Shown {
 pub(crate) enum Signing {
     /// It does, or there is no secret to sign with.
     Done,
-    /// The peer has not handed out a nonce yet: what is to be sent is a request without its body, which it refuses with
-    /// one.
+    /// The peer has not handed out a nonce yet. The request is to be sent without its body, and the
+    /// refusal has a nonce.
     NeedsNonce,
 }
 
@@ -64,7 +64,7 @@ pub(crate) enum Checked {
     SignAgain,
 }
 
-/// Why an answer is not believed.
+/// The reasons why an answer is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Impostor {
     #[error("it is no member: its answer lacks the peercache header")]
@@ -80,7 +80,7 @@ pub(crate) enum Impostor {
 }
 
 impl Credentials {
-    /// What the member `name` of `cluster` shows.
+    /// The credentials of the member `name` of `cluster`.
     pub(crate) fn new(node: NodeId, cluster: &str, name: &str, secrets: Option<Secrets>) -> Self {
         let identity = Identity { version: VERSION, node, cluster: cluster.into(), name: name.into() };
         Credentials { identity, secrets, since: Instant::now() }
@@ -95,7 +95,8 @@ impl Credentials {
         Session { nonce: Mutex::default(), count: start.into(), repeatable_count: start.into() }
     }
 
-    /// The header of a request to the member `to`. `counted` is for requests that must not be made twice.
+    /// The header of a request to the member `to`. `counted` is for requests that must not be made
+    /// twice.
     pub(crate) async fn show(
         &self,
         session: &Session,
@@ -145,7 +146,8 @@ impl Credentials {
         if identity.cluster != self.identity.cluster {
             return Err(Impostor::OtherCluster(identity.cluster));
         }
-        // A member of before such things were said is taken at its word where nothing has to be shown.
+        // An earlier release, which says no name, is taken at its word where nothing has to be
+        // shown.
         let may_be_nameless = self.identity.cluster.is_empty() && self.secrets.is_none();
         if *identity.name != *to && !(identity.name.is_empty() && may_be_nameless) {
             return Err(Impostor::OtherMember(identity.name));
@@ -324,7 +326,8 @@ mod tests {
             changed[at] = if changed[at] == b'2' { b'3' } else { b'2' };
             let (head, body) = head(HeaderValue::from_bytes(&changed).unwrap(), b"body");
             let admitted = b.gate.admit(&head, Repeats::Allowed).await;
-            // A changed separator may leave a header that says the same in other words; never one that says something else.
+            // A changed separator may leave a header that says the same in other words; never one
+            // that says something else.
             let is_taken = admitted.is_ok_and(|admitted| admitted.is_body(|| body_hash(&body)));
             let says_the_same =
                 Asker::read(&head.headers) == Asker::read(&HeaderMap::from_iter([(HEADER, shown.header.clone())]));

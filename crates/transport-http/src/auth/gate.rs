@@ -39,7 +39,7 @@ struct SignedBy {
     signature: Signature,
 }
 
-/// Why a request is not answered.
+/// The reasons why a request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It lacks our header, or has one that cannot be understood.
@@ -50,7 +50,8 @@ pub(crate) enum Refusal {
     OtherMember,
     /// It was sent by this very process.
     IsSelf,
-    /// It is not signed, or with a nonce that is over: with the one in the answer it is to be repeated.
+    /// It is not signed, or with a nonce that is over. It is to be repeated with the nonce in the
+    /// answer.
     Unsigned,
     /// Its signature is wrong, or of a secret that is not known here.
     BadSignature,
@@ -103,7 +104,8 @@ impl Gate {
         }
         match &asker.to {
             Some(to) if *to != self.identity.name => Err(Refusal::OtherMember),
-            // A member of before such things were said, which is taken at its word where nothing has to be shown.
+            // An earlier release, which says no name, is taken at its word where nothing has to be
+            // shown.
             None if self.secrets.is_some() || !self.identity.cluster.is_empty() => Err(Refusal::Stranger),
             _ => Ok(asker),
         }

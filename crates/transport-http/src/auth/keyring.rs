@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// The shortest secret, in bytes: as long as the digest, which is what HMAC asks for (RFC 2104, section 3).
+/// The shortest secret, in bytes: as long as the digest, as HMAC asks (RFC 2104, section 3).
 pub(crate) const MIN_SECRET_BYTES: usize = 32;
 
 /// The most secrets of one ring: some rotations at once, and no search worth timing.
@@ -22,7 +22,8 @@ pub(crate) type Tag = [u8; 16];
 /// The SHA-256 of a body.
 pub(crate) type BodyHash = [u8; 32];
 
-/// What a request's tag covers. Each part is written with its length before it, so that no two requests are one text.
+/// The parts of a request that its tag covers. Each is written with its length before it, so that
+/// no two requests are one text.
 #[derive(Clone, Copy)]
 pub(crate) struct Signed<'a> {
     /// The newest version that the asker speaks.
@@ -40,7 +41,7 @@ pub(crate) struct Signed<'a> {
     pub(crate) body: &'a BodyHash,
 }
 
-/// What an answer's proof covers: the request by its tag, and who answers it how.
+/// The parts of an answer that its proof covers: the request by its tag, who answers, and how.
 #[derive(Clone, Copy)]
 pub(crate) struct Answered<'a> {
     pub(crate) version: u32,
@@ -270,7 +271,8 @@ mod tests {
         assert!(others.iter().all(|&other| !keys.has_proved(other, &proof)));
     }
 
-    /// Made with Python: `hmac.new(hmac.new(secret, b"peercache 1 requests", "sha256").digest(), text, "sha256")`.
+    /// The tag is from Python:
+    /// `hmac.new(hmac.new(secret, b"peercache 1 requests", "sha256").digest(), text, "sha256")`.
     #[test]
     fn a_tag_is_the_one_that_the_specification_says() {
         let body = body_hash(b"body");

@@ -1,4 +1,5 @@
-//! The number that a server hands out, so that a signed request is good for this process and for a while.
+//! The number that a server hands out, so that a signed request is good for this process and for a
+//! while.
 
 use std::{
     fmt,
@@ -8,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long a nonce is handed out. It is taken for as long again.
+/// The time for which a nonce is handed out. It is taken for as long again.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 
 /// The nonces of one server.

@@ -9,10 +9,11 @@ use std::{
 use peercache_groupcache::BoxError;
 use tokio::time::Instant;
 
-/// How long between two looks at the files.
+/// The time between two looks at the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same when somebody names what is not known here yet: strangers have the files read ten times a second.
+/// The same when somebody names what is not known here yet: strangers have the files read ten times
+/// a second.
 const EARLY_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The value, and how it is made again. A cheap handle.
@@ -21,7 +22,7 @@ pub(crate) struct Reload<T> {
 }
 
 struct Shared<T> {
-    /// For the log.
+    /// The name of the value in the log.
     what: &'static str,
     value: RwLock<Arc<T>>,
     read: Option<Read<T>>,
@@ -85,8 +86,8 @@ impl<T: Send + Sync + 'static> Reload<T> {
     async fn look_after(&self, interval: Duration) {
         if self.shared.read.is_some() && self.is_due(interval) {
             let reload = self.clone();
-            // Reading files may take its time, which is not the runtime's. An error means that the runtime goes down, and
-            // with it the request.
+            // Reading files may take its time, which is not the runtime's. An error means that the
+            // runtime goes down, and with it the request.
             drop(tokio::task::spawn_blocking(move || reload.look()).await);
         }
     }

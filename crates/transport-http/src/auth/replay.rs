@@ -1,4 +1,4 @@
-//! Which counts of which asker have been used, so that a recorded update is made once.
+//! The counts of each asker that have been used, so that a recorded update is made once.
 
 use std::{
     collections::HashMap,
@@ -6,11 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// How far a count may lie behind the highest one: updates overtake each other, a few at a time.
+/// The farthest that a count may lie behind the highest one: updates overtake each other, a few at
+/// a time.
 pub(crate) const WINDOW: u64 = 1024;
 
-/// The most askers that are remembered: a list has at most 1,000 members, and each may restart within the lifetime of
-/// two nonces. Only requests whose tag is right are counted, so strangers fill no place.
+/// The most askers that are remembered: a list has at most 1,000 members, and each may restart
+/// within the lifetime of two nonces. Only requests whose tag is right are counted, so strangers
+/// fill no place.
 const MAX_ASKERS: usize = 8 * 1024;
 
 const WORDS: usize = (WINDOW / 64) as usize;
@@ -76,7 +78,8 @@ impl Window {
         is_new
     }
 
-    /// Makes room for a new highest count: what falls out of the window was used, as far as anybody knows.
+    /// Makes room for a new highest count: what falls out of the window was used, as far as anybody
+    /// knows.
     fn advance(&mut self, count: u64) {
         if count - self.highest >= WINDOW {
             self.used = [0; WORDS];
@@ -137,7 +140,9 @@ mod tests {
     proptest! {
         /// The model remembers every count.
         #[test]
-        fn no_count_is_used_twice(counts in prop::collection::vec(prop_oneof![0_u64..3_000, 0_u64..50, any::<u64>()], 0..300)) {
+        fn no_count_is_used_twice(
+            counts in prop::collection::vec(prop_oneof![0_u64..3_000, 0_u64..50, any::<u64>()], 0..300),
+        ) {
             let (used, mut model, mut highest) = (UsedCounts::default(), HashSet::new(), None::<u64>);
             for count in counts {
                 let is_within = highest.is_none_or(|highest| count > highest || highest - count < WINDOW);

@@ -17,11 +17,11 @@ use crate::auth::{
 /// The longest file of secrets that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// The secrets that members sign their requests with. The first signs, all verify. A cheap handle: clones share what
-/// is read from a file.
+/// The secrets that members sign their requests with. The first signs, all verify. A cheap handle:
+/// clones share what is read from a file.
 ///
-/// To change a secret without a refused request, in three steps, each on every member before the next: append the new
-/// one, move it to the front, drop the old one.
+/// To change a secret without a refused request, in three steps, each on every member before the
+/// next: append the new one, move it to the front, drop the old one.
 #[derive(Clone)]
 pub struct Secrets {
     keyring: Reload<Loaded>,
@@ -29,7 +29,7 @@ pub struct Secrets {
 
 struct Loaded {
     keyring: Arc<Keyring>,
-    /// Of the file, to know it again.
+    /// The hash of the file, to know it again.
     hash: [u8; 32],
 }
 
@@ -46,8 +46,9 @@ impl Secrets {
         Ok(Secrets { keyring: Reload::fixed("secrets", Loaded { keyring, hash: [0; 32] }) })
     }
 
-    /// The secrets in a file, one a line; empty lines are skipped. The file is read again when it has changed, within a
-    /// second of the next request. If it cannot be used then, the secrets of before stay in force and the log says so.
+    /// The secrets in a file, one a line; empty lines are skipped. The file is read again when it
+    /// has changed, within a second of the next request. If it cannot be used then, the secrets of
+    /// before stay in force and the log says so.
     ///
     /// # Errors
     /// A file that cannot be read, or that holds no secrets as [`Secrets::new`] takes them.
@@ -59,7 +60,8 @@ impl Secrets {
         Ok(Secrets { keyring })
     }
 
-    /// Looks at the file now, as after a SIGHUP. Secrets that did not come from a file stay as they are.
+    /// Looks at the file now, as after a SIGHUP. Secrets that did not come from a file stay as they
+    /// are.
     pub fn reload(&self) {
         self.keyring.look();
     }
@@ -69,8 +71,8 @@ impl Secrets {
         self.keyring.current().await.keyring.clone()
     }
 
-    /// The keys in force if they know `id`. An unknown one is reason to look at the file before its time: another
-    /// member may have read it a moment earlier.
+    /// The keys in force if they know `id`. An unknown one is reason to look at the file before its
+    /// time: another member may have read it a moment earlier.
     pub(crate) async fn knowing(&self, id: KeyId) -> Option<Arc<Keyring>> {
         let mut keyring = self.current().await;
         if keyring.find(id).is_none() {

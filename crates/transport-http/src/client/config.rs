@@ -13,7 +13,7 @@ pub(super) struct PoolConfig {
     pub(super) max_fetches: usize,
     pub(super) max_key_bytes: usize,
     pub(super) membership: Membership,
-    /// What requests show of this node.
+    /// The credentials that requests show of this node.
     pub(super) credentials: Credentials,
     /// Whether the HTTP client is one of the user's own.
     pub(super) own_client: bool,

@@ -44,7 +44,7 @@ pub(super) trait Connection: Send {
     /// Whether the last request found the connection open, so that it may have been a stale one.
     fn was_reused(&self) -> bool;
 
-    /// Ready when the other side has closed the connection, where that can be known.
+    /// Polls until the other side has closed the connection, where that can be known.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 

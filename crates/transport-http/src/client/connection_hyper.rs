@@ -115,7 +115,7 @@ struct Open {
     sender: SendRequest<Full<Bytes>>,
     connection: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
     host: HeaderValue,
-    /// Before the path of every request.
+    /// The text before the path of every request.
     prefix: String,
     body: Option<Incoming>,
     has_ended: bool,

@@ -16,7 +16,7 @@ const BETWEEN: Duration = Duration::from_secs(60);
 /// Says for one peer whether a reason not to believe it is to be logged again.
 #[derive(Debug, Default)]
 pub(super) struct ImpostorLog {
-    /// When each reason was logged last; there are few.
+    /// The time at which each reason was logged last; there are few.
     logged: Mutex<Vec<(Discriminant<Impostor>, Instant)>>,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct PeerState {
     pub(super) name: Arc<str>,
     /// The URL at which it is reached.
     pub(super) address: Arc<str>,
-    /// What is remembered of it between signed requests.
+    /// The facts that are remembered of it between signed requests.
     pub(super) session: Session,
     pub(super) config: Arc<PoolConfig>,
     pub(super) protocol: ProtocolState,
@@ -67,7 +67,10 @@ impl PeerState {
     pub(super) fn failure(&self, failure: Failure) -> PeerFailure {
         match &failure {
             Failure::IsSelf if !self.reported_self.swap(true, Ordering::Relaxed) => {
-                tracing::error!(peer = %self.name, "this peer is this node itself: it is in the peer list under two names");
+                tracing::error!(
+                    peer = %self.name,
+                    "this peer is this node itself: it is in the peer list under two names"
+                );
             }
             Failure::Impostor(reason) if self.impostor_log.is_due(reason) => {
                 tracing::warn!(

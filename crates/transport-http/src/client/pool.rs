@@ -37,7 +37,7 @@ impl HttpPool {
         self.config.dialect
     }
 
-    /// Who this node is, for its own [`PeerServer`](crate::PeerServer) too.
+    /// The membership of this node, for its own [`PeerServer`](crate::PeerServer) too.
     pub fn membership(&self) -> &Membership {
         &self.config.membership
     }

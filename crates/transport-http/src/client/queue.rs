@@ -221,12 +221,12 @@ impl RequestQueue {
     /// Gives all that may leave now to workers.
     fn dispatch<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) {
         loop {
-            let first = state.next_departure(self);
-            let rest: Vec<_> = iter::from_fn(|| state.next_departure(self)).collect();
+            let first = state.next_assignment(self);
+            let rest: Vec<_> = iter::from_fn(|| state.next_assignment(self)).collect();
             let expired = mem::take(&mut state.expired);
             drop(state);
-            let departures = first.into_iter().chain(rest);
-            let failed: Vec<Finished> = departures.filter_map(|(idle, job)| self.assign(idle, job)).collect();
+            let jobs = first.into_iter().chain(rest);
+            let failed: Vec<Finished> = jobs.filter_map(|(idle, job)| self.assign(idle, job)).collect();
             if !expired.is_empty() {
                 fail_all(&self.peer, expired, RequestError::overloaded());
             }
@@ -280,7 +280,7 @@ impl State {
     }
 
     /// A job that may leave now, and an idle worker for it.
-    fn next_departure(&mut self, queue: &Arc<RequestQueue>) -> Option<(Option<WorkerHandle>, Job)> {
+    fn next_assignment(&mut self, queue: &Arc<RequestQueue>) -> Option<(Option<WorkerHandle>, Job)> {
         let job = self.next_job(queue)?;
         Some((self.idle.pop(), job))
     }

@@ -14,7 +14,7 @@ use tokio::{
 /// An open connection to a member.
 pub(super) enum Stream {
     Plain(TcpStream),
-    /// Boxed, since its buffers and keys are long.
+    /// A TLS stream in a box, since its buffers and keys are long.
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }

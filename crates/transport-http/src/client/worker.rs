@@ -34,7 +34,7 @@ async fn run(queue: Arc<RequestQueue>, job: Job) {
     let peer = queue.peer().clone();
     let mut connection = peer.config.connector.connection(&peer.address);
     let (sender, mut jobs) = mpsc::channel(1);
-    let (myself, worker) = (sender.downgrade(), WorkerHandle(sender));
+    let (handle, worker) = (sender.downgrade(), WorkerHandle(sender));
     let mut idle = pin!(sleep(IDLE_TIMEOUT));
     let (mut queue, mut job, mut worker) = (queue, job, worker);
     loop {
@@ -63,11 +63,10 @@ async fn run(queue: Arc<RequestQueue>, job: Job) {
                 queue = alive;
                 match next {
                     Some(next) => next,
-                    None if queue.remove_idle(&myself) => return,
-                    // It was given a job just then:
-                    //   worker: the idle time is over
-                    //   queue:  takes its handle from the idle ones and sends the job
-                    //   worker: is not among the idle ones any more, so a job is on its way
+                    None if queue.remove_idle(&handle) => return,
+                    // It was given a job just then. The worker's idle time is over. Then the queue
+                    // takes its handle from the idle ones and sends the job. So the worker is not
+                    // among the idle ones any more, and a job is on its way.
                     None => match jobs.recv().await {
                         Some(next) => next,
                         None => return,

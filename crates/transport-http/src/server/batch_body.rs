@@ -109,7 +109,7 @@ impl Answers {
             let served = match served {
                 Served::Ready(outcome) if self.holds(&outcome) => Served::Ready(outcome),
                 Served::Ready(_) => self.ask_again(key(), terms),
-                loading => self.budget.reserve(loading, self.group.clone(), key(), terms),
+                loading @ Served::Loading(_) => self.budget.reserve(loading, self.group.clone(), key(), terms),
             };
             match served {
                 Served::Ready(outcome) => self.ready.push_back((index, outcome)),

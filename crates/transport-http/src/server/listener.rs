@@ -1,4 +1,4 @@
-//! Where the connections of a server come from: TCP, TLS over TCP, or a unix socket.
+//! The listeners that connections of a server come from: TCP, TLS over TCP, or a unix socket.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Who asks whom, and who answers: the `peercache` header, on every request and answer of ours.
+//! The `peercache` header, on every request and answer of ours: who asks whom, and who answers.
 
 use std::{borrow::Cow, fmt::Write};
 
@@ -25,7 +25,7 @@ pub(crate) const MAX_CLUSTER_BYTES: usize = 255;
 /// The longest name of a member, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;
 
-/// What stands for itself in a name: letters, digits and what URLs are made of.
+/// The bytes that a name escapes: all but letters, digits and what URLs are made of.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -47,16 +47,16 @@ pub(crate) struct Identity {
     pub(crate) name: Box<str>,
 }
 
-/// What a request says of who asks, and whom it means to reach.
+/// The header of a request: who asks, and whom it means to reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asker {
     pub(crate) identity: Identity,
-    /// The member that is meant; nothing from a member of before that was said.
+    /// The member that is meant; `None` from an earlier release, which does not say it.
     pub(crate) to: Option<Box<str>>,
     pub(crate) signature: Option<Signature>,
 }
 
-/// How a request is signed.
+/// The signature of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
     pub(crate) nonce: u128,
@@ -66,11 +66,11 @@ pub(crate) struct Signature {
     pub(crate) tag: Tag,
 }
 
-/// What an answer says of who answers.
+/// The header of an answer: who answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answerer {
     pub(crate) identity: Identity,
-    /// What the next requests are to be signed with, where there is a secret.
+    /// The nonce that the next requests are to be signed with, where there is a secret.
     pub(crate) nonce: Option<u128>,
     /// That the answer is of somebody who knows the secret.
     pub(crate) proof: Option<Tag>,
