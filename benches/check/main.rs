@@ -25,7 +25,7 @@ struct Cli {
     /// Tells that `cargo bench` runs this.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Only to see it run.
+    /// Makes it brief, to see it run.
     #[arg(long, hide = true)]
     test: bool,
 }

@@ -30,7 +30,7 @@ struct Cli {
     /// Tells that `cargo bench` runs this.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Only to see it run.
+    /// Makes it brief, to see it run.
     #[arg(long, hide = true)]
     test: bool,
 }
@@ -191,7 +191,7 @@ fn shared_policy_of(
     }
 }
 
-/// On standard error, and only on a terminal.
+/// Draws on standard error, and only on a terminal.
 fn progress(requests: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {msg} ({eta} to go)");
     ProgressBar::new(requests).with_style(style.expect("the template is good"))

@@ -116,7 +116,7 @@ fn harness(workspace: &Metadata, systems: &[System], in_ci: bool) -> Result<Path
     built.remove(HARNESS).with_context(|| format!("cargo built no program named {HARNESS}"))
 }
 
-/// Only those of the systems that are run: the rivals are what takes long.
+/// Builds those of the systems that are run: the rivals are what takes long.
 fn features(systems: &[System]) -> Vec<&'static str> {
     let feature = |system: &System| match system.kind() {
         Kind::Rust { feature } | Kind::Installed { feature, .. } => feature,

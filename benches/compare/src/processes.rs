@@ -6,7 +6,7 @@ use procfs::process::{Process, Stat, Status};
 use procfs::{CurrentSI, KernelStats, ticks_per_second};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// On how many cores everything runs.
+/// Number of cores on which everything runs.
 pub const CORES: usize = 2;
 
 /// Keeps this thread, and so all that it starts, to the first two cores that it may use. Returns

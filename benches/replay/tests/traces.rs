@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use peercache_replay::{Alone, Belady, CachePolicy, Capacity, Direct, Lru, S3Fifo, Trace, Unit, replay};
 
-/// Beside the repository, if at all.
+/// Reads a trace from the folder beside the repository, if it is there.
 fn trace(name: &str) -> Option<Trace> {
     let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/traces").join(name);
     if !file.is_file() {

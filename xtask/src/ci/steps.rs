@@ -198,8 +198,8 @@ fn loom(package: &Package) -> Step {
     })
 }
 
-/// That the programs build and the figures arrive, not what they are. The two gRPC crates take
-/// minutes to build and are left out; `cargo bench` builds one of them anyway.
+/// Checks that the programs build and the figures arrive, not what they are. The two gRPC crates
+/// take minutes to build and are left out; `cargo bench` builds one of them anyway.
 fn compare(context: &Context) -> Result<()> {
     let systems = "ours,golang,groupcache-go,redis,memcached";
     let brief = ["--rounds", "1", "--seconds", "0.2", "--callers", "64", "--values", "1KB"];

@@ -4,14 +4,14 @@ use super::Fault;
 use super::tree::Source;
 
 /// Words that begin half a sentence.
-const BEGINNINGS: [&str; 21] = [
+const BEGINNINGS: &[&str] = &[
     "What", "How", "Whoever", "Who", "So", "Of", "As", "Where", "When", "Which", "Why", "With", "For", "From", "By",
-    "Before", "Ready", "About", "At", "In", "If",
+    "Before", "Ready", "About", "At", "In", "If", "That", "On", "Only", "Until", "To", "Beside", "After",
 ];
 
 /// Participles that do not end in "ed". A noun that is spelled alike is told by the word after it.
-const PARTICIPLES: [&str; 12] =
-    ["Set", "Taken", "Held", "Kept", "Sent", "Told", "Made", "Given", "Known", "Found", "Built", "Read"];
+const PARTICIPLES: &[&str] =
+    &["Set", "Taken", "Held", "Kept", "Sent", "Told", "Made", "Given", "Known", "Found", "Built", "Read"];
 
 /// Words after which a participle is no part of a noun: "Loaded by a peer", not "Loaded values".
 const AFTER_PARTICIPLES: &[&str] = &[

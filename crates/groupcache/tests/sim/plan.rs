@@ -256,7 +256,7 @@ fn ring_change(plan: &Plan, rng: &mut Rng, at_ms: u64, steps: &mut Vec<(u64, Ste
 
 /// Ends all faults from `from_ms` on, and returns when the last one is over.
 fn repair(plan: &Plan, rng: &mut Rng, from_ms: u64, steps: &mut Vec<(u64, Step)>) -> u64 {
-    /// After the latest ring change and start that began by `from_ms`.
+    /// Time after the latest ring change and start that began by `from_ms`.
     const LATE_MS: u64 = 450;
     let mut over_ms = from_ms + LATE_MS;
     steps.extend([(over_ms, Step::Heal), (over_ms, Step::Lossy(0)), (over_ms, Step::Slow(DELAY_MS))]);
