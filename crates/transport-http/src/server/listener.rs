@@ -173,7 +173,7 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// Only this machine can reach it, and the rights of its file say who there.
+/// A socket that this machine alone can reach, where the rights of its file say who may.
 #[cfg(unix)]
 impl From<UnixListener> for Listener {
     fn from(listener: UnixListener) -> Self {

@@ -72,7 +72,7 @@ pub(crate) struct Answerer {
     pub(crate) identity: Identity,
     /// The nonce that the next requests are to be signed with, where there is a secret.
     pub(crate) nonce: Option<u128>,
-    /// That the answer is of somebody who knows the secret.
+    /// Proof that the answer is of a member that knows the secret.
     pub(crate) proof: Option<Tag>,
 }
 
