@@ -7,6 +7,7 @@ mod hits;
 mod number;
 mod pairs;
 mod ring;
+mod trust;
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -35,6 +36,7 @@ enum Part {
     Hits,
     Ring,
     Flights,
+    Trust,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,9 @@ fn main() -> ExitCode {
     }
     if wanted(Part::Flights) {
         flights::measure(effort).iter().for_each(Number::print);
+    }
+    if wanted(Part::Trust) {
+        trust::measure(effort).iter().for_each(Number::print);
     }
     ExitCode::SUCCESS
 }

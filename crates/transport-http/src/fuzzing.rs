@@ -1,10 +1,12 @@
 //! Any bytes, read as the client and the server read what the other side sends.
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 
 use crate::{
     wire::decoder::{Decoder, FrameError},
     wire::frame::Frame,
+    wire::identity::{Answerer, Asker, HEADER},
     wire::{get_request, update},
 };
 
@@ -26,6 +28,23 @@ pub fn read_as_both_sides(bytes: &[u8]) {
         assert!(key_bytes + request.group.len() <= bytes.len(), "more was read than came");
     }
     update::read(bytes, MAX_KEY_BYTES);
+}
+
+/// Reads bytes as the identity header of a request and of an answer, one header a line.
+///
+/// # Panics
+/// When a header that was read is not the same after it is written and read again.
+pub fn read_identity(bytes: &[u8]) {
+    let values = bytes.split(|&byte| byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
+    let mut headers = HeaderMap::new();
+    values.take(3).for_each(|value| drop(headers.append(HEADER, value)));
+    let alone = |value| HeaderMap::from_iter([(HEADER, value)]);
+    if let Some(asker) = Asker::read(&headers) {
+        assert_eq!(Asker::read(&alone(asker.header())), Some(asker), "a request says something else");
+    }
+    if let Some(answerer) = Answerer::read(&headers) {
+        assert_eq!(Answerer::read(&alone(answerer.header())), Some(answerer), "an answer says something else");
+    }
 }
 
 /// Reads answers that come in pieces of this many bytes: their frames, and whether they ended with
@@ -52,6 +71,28 @@ mod tests {
 
     use super::*;
     use crate::wire::frame::{header, kind};
+
+    #[test]
+    fn the_corpus_of_headers_is_read() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/identity");
+        let files: Vec<_> = fs::read_dir(corpus).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+        assert!(files.len() >= 4, "{} files", files.len());
+        let seed = rand_seed();
+        println!("seed {seed:#x}");
+        let mut random = Random(seed);
+        for file in &files {
+            read_identity(file);
+            // Some bytes changed, in each of many ways.
+            for _ in 0..20_000 {
+                let mut changed = file.clone();
+                for _ in 0..=random.next() % 3 {
+                    let at = random.next() as usize % changed.len();
+                    changed[at] = random.next() as u8;
+                }
+                read_identity(&changed);
+            }
+        }
+    }
 
     #[test]
     fn the_corpus_is_read() {

@@ -22,7 +22,7 @@ mod client;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(fuzzing)]
-pub use crate::fuzzing::read_as_both_sides;
+pub use crate::fuzzing::{read_as_both_sides, read_identity};
 
 pub use crate::auth::secrets::Secrets;
 pub use crate::dialect::Dialect;

@@ -50,11 +50,12 @@ struct Part {
 
 /// All parts in the order in which they are measured: what is quick first. What peers cost belongs
 /// here as well, and is measured by `compare`.
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     Part { name: "instructions", rows: |_| instructions::rows() },
     Part { name: "ring", rows: |_| timed::rows("ring") },
     Part { name: "flights", rows: |_| timed::rows("flights") },
     Part { name: "hits", rows: |_| timed::rows("hits") },
+    Part { name: "trust", rows: |_| timed::rows("trust") },
     Part { name: "hit-ratio", rows: |args| hit_ratio::rows(args.traces.as_deref()) },
     Part { name: "memory", rows: |_| memory::rows() },
     Part { name: "role", rows: |_| crate::memory::role_row().map(|row| vec![row]) },

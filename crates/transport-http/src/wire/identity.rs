@@ -114,7 +114,7 @@ impl Asker {
     pub(crate) fn read(headers: &HeaderMap) -> Option<Self> {
         let parameters = Parameters::read(headers)?;
         let identity = Identity::read(&parameters)?;
-        let to = parameters.name("to", MAX_NAME_BYTES)?;
+        let to = parameters.name("to", MAX_NAME_BYTES)?.filter(|to| !to.is_empty());
         let signature = if parameters.value("mac").is_some() { Some(Signature::read(&parameters)?) } else { None };
         Some(Asker { identity, to, signature })
     }
