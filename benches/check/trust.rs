@@ -13,7 +13,7 @@ use crate::{number::Number, pairs::Effort};
 /// Enough for a key to be fetched again and again, since no copy is kept.
 const KEYS: usize = 512;
 
-/// What most values have.
+/// The size of most values.
 const VALUE_BYTES: usize = 1024;
 
 /// Fetches of one measurement, by the number of callers.
@@ -39,7 +39,9 @@ pub fn measure(effort: Effort) -> Vec<Number> {
     let runtime = Runtime::new().expect("a runtime starts");
     let askers = WAYS.map(|way| runtime.block_on(Asker::start(way)));
     // Connections, nonces and handshakes first.
-    askers.iter().for_each(|asker| drop(runtime.block_on(asker.fetch(64, 1_000))));
+    for asker in &askers {
+        runtime.block_on(asker.fetch(64, 1_000));
+    }
     let rounds = if effort.rounds > 1 { 31 } else { 1 };
     let mut numbers = Vec::new();
     for (callers, fetches) in FETCHES {
@@ -87,7 +89,6 @@ impl Asker {
             node.group("fetched", loader).hot_admission(Never).build().expect("the settings are good")
         });
         for (node, listener) in nodes.iter().zip(listeners) {
-            let listener = node.listener(listener).expect("it has an address");
             tokio::spawn(node.serve(listener));
         }
         let owned_by_other = |key: &String| nodes[0].owner(key) == names[1];

@@ -52,8 +52,10 @@ impl MemberAddress {
                     80
                 }
             }
-            Some(digits) => digits.parse().map_err(|_| NOT_A_URL)?,
-            None => return Err(NOT_A_URL),
+            Some(digits) if digits.starts_with(|digit: char| digit.is_ascii_digit()) => {
+                digits.parse().map_err(|_| NOT_A_URL)?
+            }
+            _ => return Err(NOT_A_URL),
         };
         if port == 0 {
             return Err("its port is 0, at which nobody can be reached");
@@ -219,6 +221,7 @@ mod tests {
             ("http://a:99999", "not a URL"),
             ("http://a:x", "not a URL"),
             ("http://a:", "not a URL"),
+            ("http://a:+80", "not a URL"),
             ("http://a:0", "port is 0"),
             ("http://a:8001/", "slash"),
             ("http://a:8001?x", "query"),

@@ -36,8 +36,7 @@ pub fn read_as_both_sides(bytes: &[u8]) {
 /// When a header that was read is not the same after it is written and read again.
 pub fn read_identity(bytes: &[u8]) {
     let values = bytes.split(|&byte| byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
-    let mut headers = HeaderMap::new();
-    values.take(3).for_each(|value| drop(headers.append(HEADER, value)));
+    let headers = HeaderMap::from_iter(values.take(3).map(|value| (HEADER, value)));
     let alone = |value| HeaderMap::from_iter([(HEADER, value)]);
     if let Some(asker) = Asker::read(&headers) {
         assert_eq!(Asker::read(&alone(asker.header())), Some(asker), "a request says something else");

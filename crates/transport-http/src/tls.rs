@@ -5,9 +5,10 @@ use std::{fmt, fs, path::PathBuf, sync::Arc};
 use peercache_groupcache::{BoxError, BuildError};
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
     version::TLS13,
 };
 
@@ -113,10 +114,12 @@ impl Configs {
         hash: [u8; 32],
     ) -> Result<Self, BoxError> {
         let provider = Arc::new(ring::default_provider());
-        let client = ClientConfig::builder_with_provider(provider.clone())
+        let mut client = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(roots.clone())
             .with_client_auth_cert(chain.to_vec(), key.clone_key())?;
+        // A resumed session would go on with a certificate that has expired since.
+        client.resumption = Resumption::disabled();
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
         let (strict, open) = (verifier.clone().build()?, verifier.allow_unauthenticated().build()?);
         let server = |verifier| server_config(provider.clone(), verifier, chain.to_vec(), key.clone_key());
@@ -131,7 +134,11 @@ fn server_config(
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, BoxError> {
     let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13])?;
-    Ok(Arc::new(config.with_client_cert_verifier(verifier).with_single_cert(chain, key)?))
+    let mut config = config.with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
+    // As on the other side: every connection shows its certificate again.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BoxError> {

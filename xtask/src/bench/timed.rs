@@ -36,12 +36,11 @@ fn goal(name: &str) -> Option<f64> {
     let of = |text: &str| name.contains(text);
     Some(match name {
         "hit-allocations" => 0.0,
-        "ring-largest-share-over-mean" => 1.03,
+        "ring-largest-share-over-mean" | "fetch-secret-cpu-64" => 1.03,
         "ring-moved-over-ideal" => 1.1,
         "flight-join-and-finish-ns" => 200.0,
         "flight-spawned-call-ns" => 2_000.0,
         "fetch-secret-cpu-1" => 1.05,
-        "fetch-secret-cpu-64" => 1.03,
         "fetch-tls-cpu-64" => 1.6,
         _ if of("ring-lookup-ns") => 15.0,
         _ if of("hit-awaited") => 1.1,

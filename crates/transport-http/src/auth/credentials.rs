@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::{
     auth::{
         keyring::{Answered, KeyId, Signed, Tag, body_hash},
+        nonces::random,
         secrets::Secrets,
     },
     node_id::NodeId,
@@ -42,7 +43,18 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(crate) struct Shown {
     pub(crate) header: HeaderValue,
-    signed: Option<(KeyId, Tag)>,
+    proof: Expected,
+}
+
+/// The proof that an answer has to have.
+#[derive(Debug)]
+enum Expected {
+    /// None: there is no secret.
+    Nothing,
+    /// One over this challenge, with any of the secrets.
+    Challenge(Tag),
+    /// One over this tag, with the secret that signed.
+    Signature(KeyId, Tag),
 }
 
 /// Whether a header signs its request.
@@ -60,7 +72,8 @@ pub(crate) enum Signing {
 pub(crate) enum Checked {
     /// The answer is of the member that was asked.
     Believed(Identity),
-    /// It handed out a nonce and proved nothing: with the nonce, the request is to be made again.
+    /// It proved that it knows the secret, and handed out a nonce: with that, the request is to be
+    /// made again.
     SignAgain,
 }
 
@@ -71,7 +84,7 @@ pub(crate) enum Impostor {
     Stranger,
     #[error("it is a member of another cluster, {0:?}")]
     OtherCluster(Box<str>),
-    #[error("it is another member, {0}")]
+    #[error("it is another member, {0:?}")]
     OtherMember(Box<str>),
     #[error("its answer does not prove that it knows the secret")]
     NoProof,
@@ -104,12 +117,17 @@ impl Credentials {
         (method, path, body): (&Method, &str, &[u8]),
         counted: bool,
     ) -> (Shown, Signing) {
-        let mut asker = Asker { identity: self.identity.clone(), to: Some(to.into()), signature: None };
+        let identity = self.identity.clone();
+        let mut asker = Asker { identity, to: Some(to.into()), signature: None, challenge: None };
         let Some(secrets) = &self.secrets else {
-            return (Shown { header: asker.header(), signed: None }, Signing::Done);
+            return (Shown { header: asker.header(), proof: Expected::Nothing }, Signing::Done);
         };
         let Some(nonce) = session.nonce() else {
-            return (Shown { header: asker.header(), signed: None }, Signing::NeedsNonce);
+            // A nonce is taken of a member alone: a stranger could hand out another member's, and
+            // pass on what was signed with it.
+            let challenge = random().to_be_bytes();
+            asker.challenge = Some(challenge);
+            return (Shown { header: asker.header(), proof: Expected::Challenge(challenge) }, Signing::NeedsNonce);
         };
         let keyring = secrets.current().await;
         let keys = keyring.first();
@@ -128,7 +146,7 @@ impl Credentials {
             body: &body,
         });
         asker.signature = Some(Signature { nonce, count, key: keys.id(), body, tag });
-        (Shown { header: asker.header(), signed: Some((keys.id(), tag)) }, Signing::Done)
+        (Shown { header: asker.header(), proof: Expected::Signature(keys.id(), tag) }, Signing::Done)
     }
 
     /// Whether an answer, whatever its status, is of the member that was asked.
@@ -154,24 +172,31 @@ impl Credentials {
         }
         let Some(secrets) = &self.secrets else { return Ok(Checked::Believed(identity)) };
         let nonce = nonce.ok_or(Impostor::NoProof)?;
-        // One who does not take the nonce cannot prove anything, and is given no more than another
-        // try. So is one who was shown no signature.
-        let Some((key, tag)) = shown.signed.as_ref().filter(|_| head.status != http::StatusCode::UNAUTHORIZED) else {
-            session.set_nonce(nonce);
-            return Ok(Checked::SignAgain);
-        };
-        let keyring = secrets.knowing(*key).await.ok_or(Impostor::NoProof)?;
-        let keys = keyring.find(*key).ok_or(Impostor::NoProof)?;
-        let answered = Answered {
+        let answered = |request| Answered {
             version: identity.version,
-            request: tag,
+            request,
             status: head.status.as_u16(),
             name: to,
             node: identity.node.to_u64(),
             nonce,
         };
-        if !proof.is_some_and(|proof| keys.has_proved(answered, &proof)) {
+        let proof = proof.ok_or(Impostor::NoProof)?;
+        let (is_proved, is_signed) = match &shown.proof {
+            Expected::Nothing => (false, false),
+            Expected::Challenge(challenge) => {
+                (secrets.current().await.any_has_proved(answered(challenge), &proof), false)
+            }
+            Expected::Signature(key, tag) => {
+                let keyring = secrets.knowing(*key).await.ok_or(Impostor::NoProof)?;
+                (keyring.find(*key).is_some_and(|keys| keys.has_proved(answered(tag), &proof)), true)
+            }
+        };
+        if !is_proved {
             return Err(Impostor::NoProof);
+        }
+        if !is_signed || head.status == http::StatusCode::UNAUTHORIZED {
+            session.set_nonce(nonce);
+            return Ok(Checked::SignAgain);
         }
         session.set_nonce(nonce);
         Ok(Checked::Believed(identity))
@@ -194,7 +219,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        auth::gate::{Gate, Refusal, Repeats},
+        auth::gate::{Admitted, Gate, Refusal, Repeats},
         wire::identity::HEADER,
     };
 
@@ -228,7 +253,12 @@ mod tests {
         let (head, body) = head(shown.header.clone(), body);
         let admitted = b.gate.admit(&head, Repeats::Refused).await;
         let status = admitted.as_ref().map_or_else(|refusal| refusal.status().0, |_| StatusCode::OK);
-        let answer = Response::builder().status(status).header(HEADER, b.gate.header(admitted.as_ref().ok(), status));
+        let first = match &admitted {
+            Err(Refusal::Unsigned) => b.gate.provable(&head).await,
+            _ => None,
+        };
+        let provable = admitted.as_ref().ok().and_then(Admitted::provable).or(first.as_ref());
+        let answer = Response::builder().status(status).header(HEADER, b.gate.header(provable, status));
         let (answer, ()) = answer.body(()).unwrap().into_parts();
         let believed = a.credentials.check(&a.session, to, &shown, &answer).await;
         (admitted.map(|admitted| admitted.is_body(|| body_hash(&body))), believed)
@@ -270,7 +300,10 @@ mod tests {
         assert_eq!(ask(&plain, &one, "one", b"").await.0, Err(Refusal::Unsigned));
         // Who wants a proof does not believe one who has none to give.
         assert_eq!(ask(&one, &plain, "p", b"").await.1, Err(Impostor::NoProof));
-        assert_eq!(ask(&two, &one, "one", b"").await.0, Err(Refusal::Unsigned));
+        // Nothing is signed for one who does not prove that it knows the secret.
+        assert_eq!(ask(&two, &one, "one", b"").await, (Err(Refusal::Unsigned), Err(Impostor::NoProof)));
+        assert_eq!(two.session.nonce(), None);
+        two.session.set_nonce(7);
         assert_eq!(ask(&two, &one, "one", b"").await, (Err(Refusal::BadSignature), Err(Impostor::NoProof)));
     }
 
@@ -343,7 +376,7 @@ mod tests {
         let (second, _) = a.credentials.show(&a.session, "b", (&Method::POST, PATH, b"two"), true).await;
         let admitted = b.gate.admit(&head(first.header.clone(), b"one").0, Repeats::Refused).await.unwrap();
         let answer = |status: StatusCode| {
-            let header = b.gate.header(Some(&admitted), StatusCode::OK);
+            let header = b.gate.header(admitted.provable(), StatusCode::OK);
             Response::builder().status(status).header(HEADER, header).body(()).unwrap().into_parts().0
         };
         let check = async |shown, answer| a.credentials.check(&a.session, "b", shown, &answer).await;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     auth::{
-        keyring::{Answered, BodyHash, Keyring, Signed},
+        keyring::{Answered, BodyHash, KeyId, Keyring, Signed, Tag},
         nonces::Nonces,
         replay::UsedCounts,
         secrets::Secrets,
@@ -29,14 +29,17 @@ pub(crate) struct Gate {
 /// A request that is answered.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    signed: Option<SignedBy>,
+    /// The hash of the body that was signed.
+    body: Option<BodyHash>,
+    provable: Option<Provable>,
 }
 
-/// The secret by which a request is signed, for its answer to be proved with the same.
+/// The part of a request that its answer proves the secret with: its tag, or its challenge.
 #[derive(Debug)]
-struct SignedBy {
+pub(crate) struct Provable {
     keyring: Arc<Keyring>,
-    signature: Signature,
+    key: KeyId,
+    request: Tag,
 }
 
 /// The reasons why a request is not answered.
@@ -106,7 +109,7 @@ impl Gate {
             Some(to) if *to != self.identity.name => Err(Refusal::OtherMember),
             // An earlier release, which says no name, is taken at its word where nothing has to be
             // shown.
-            None if self.secrets.is_some() || !self.identity.cluster.is_empty() => Err(Refusal::Stranger),
+            None if self.secrets.is_some() || !asker.is_of_before() => Err(Refusal::Stranger),
             _ => Ok(asker),
         }
     }
@@ -114,7 +117,7 @@ impl Gate {
     /// Checks the signature of an asker that was identified, where there is a secret.
     pub(crate) async fn verify(&self, asker: Asker, head: &Parts, repeats: Repeats) -> Result<Admitted, Refusal> {
         let Some(secrets) = &self.secrets else {
-            return Ok(Admitted { signed: None });
+            return Ok(Admitted { body: None, provable: None });
         };
         let signature = asker.signature.ok_or(Refusal::Unsigned)?;
         let keyring = secrets.knowing(signature.key).await.ok_or(Refusal::BadSignature)?;
@@ -141,20 +144,36 @@ impl Gate {
         if repeats == Repeats::Refused && !self.used_counts.try_use(signed.node, signature.count) {
             return Err(Refusal::Repeated);
         }
-        Ok(Admitted { signed: Some(SignedBy { keyring, signature }) })
+        let provable = Provable { key: signature.key, request: signature.tag, keyring };
+        Ok(Admitted { body: Some(signature.body), provable: Some(provable) })
     }
 
-    /// The header of the answer to a request that was admitted; `None` stands for one that was not.
-    pub(crate) fn header(&self, admitted: Option<&Admitted>, status: StatusCode) -> HeaderValue {
+    /// The part of a request that a 401 proves the secret with, so that nobody but a member can
+    /// have an asker sign what it has to say.
+    ///
+    /// A nonce that is over came with a good tag, and the proof is over that. A first contact has a
+    /// challenge; it is proved with the first secret, which all members know while it is changed.
+    pub(crate) async fn provable(&self, head: &Parts) -> Option<Provable> {
+        let asker = Asker::read(&head.headers)?;
+        let secrets = self.secrets.as_ref()?;
+        if let Some(Signature { key, tag, .. }) = asker.signature {
+            return Some(Provable { keyring: secrets.knowing(key).await?, key, request: tag });
+        }
+        let keyring = secrets.current().await;
+        Some(Provable { key: keyring.first().id(), request: asker.challenge?, keyring })
+    }
+
+    /// The header of an answer, with a proof over what there is to prove.
+    pub(crate) fn header(&self, provable: Option<&Provable>, status: StatusCode) -> HeaderValue {
         if self.secrets.is_none() {
             return self.plain_header.clone();
         }
         let nonce = self.nonces.current(Instant::now());
-        let proof = admitted.and_then(|admitted| admitted.signed.as_ref()).and_then(|signed| {
-            let keys = signed.keyring.find(signed.signature.key)?;
+        let proof = provable.and_then(|provable| {
+            let keys = provable.keyring.find(provable.key)?;
             Some(keys.prove(Answered {
                 version: self.identity.version,
-                request: &signed.signature.tag,
+                request: &provable.request,
                 status: status.as_u16(),
                 name: &self.identity.name,
                 node: self.identity.node.to_u64(),
@@ -168,12 +187,17 @@ impl Gate {
 impl Admitted {
     /// Whether [`is_body`](Self::is_body) looks at the hash.
     pub(crate) fn is_signed(&self) -> bool {
-        self.signed.is_some()
+        self.body.is_some()
+    }
+
+    /// The part of the request that its answer proves the secret with.
+    pub(crate) fn provable(&self) -> Option<&Provable> {
+        self.provable.as_ref()
     }
 
     /// Whether a body that is there as a whole is the one that was signed.
     pub(crate) fn is_body(&self, hash: impl FnOnce() -> BodyHash) -> bool {
-        self.signed.as_ref().is_none_or(|signed| signed.signature.body == hash())
+        self.body.is_none_or(|body| body == hash())
     }
 }
 

@@ -98,6 +98,11 @@ impl Keyring {
         &self.keys[0]
     }
 
+    /// Whether the answer is proved with any of the secrets.
+    pub(crate) fn any_has_proved(&self, answered: Answered<'_>, proof: &Tag) -> bool {
+        self.keys.iter().any(|keys| keys.has_proved(answered, proof))
+    }
+
     /// The keys of this id, if they are known here.
     pub(crate) fn find(&self, id: KeyId) -> Option<&Keys> {
         self.keys.iter().find(|keys| keys.id == id)
@@ -190,6 +195,7 @@ impl fmt::Debug for Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::identity::{Answerer, Asker, Identity, Signature};
 
     const ONE: &[u8] = b"the first secret, of more than 32 bytes";
     const TWO: &[u8] = b"the second secret, of more than 32 bytes";
@@ -278,6 +284,42 @@ mod tests {
         let body = body_hash(b"body");
         let tag = keyring(&[ONE]).first().sign(signed(&body));
         assert_eq!(hex(&tag), "cb6f501c8aea7433244ef4e51b1cc24e");
+    }
+
+    /// The example of `docs/wire.md`, whose numbers are from Python as well.
+    #[test]
+    fn a_header_and_a_proof_are_those_of_the_specification() {
+        let (keyring, body) = (keyring(&[ONE]), body_hash(b"body"));
+        let keys = keyring.first();
+        let Signed { version, nonce, count, .. } = signed(&body);
+        let identity = |node: &str, name: &str, cluster: &str| Identity {
+            version,
+            node: node.parse().unwrap(),
+            cluster: cluster.into(),
+            name: name.into(),
+        };
+        let tag = keys.sign(signed(&body));
+        let asker = Asker {
+            identity: identity("0000000000000001", "http://a:1", "orders"),
+            to: Some("http://b:1".into()),
+            signature: Some(Signature { nonce, count, key: keys.id(), body, tag }),
+            challenge: None,
+        };
+        assert_eq!(
+            asker.header(),
+            "1; node=0000000000000001; cluster=orders; name=http://a:1; to=http://b:1; \
+             nonce=00000000000000000000000000000002; count=3; key=970c56ad; \
+             body=230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5; \
+             mac=cb6f501c8aea7433244ef4e51b1cc24e"
+        );
+        let answered = Answered { version, request: &tag, status: 200, name: "http://b:1", node: 4, nonce };
+        let proof = Some(keys.prove(answered));
+        let identity = identity("0000000000000004", "http://b:1", "orders");
+        assert_eq!(
+            Answerer { identity, nonce: Some(nonce), proof }.header(),
+            "1; node=0000000000000004; cluster=orders; name=http://b:1; \
+             nonce=00000000000000000000000000000002; proof=3fa7b3584620f6f5faf8cccc852a0fbd"
+        );
     }
 
     fn hex(bytes: &[u8]) -> String {

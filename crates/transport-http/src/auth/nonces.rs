@@ -46,14 +46,15 @@ impl Nonces {
         if age >= LIFETIME {
             // Nobody was here when the current one should have changed twice: both are over.
             state.previous = (age < 2 * LIFETIME).then_some(state.current);
-            (state.current, state.since) = (random(), now);
+            state.since = if age < 2 * LIFETIME { state.since + LIFETIME } else { now };
+            state.current = random();
         }
         read(&state)
     }
 }
 
 /// 128 random bits of the operating system.
-fn random() -> u128 {
+pub(crate) fn random() -> u128 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system has random numbers");
     u128::from_be_bytes(bytes)

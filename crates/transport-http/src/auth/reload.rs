@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -27,6 +27,10 @@ struct Shared<T> {
     value: RwLock<Arc<T>>,
     read: Option<Read<T>>,
     last_look: Mutex<Instant>,
+    /// The lock of those who look at the files: the others wait for what they say.
+    looking: tokio::sync::Mutex<()>,
+    /// The words with which the last look failed; they are logged once.
+    failure: Mutex<Option<String>>,
 }
 
 /// Makes the value from the files; `None` if they say what they said before.
@@ -49,7 +53,8 @@ impl<T: Send + Sync + 'static> Reload<T> {
 
     fn with(what: &'static str, value: T, read: Option<Read<T>>) -> Self {
         let (value, last_look) = (RwLock::new(Arc::new(value)), Mutex::new(Instant::now()));
-        Reload { shared: Arc::new(Shared { what, value, read, last_look }) }
+        let (looking, failure) = (tokio::sync::Mutex::default(), Mutex::default());
+        Reload { shared: Arc::new(Shared { what, value, read, last_look, looking, failure }) }
     }
 
     /// The value as it was last made.
@@ -69,36 +74,51 @@ impl<T: Send + Sync + 'static> Reload<T> {
         self.last()
     }
 
-    /// Looks at the files now. What cannot be used changes nothing, and the log says so.
+    /// Looks at the files now. What cannot be used changes nothing, and the log says so once.
     pub(crate) fn look(&self) {
         let Some(read) = &self.shared.read else { return };
         let what = self.shared.what;
+        let mut failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match read(Some(&*self.last())) {
-            Ok(None) => {}
+            Ok(None) => *failure = None,
             Ok(Some(value)) => {
                 *self.shared.value.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+                *failure = None;
                 tracing::info!(what, "read again");
             }
-            Err(why) => tracing::warn!(what, %why, "cannot be read again; what was read before stays in force"),
+            Err(why) => {
+                let why = why.to_string();
+                if failure.as_ref() != Some(&why) {
+                    tracing::warn!(what, %why, "cannot be read again; what was read before stays in force");
+                    *failure = Some(why);
+                }
+            }
         }
     }
 
+    /// Looks at the files if the last look is long enough ago. One that is due while another looks
+    /// waits for that, so that it does not decide by what was read before.
     async fn look_after(&self, interval: Duration) {
-        if self.shared.read.is_some() && self.is_due(interval) {
+        if self.shared.read.is_none() || !self.is_due(interval) {
+            return;
+        }
+        let looking = self.shared.looking.lock().await;
+        if self.is_due(interval) {
             let reload = self.clone();
             // Reading files may take its time, which is not the runtime's. An error means that the
             // runtime goes down, and with it the request.
             drop(tokio::task::spawn_blocking(move || reload.look()).await);
+            *self.last_look() = Instant::now();
         }
+        drop(looking);
     }
 
     fn is_due(&self, interval: Duration) -> bool {
-        let mut last_look = self.shared.last_look.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last_look.elapsed() >= interval;
-        if is_due {
-            *last_look = Instant::now();
-        }
-        is_due
+        self.last_look().elapsed() >= interval
+    }
+
+    fn last_look(&self) -> MutexGuard<'_, Instant> {
+        self.shared.last_look.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

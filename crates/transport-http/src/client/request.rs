@@ -147,7 +147,7 @@ mod tests {
 
     use crate::{
         auth::{
-            gate::{Gate, Repeats},
+            gate::{Admitted, Gate, Repeats},
             keyring::body_hash,
             secrets::Secrets,
         },
@@ -235,7 +235,9 @@ mod tests {
         let admitted = gate.admit(&head, repeats).await;
         let status = admitted.as_ref().map_or_else(|refusal| refusal.status().0, |_| http::StatusCode::OK);
         assert!(admitted.as_ref().is_ok_and(|admitted| admitted.is_body(|| body_hash(&body))) || !status.is_success());
-        let header = gate.header(admitted.as_ref().ok(), status);
+        let first = gate.provable(&head).await.filter(|_| status == http::StatusCode::UNAUTHORIZED);
+        let provable = admitted.as_ref().ok().and_then(Admitted::provable).or(first.as_ref());
+        let header = gate.header(provable, status);
         let body = if status.is_success() { VALUE } else { b"no" };
         written(status.as_u16(), header.to_str().unwrap(), body)
     }
@@ -316,14 +318,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_never_takes_a_nonce_has_failed() {
-        let (url, seen) = peer_that(|_| async {
-            let header = "1; node=00000000000000ff; name=b; nonce=000000000000000000000000000000ff";
-            Some(written(401, header, b"no"))
+        let gate = gate(&[ONE]);
+        let (url, seen) = peer_that(move |came| {
+            let gate = gate.clone();
+            async move {
+                let header = gate.header(gate.provable(&came.0).await.as_ref(), http::StatusCode::UNAUTHORIZED);
+                Some(written(401, header.to_str().unwrap(), b"no"))
+            }
         })
         .await;
         let words = ask(&connect(&url, &[ONE])).await;
         assert!(words.ends_with("answered 401 Unauthorized"), "{words}");
         assert_eq!(take(&seen).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_signed_with_a_strangers_nonce() {
+        for proof in ["", "; proof=00000000000000000000000000000000"] {
+            let header = format!("1; node=00000000000000ff; name=b; nonce=000000000000000000000000000000ff{proof}");
+            let (url, seen) = peer_that(move |_| {
+                let header = header.clone();
+                async move { Some(written(401, &header, b"no")) }
+            })
+            .await;
+            let words = ask(&connect(&url, &[ONE])).await;
+            assert!(words.contains("does not prove that it knows the secret"), "{words}");
+            assert_eq!(take(&seen), ["POST unsigned empty"], "{proof}");
+        }
     }
 
     #[tokio::test]
@@ -430,8 +451,8 @@ mod tests {
                 if came.0.method != http::Method::GET {
                     return Some(answer_of(&gate, came).await);
                 }
-                let admitted = gate.admit(&came.0, Repeats::Allowed).await.ok();
-                let header = gate.header(admitted.as_ref(), http::StatusCode::OK);
+                let provable = gate.provable(&came.0).await;
+                let header = gate.header(provable.as_ref(), http::StatusCode::OK);
                 Some(written(200, header.to_str().unwrap(), b"\x0a\x01v"))
             }
         })

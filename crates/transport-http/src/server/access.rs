@@ -10,7 +10,7 @@ use peercache_groupcache::{Member, Members};
 use crate::{
     address::MemberAddress,
     auth::{
-        gate::{Admitted, Gate, Refusal, Repeats},
+        gate::{Admitted, Gate, Provable, Refusal, Repeats},
         keyring::body_hash,
     },
     dialect::Dialect,
@@ -47,7 +47,8 @@ impl Access {
     /// Admits a request to golang's path; `Ok(None)` is one that shows no secret and needs none.
     ///
     /// One with our header is for this member or for none, on this path as on the others. A
-    /// signature that is there has to be good: its asker believes only an answer that is proved.
+    /// signature that is there has to be good, and a challenge is met with a 401, even where GETs
+    /// are open: the asker believes only an answer that is proved.
     pub(super) async fn admit_http_get(&self, head: &Parts) -> Result<Option<Admitted>, Refusal> {
         let asker = match self.gate.identify(head) {
             Ok(asker) => Some(asker),
@@ -57,7 +58,7 @@ impl Access {
         let is_open = self.is_open(head);
         let must_sign = |signed: bool| self.gate.demands_signatures() && (signed || !is_open);
         match asker {
-            Some(asker) if must_sign(asker.signature.is_some()) => {
+            Some(asker) if must_sign(asker.signature.is_some() || asker.challenge.is_some()) => {
                 let admitted = self.gate.verify(asker, head, Repeats::Allowed).await?;
                 // The body of a GET is never read, and what is signed has none.
                 if admitted.is_body(|| body_hash(b"")) { Ok(Some(admitted)) } else { Err(Refusal::BadSignature) }
@@ -79,19 +80,25 @@ impl Access {
     }
 
     /// The answer to a request that is refused.
-    pub(super) fn refuse(&self, refusal: Refusal) -> Response {
+    ///
+    /// It says which member of which cluster this is, as every answer does, and nothing else.
+    pub(super) async fn refuse(&self, head: &Parts, refusal: Refusal) -> Response {
         let (status, words) = refusal.status();
         let mut answer = text(status, format!("{words}\n"));
         if refusal == Refusal::Unsigned {
             // A 401 has to name a scheme (RFC 9110, section 15.5.2).
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("peercache"));
         }
-        self.identified(answer, None)
+        let provable = match refusal {
+            Refusal::Unsigned => self.gate.provable(head).await,
+            _ => None,
+        };
+        self.identified(answer, provable.as_ref())
     }
 
     /// The answer with this node's header.
-    pub(super) fn identified(&self, mut answer: Response, admitted: Option<&Admitted>) -> Response {
-        let header = self.gate.header(admitted, answer.status());
+    pub(super) fn identified(&self, mut answer: Response, provable: Option<&Provable>) -> Response {
+        let header = self.gate.header(provable, answer.status());
         answer.headers_mut().insert(HEADER, header);
         answer
     }

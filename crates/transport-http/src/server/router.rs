@@ -13,7 +13,7 @@ use peercache_groupcache::{BuildError, Groups, Limits};
 use tokio::net::TcpListener;
 
 use crate::{
-    auth::gate::Repeats,
+    auth::gate::{Admitted, Repeats},
     dialect::Dialect,
     membership::Membership,
     server::access::Access,
@@ -210,13 +210,13 @@ async fn http_get(State(state): State<Arc<ServerState>>, request: Request) -> Re
     let (head, _) = request.into_parts();
     let admitted = match state.access.admit_http_get(&head).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return state.access.refuse(refusal),
+        Err(refusal) => return state.access.refuse(&head, refusal).await,
     };
     let answer = match head.method {
         Method::GET | Method::HEAD => get_http::answer(&state, &head).await,
         _ => wrong_method("GET, HEAD"),
     };
-    state.access.identified(answer, admitted.as_ref())
+    state.access.identified(answer, admitted.as_ref().and_then(Admitted::provable))
 }
 
 /// The path of a native request.
@@ -236,7 +236,7 @@ async fn answer_native(State(state): State<Arc<ServerState>>, request: Request, 
     };
     let admitted = match state.access.admit(&head, repeats).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return state.access.refuse(refusal),
+        Err(refusal) => return state.access.refuse(&head, refusal).await,
     };
     let answer = match action {
         Action::Unknown => text(StatusCode::NOT_FOUND, "no such path\n"),
@@ -244,7 +244,7 @@ async fn answer_native(State(state): State<Arc<ServerState>>, request: Request, 
         Action::Get => get_native::answer(&state, &admitted, body).await,
         Action::Update => receive_update::answer(&state, &admitted, body).await,
     };
-    state.access.identified(answer, Some(&admitted))
+    state.access.identified(answer, admitted.provable())
 }
 
 fn wrong_method(allowed: &'static str) -> Response {

@@ -54,6 +54,8 @@ pub(crate) struct Asker {
     /// The member that is meant; `None` from an earlier release, which does not say it.
     pub(crate) to: Option<Box<str>>,
     pub(crate) signature: Option<Signature>,
+    /// A random number that is to be proved with the secret, while there is no nonce to sign with.
+    pub(crate) challenge: Option<Tag>,
 }
 
 /// The signature of a request.
@@ -101,6 +103,9 @@ impl Asker {
         let mut text = String::with_capacity(256);
         self.identity.write(&mut text);
         write_name(&mut text, "to", self.to.as_deref().unwrap_or_default());
+        if let Some(challenge) = &self.challenge {
+            write_hex(&mut text, "challenge", challenge);
+        }
         if let Some(Signature { nonce, count, key, body, tag }) = self.signature {
             write!(text, "; nonce={nonce:032x}; count={count}").expect("a string takes all");
             for (name, bytes) in [("key", &key[..]), ("body", &body), ("mac", &tag)] {
@@ -110,13 +115,22 @@ impl Asker {
         HeaderValue::try_from(text).expect("what is escaped makes a header value")
     }
 
+    /// Whether it is of an earlier release, which says neither cluster nor names.
+    pub(crate) fn is_of_before(&self) -> bool {
+        self.identity.cluster.is_empty() && self.identity.name.is_empty() && self.to.is_none()
+    }
+
     /// The asker of a request; `None` from strangers, and from those who cannot be understood.
     pub(crate) fn read(headers: &HeaderMap) -> Option<Self> {
         let parameters = Parameters::read(headers)?;
         let identity = Identity::read(&parameters)?;
         let to = parameters.name("to", MAX_NAME_BYTES)?.filter(|to| !to.is_empty());
         let signature = if parameters.value("mac").is_some() { Some(Signature::read(&parameters)?) } else { None };
-        Some(Asker { identity, to, signature })
+        let challenge = match parameters.value("challenge") {
+            Some(text) => Some(hex(text)?),
+            None => None,
+        };
+        Some(Asker { identity, to, signature, challenge })
     }
 }
 
@@ -255,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_secret() {
-        let asker = Asker { identity: identity(), to: Some("http://b:9090".into()), signature: None };
+        let asker = Asker { identity: identity(), to: Some("http://b:9090".into()), signature: None, challenge: None };
         let text = "1; node=0123456789abcdef; cluster=orders; name=http://a:9090; to=http://b:9090";
         assert_eq!(asker.header(), text);
         assert_eq!(Asker::read(&headers(text)), Some(asker));
@@ -264,7 +278,12 @@ mod tests {
     #[test]
     fn a_request_that_is_signed() {
         let signature = Signature { nonce: 7, count: 300, key: [1, 2, 3, 4], body: [5; 32], tag: [6; 16] };
-        let asker = Asker { identity: identity(), to: Some("http://b:9090".into()), signature: Some(signature) };
+        let asker = Asker {
+            identity: identity(),
+            to: Some("http://b:9090".into()),
+            signature: Some(signature),
+            challenge: None,
+        };
         let text = format!(
             "1; node=0123456789abcdef; cluster=orders; name=http://a:9090; to=http://b:9090; \
              nonce=00000000000000000000000000000007; count=300; key=01020304; body={}; mac={}",
@@ -341,9 +360,10 @@ mod tests {
             identity in any_identity(),
             to in prop::option::of("\\PC{1,40}"),
             signature in prop::option::of(any::<(u128, u64, KeyId, BodyHash, Tag)>()),
+            challenge: Option<Tag>,
         ) {
             let signature = signature.map(|(nonce, count, key, body, tag)| Signature { nonce, count, key, body, tag });
-            let asker = Asker { identity, to: to.map(Into::into), signature };
+            let asker = Asker { identity, to: to.map(Into::into), signature, challenge };
             prop_assert_eq!(Asker::read(&HeaderMap::from_iter([(HEADER, asker.header())])), Some(asker));
         }
 
