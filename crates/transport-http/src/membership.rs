@@ -16,6 +16,9 @@ use crate::{
 ///
 /// `HttpPool::builder().membership(membership.clone())` and
 /// `PeerServer::new(groups).membership(membership)`; the facade's `Node` does both.
+///
+/// One pool and one server share it. A second pool of the same process needs a membership of its
+/// own: updates are counted by pool, and a member takes no count twice.
 #[derive(Clone)]
 pub struct Membership {
     node: NodeId,
