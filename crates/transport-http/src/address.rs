@@ -72,6 +72,7 @@ impl MemberAddress {
         self.is_https
     }
 
+    #[cfg(all(feature = "client", feature = "tls"))]
     pub(crate) fn host(&self) -> &Host {
         &self.host
     }
