@@ -100,7 +100,7 @@ impl Identity {
 impl Asker {
     /// The header of a request.
     pub(crate) fn header(&self) -> HeaderValue {
-        let mut text = String::with_capacity(256);
+        let mut text = String::with_capacity(512);
         self.identity.write(&mut text);
         write_name(&mut text, "to", self.to.as_deref().unwrap_or_default());
         if let Some(challenge) = &self.challenge {
@@ -149,7 +149,7 @@ impl Signature {
 impl Answerer {
     /// The header of an answer.
     pub(crate) fn header(&self) -> HeaderValue {
-        let mut text = String::with_capacity(256);
+        let mut text = String::with_capacity(512);
         self.identity.write(&mut text);
         if let Some(nonce) = self.nonce {
             write!(text, "; nonce={nonce:032x}").expect("a string takes all");
@@ -226,19 +226,29 @@ fn write_name(text: &mut String, parameter: &str, name: &str) {
 }
 
 fn write_hex(text: &mut String, parameter: &str, bytes: &[u8]) {
-    write!(text, "; {parameter}=").expect("a string takes all");
-    bytes.iter().for_each(|byte| write!(text, "{byte:02x}").expect("a string takes all"));
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    text.push_str("; ");
+    text.push_str(parameter);
+    text.push('=');
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)].into());
+        text.push(DIGITS[usize::from(byte & 15)].into());
+    }
 }
 
 /// Exactly `N` bytes in hexadecimal digits of lower case, as they are written.
 fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N || !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    if text.len() != 2 * N {
         return None;
     }
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(bytes)
 }
