@@ -6,8 +6,8 @@ use peercache_lru::EvictionPolicy;
 
 use crate::{
     cache::CacheConfig, core::Core, core::state::GroupState, error::BuildError, group::Group, hot::HotAdmission,
-    key::Key, loader::Loader, loader::any::AnyLoader, loader::batch::BatchLoader, registry::Groups, settings::Settings,
-    value::Value,
+    key::Key, loader::Loader, loader::any::AnyLoader, loader::batch::BatchLoader, registry::Groups,
+    settings::OverloadPolicy, settings::Settings, value::Value,
 };
 
 /// Sets up a [`Group`]. Made by [`Groups::group`] and [`Groups::group_batched`].
@@ -132,8 +132,9 @@ impl<V: Value> GroupBuilder<V> {
     }
 
     /// The most calls of the loader at one time. Fetches from peers are not counted, so that
-    /// loaders may ask other groups. A loader that asks its own group can wait for itself. Defaults
-    /// to 1,024.
+    /// loaders may ask other groups. A loader that asks its own group for another key takes two.
+    /// A [blocking](crate::blocking_loader_fn) load holds its permit until its thread has ended,
+    /// however late. Defaults to 1,024.
     pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
         self.settings.max_concurrent_loads = loads;
         self
@@ -146,10 +147,21 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
-    /// The most keys that are fetched from peers at one time. One more is an error of kind
-    /// [`Overloaded`](crate::ErrorKind::Overloaded). Defaults to 4,096.
+    /// The most keys that are fetched from peers at one time. A member gets one more only while it
+    /// has fewer of them than are free: half of all at most, so that a silent member leaves as many
+    /// for the others. For one more, [`overload`](Self::overload) says what is done. Defaults to
+    /// 4,096.
     pub fn max_concurrent_fetches(mut self, keys: usize) -> Self {
         self.settings.max_concurrent_fetches = keys;
+        self
+    }
+
+    /// The answer to a get whose key belongs to a member that has too much to do. With
+    /// [`OverloadPolicy::LoadHere`] the key is loaded here, as after a failure of the member, but
+    /// only if one more of [`max_concurrent_loads`](Self::max_concurrent_loads) may begin at once.
+    /// [`OverloadPolicy::Answer`] answers the error. Defaults to `LoadHere`.
+    pub fn overload(mut self, policy: OverloadPolicy) -> Self {
+        self.settings.overload = policy;
         self
     }
 
@@ -230,8 +242,8 @@ impl<V: Value> GroupBuilder<V> {
             policy: settings.eviction_policy,
             hot_share: settings.hot_share,
         };
-        let (members, clock) = (groups.members().clone(), groups.clock().clone());
-        let state = Arc::new(GroupState::new(name.into(), members, clock, loader, settings, cache));
+        let (members, clock, runtime) = (groups.members().clone(), groups.clock().clone(), groups.runtime().clone());
+        let state = Arc::new(GroupState::new(name.into(), members, clock, runtime, loader, settings, cache));
         // Before it is registered: once peers are served, no change of the ring may be missed.
         state.follow();
         groups.register(state.clone())?;

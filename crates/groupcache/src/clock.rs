@@ -28,6 +28,8 @@ pub struct Clock {
 struct Ticks {
     time: Time,
     tick_ms: AtomicU64,
+    /// The latest time of a clock that is always exact.
+    latest_ms: AtomicU64,
     ticking: AtomicBool,
     subscribers: Mutex<Subscribers>,
 }
@@ -44,6 +46,9 @@ pub(crate) trait OnTick: Send + Sync {
 /// before this process began has a time as well.
 const EPOCH_MS: u64 = 1 << 40;
 
+/// The tick of a clock that has none: its time is asked for.
+const ALWAYS_EXACT: u64 = 0;
+
 #[derive(Debug)]
 enum Time {
     System(OnceLock<Instant>),
@@ -58,26 +63,42 @@ impl Clock {
     }
 
     /// Tokio's time, for tests that pause and advance it. A task ticks in the runtime of the first
-    /// miss, or of a later one if that is gone. While no such runtime runs, the time stands still.
+    /// miss, or of a later one if that is gone, so that what has expired is swept out. A get sees the
+    /// exact time.
     pub fn tokio() -> Self {
         Clock::new(Time::Tokio(OnceLock::new()))
     }
 
     fn new(time: Time) -> Self {
+        let first = if matches!(time, Time::Tokio(_)) { ALWAYS_EXACT } else { EPOCH_MS };
         Clock {
             ticks: Arc::new(Ticks {
                 time,
-                tick_ms: AtomicU64::new(EPOCH_MS),
+                tick_ms: AtomicU64::new(first),
+                latest_ms: AtomicU64::new(0),
                 ticking: AtomicBool::new(false),
                 subscribers: Mutex::default(),
             }),
         }
     }
 
-    /// The time of the last tick.
+    /// The time of the last tick. Tokio's is always exact, so that a test that advances it sees the
+    /// new time at once.
     #[inline]
     pub(crate) fn coarse_ms(&self) -> u64 {
-        self.ticks.tick_ms.load(Relaxed)
+        match self.ticks.tick_ms.load(Relaxed) {
+            ALWAYS_EXACT => self.exact_coarse_ms(),
+            tick_ms => tick_ms,
+        }
+    }
+
+    /// The exact time, which does not go back: outside the runtime that pauses it, tokio's time is
+    /// the system's.
+    #[cold]
+    #[inline(never)]
+    fn exact_coarse_ms(&self) -> u64 {
+        let exact_ms = self.exact_ms();
+        self.ticks.latest_ms.fetch_max(exact_ms, Relaxed).max(exact_ms)
     }
 
     /// The exact time, for which the system's clock is asked.
@@ -131,7 +152,8 @@ impl Default for Clock {
 
 impl Ticks {
     fn advance(&self) {
-        self.tick_ms.fetch_max(self.exact_ms(), Relaxed);
+        let tick_ms = if matches!(self.time, Time::System(_)) { &self.tick_ms } else { &self.latest_ms };
+        tick_ms.fetch_max(self.exact_ms(), Relaxed);
     }
 
     /// Calls the subscribers when no lock is held: they drop values of a user's type.
@@ -139,9 +161,10 @@ impl Ticks {
         self.advance();
         let mut alive = Vec::new();
         lock(&self.subscribers).retain(|subscriber| subscriber.upgrade().map(|it| alive.push(it)).is_some());
+        let now_ms = self.exact_ms();
         for subscriber in alive {
             // A value's drop that panics stops neither the time nor the process.
-            let tick = || subscriber.tick(self.tick_ms.load(Relaxed));
+            let tick = || subscriber.tick(now_ms);
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tick));
         }
     }
@@ -201,12 +224,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_coarse_time_is_at_most_a_tick_late() {
+    async fn tokios_time_is_exact_as_soon_as_it_is_advanced() {
         let clock = Clock::tokio();
         clock.start(&Handle::current());
-        tokio::time::sleep(Duration::from_millis(1_234)).await;
-        let late_ms = clock.ticks.exact_ms() - clock.coarse_ms();
-        assert!(late_ms <= 10, "{late_ms} ms late");
+        let before = clock.coarse_ms();
+        tokio::time::advance(Duration::from_millis(1_234)).await;
+        assert_eq!(clock.coarse_ms() - before, 1_234);
     }
 
     #[test]

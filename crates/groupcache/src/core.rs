@@ -7,7 +7,10 @@
 
 pub(crate) mod apply;
 pub(crate) mod broadcast;
+pub(crate) mod carriers;
 pub(crate) mod fetch;
+pub(crate) mod fetch_limit;
+pub(crate) mod flight_wait;
 pub(crate) mod get_context;
 pub(crate) mod join;
 pub(crate) mod load;
@@ -17,6 +20,7 @@ pub(crate) mod log_limit;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod state;
+pub(crate) mod watchdog;
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
@@ -25,6 +29,7 @@ use tokio::runtime::Handle;
 use crate::{
     cache::entry::{Freshness, Requester},
     cache::shard::EntryRef,
+    core::carriers::Place,
     core::fetch::{FetchFrom, fetch, fetch_many},
     core::get_context::GetContext,
     core::join::Started,
@@ -32,6 +37,7 @@ use crate::{
     core::state::GroupState,
     error::{Error, ErrorKind},
     key::Key,
+    loader::scope::LoadScope,
     members::view::{Owner, View},
     store::flight::{FlightResult, Outcome},
     value::Value,
@@ -60,7 +66,7 @@ impl<V: Value> Core<V> {
         read: impl FnOnce(&EntryRef<'_, V>) -> R,
     ) -> Option<R> {
         let now_ms = self.state.clock.coarse_ms();
-        let hit = self.state.store.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.is_refresh_due()));
+        let hit = self.state.store.get(key, requester, freshness, now_ms, |seen| (read(&seen), seen.claims_refresh()));
         let (read, is_due) = hit?;
         if is_due {
             self.refresh(key, requester);
@@ -88,18 +94,18 @@ impl<V: Value> Core<V> {
         if context.is_over() {
             return Started::failed(Error::new(ErrorKind::DeadlineExceeded));
         }
-        let (key, runtime) = match self.prepare(key) {
+        let (key, place) = match self.prepare(key) {
             Ok(prepared) => prepared,
             Err(error) => return Started::failed(error),
         };
         if context.requester == Requester::Peer {
-            return load(&self.state, key, context, &runtime);
+            return load(&self.state, key, context, &place);
         }
         let view = self.state.members.view();
         match view.owner(key.as_bytes()) {
-            Owner::Local => load(&self.state, key, context, &runtime),
+            Owner::Local => load(&self.state, key, context, &place),
             Owner::Remote(owner) => {
-                let from = FetchFrom { owner, digest: view.digest(), context, runtime: &runtime };
+                let from = FetchFrom { owner, digest: view.digest(), context, place: &place };
                 fetch(&self.state, key, from)
             }
         }
@@ -109,27 +115,27 @@ impl<V: Value> Core<V> {
     pub(crate) fn start_many(&self, keys: Vec<(usize, Key)>, context: GetContext) -> Vec<(usize, Key, Started<V>)> {
         let mut started = Vec::with_capacity(keys.len());
         let mut prepared = Vec::with_capacity(keys.len());
-        let mut runtime = None;
+        let mut place = None;
         for (position, key) in keys {
             match self.prepare(key.as_bytes()) {
                 _ if context.is_over() => {
                     started.push((position, key, Started::failed(Error::new(ErrorKind::DeadlineExceeded))));
                 }
                 Err(error) => started.push((position, key, Started::failed(error))),
-                Ok((key, handle)) => {
-                    runtime = Some(handle);
+                Ok((key, prepared_place)) => {
+                    place = Some(prepared_place);
                     prepared.push((position, key));
                 }
             }
         }
-        let Some(runtime) = runtime else { return started };
+        let Some(place) = place else { return started };
         let view = self.state.members.view();
         for (owner, keys) in by_owner(&view, prepared, context.requester) {
             let wanted = keys.iter().map(|(_, key)| key.clone()).collect();
             let results = match owner {
-                Owner::Local => load_many(&self.state, wanted, context, &runtime),
+                Owner::Local => load_many(&self.state, wanted, context, &place),
                 Owner::Remote(owner) => {
-                    let from = FetchFrom { owner, digest: view.digest(), context, runtime: &runtime };
+                    let from = FetchFrom { owner, digest: view.digest(), context, place: &place };
                     fetch_many(&self.state, wanted, from)
                 }
             };
@@ -138,15 +144,18 @@ impl<V: Value> Core<V> {
         started
     }
 
-    /// Provides what every miss needs: a key that is owned, a runtime, a clock that ticks.
-    fn prepare(&self, key: &[u8]) -> Result<(Key, Handle), Error> {
+    /// Provides what every miss needs: a key that is owned, a place for its work, a clock that ticks.
+    fn prepare(&self, key: &[u8]) -> Result<(Key, Place), Error> {
         self.state.counters.loads.count();
         if key.len() > self.state.settings.limits.max_key_bytes {
             return Err(Error::new(ErrorKind::KeyTooLong));
         }
-        let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
-        self.state.clock.start(&runtime);
-        Ok((Key::copy_from(key), runtime))
+        if LoadScope::is_loading(self.state.id(), key) {
+            return Err(Error::new(ErrorKind::RecursiveLoad));
+        }
+        let place = self.state.place()?;
+        self.state.clock.start(place.runtime());
+        Ok((Key::copy_from(key), place))
     }
 
     /// Waits for what was started, to the end of the get.

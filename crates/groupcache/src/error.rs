@@ -1,6 +1,6 @@
 //! The errors of gets, and those of building a group, a member list or a node.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, fmt, fmt::Write as _, sync::Arc};
 
 /// Any error, as loaders and peers give them.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -37,6 +37,9 @@ pub enum ErrorKind {
     KeyTooLong,
     /// The value could not be turned into bytes for a peer.
     Codec,
+    /// A loader asked for the key that it loads, itself or by way of other keys: it would have
+    /// waited for itself. The loads around it fail with the same kind.
+    RecursiveLoad,
     /// A key that is not cached was asked for outside a tokio runtime, where nothing can be loaded.
     NoRuntime,
 }
@@ -64,6 +67,33 @@ impl Error {
         Error { kind, detail: Some(Arc::new(detail)) }
     }
 
+    /// Creates an error of the same kind and words, which holds nothing of the loader's: its text,
+    /// with those of its causes, is at most [`MAX_TEXT_BYTES`] long. Runs a user's code.
+    pub(crate) fn to_text(&self) -> Self {
+        let Some(detail) = &self.detail else { return self.clone() };
+        let mut text = BoundedText::default();
+        // The causes say more than the kind's own words, which each error of the kind has.
+        let written = match &detail.source {
+            None => write!(text, "{}", detail.message),
+            Some(source) => write_chain(&mut text, source.as_ref()),
+        };
+        // It fails where the space ends. The words before that stay.
+        let _ = written;
+        let text = text.0;
+        let detail = match &detail.source {
+            Some(_) => Detail { message: detail.message.clone(), source: Some(text.into()) },
+            None => Detail { message: text, source: None },
+        };
+        Error { kind: self.kind, detail: Some(Arc::new(detail)) }
+    }
+
+    /// The bytes of its text and of its cause's, if it was made by [`to_text`](Self::to_text).
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.detail.as_ref().map_or(0, |detail| {
+            detail.message.len() + detail.source.as_ref().map_or(0, |source| source.to_string().len())
+        })
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -86,6 +116,7 @@ impl ErrorKind {
             ErrorKind::ValueTooLarge => "the value is too large",
             ErrorKind::KeyTooLong => "the key is too long",
             ErrorKind::Codec => "the value cannot be encoded",
+            ErrorKind::RecursiveLoad => "a loader asked for the key that it is loading",
             ErrorKind::NoRuntime => "nothing can be loaded outside a tokio runtime",
         }
     }
@@ -125,6 +156,35 @@ impl StdError for Error {
         let source = self.detail.as_ref()?.source.as_ref()?;
         Some(source.as_ref())
     }
+}
+
+/// The longest text of an error that is kept, in bytes.
+const MAX_TEXT_BYTES: usize = 1_024;
+
+/// A text that ends at the last whole character that there is room for.
+#[derive(Default)]
+struct BoundedText(String);
+
+impl fmt::Write for BoundedText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut end = text.len().min(MAX_TEXT_BYTES - self.0.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.0.push_str(&text[..end]);
+        if end < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// Writes an error and its causes, as far as there is room.
+fn write_chain(text: &mut BoundedText, error: &(dyn StdError + 'static)) -> fmt::Result {
+    write!(text, "{error}")?;
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        write!(text, ": {deeper}")?;
+        cause = deeper.source();
+    }
+    Ok(())
 }
 
 /// A group, a member list, a transport or a node that cannot be built as asked. Found when it is
@@ -178,6 +238,24 @@ mod tests {
     #[test]
     fn an_error_is_two_words() {
         assert!(size_of::<Error>() <= 2 * size_of::<usize>());
+    }
+
+    #[test]
+    fn a_kept_text_is_bounded_and_ends_at_a_character() {
+        let error = Error::with_source(ErrorKind::LoadFailed, format!("x{}", "é".repeat(2_000))).to_text();
+        let text = error.source().map(ToString::to_string).unwrap_or_default();
+        assert_eq!((error.kind(), text.len(), text.ends_with('é')), (ErrorKind::LoadFailed, 1_023, true));
+        let long = Error::with_message(ErrorKind::LoadFailed, "x".repeat(5_000)).to_text();
+        assert_eq!(long.to_string().len(), MAX_TEXT_BYTES);
+    }
+
+    #[test]
+    fn a_kept_text_has_the_causes_of_the_cause() {
+        let cause = Error::with_source(ErrorKind::Codec, Error::with_source(ErrorKind::LoadFailed, "no disk"));
+        let kept = Error::with_source(ErrorKind::LoadFailed, cause).to_text();
+        let text = kept.source().map(ToString::to_string);
+        assert_eq!(text.as_deref(), Some("the value cannot be encoded: the loader failed: no disk"));
+        assert!(kept.source().is_some_and(|source| source.source().is_none()));
     }
 
     #[test]

@@ -14,11 +14,12 @@ use tokio::time::{Sleep, sleep_until};
 use crate::{
     answer::Answer,
     cache::entry::{Found, Freshness, Requester},
+    core::flight_wait::FlightWait,
     core::get_context::GetContext,
     core::join::Started,
     core::{Core, MAX_RETRIES},
     error::{Error, ErrorKind},
-    store::flight::{Outcome, Waiter, flight_result},
+    store::flight::Outcome,
     value::Value,
 };
 
@@ -42,7 +43,7 @@ pub struct Detailed<'a, V> {
 
 /// The state of a get that waits for a flight.
 struct Wait<V> {
-    waiter: Waiter<V>,
+    wait: FlightWait<V>,
     context: GetContext,
     /// The times that it may still start again because the key was removed.
     retries: u32,
@@ -117,11 +118,11 @@ impl<V: Value> Detailed<'_, V> {
         }
         let context = GetContext::for_caller(self.timeout);
         let mut retries = MAX_RETRIES;
-        match next_waiter(self.core, self.key, context, self.core.start(self.key, context), &mut retries) {
+        match next_wait(self.core, self.key, context, self.core.start(self.key, context), &mut retries) {
             ControlFlow::Break(outcome) => Poll::Ready(outcome),
-            ControlFlow::Continue(waiter) => {
+            ControlFlow::Continue(wait) => {
                 let deadline = context.deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-                self.wait.insert(Wait { waiter, context, retries, deadline }).poll(self.core, self.key, cx)
+                self.wait.insert(Wait { wait, context, retries, deadline }).poll(self.core, self.key, cx)
             }
         }
     }
@@ -129,11 +130,10 @@ impl<V: Value> Detailed<'_, V> {
 
 impl<V: Value> Wait<V> {
     fn poll(&mut self, core: &Core<V>, key: &[u8], cx: &mut Context<'_>) -> Poll<Outcome<V>> {
-        while let Poll::Ready(result) = Pin::new(&mut self.waiter).poll(cx) {
-            let ended = Started::Done(flight_result(result));
-            match next_waiter(core, key, self.context, ended, &mut self.retries) {
+        while let Poll::Ready(result) = Pin::new(&mut self.wait).poll(cx) {
+            match next_wait(core, key, self.context, Started::Done(result), &mut self.retries) {
                 ControlFlow::Break(outcome) => return Poll::Ready(outcome),
-                ControlFlow::Continue(waiter) => self.waiter = waiter,
+                ControlFlow::Continue(wait) => self.wait = wait,
             }
         }
         match &mut self.deadline {
@@ -144,16 +144,16 @@ impl<V: Value> Wait<V> {
 }
 
 /// The flight to wait for, or the outcome of the get if there is none.
-fn next_waiter<V: Value>(
+fn next_wait<V: Value>(
     core: &Core<V>,
     key: &[u8],
     context: GetContext,
     mut started: Started<V>,
     retries: &mut u32,
-) -> ControlFlow<Outcome<V>, Waiter<V>> {
+) -> ControlFlow<Outcome<V>, FlightWait<V>> {
     loop {
         started = match started {
-            Started::Waiting(waiter) => return ControlFlow::Continue(waiter),
+            Started::Waiting(wait) => return ControlFlow::Continue(wait),
             Started::Done(result) => core.retry(key, context, result, retries)?,
         }
     }

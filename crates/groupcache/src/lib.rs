@@ -3,6 +3,7 @@
 mod answer;
 mod builder;
 mod cache;
+mod carrier;
 mod catch_panic;
 mod clock;
 mod core;
@@ -40,6 +41,7 @@ pub use crate::{
     key::Key,
     limits::Limits,
     loader::batch::{Batch, BatchLoader},
+    loader::blocking::{BlockingLoaderFn, blocking_loader_fn, blocking_loader_fn_with},
     loader::{IntoLoaded, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, loader_fn, loader_fn_with},
     many::{GetMany, GetStream},
     members::member::Member,
@@ -51,6 +53,7 @@ pub use crate::{
     peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
     peer::{Connect, Peer, PeerError, PeerReply, PeerRequest, Reply, Terms},
     registry::Groups,
+    settings::OverloadPolicy,
     stats::{CacheStats, Stats},
     value::Value,
 };

@@ -2,6 +2,8 @@
 
 pub(crate) mod any;
 pub(crate) mod batch;
+pub(crate) mod blocking;
+pub(crate) mod scope;
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -26,16 +28,32 @@ use crate::{
 ///
 ///     async fn load(&self, key: Key) -> Result<Loaded<String>, LoadError> {
 ///         let path = self.0.join(key.as_str()?);
-///         Ok(Loaded::new(std::fs::read_to_string(path)?))
+///         // Reading a file blocks its thread, which must be none of the runtime's workers.
+///         let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await??;
+///         Ok(Loaded::new(text))
 ///     }
 /// }
 /// ```
+///
+/// # Loaders that block
+/// A loader must not block its thread: callers and peers that the thread would serve wait with it,
+/// and the heartbeat that tells a peer that a load is running stops. Give a blocking function to
+/// [`blocking_loader_fn`], or move the blocking part to a thread as above. `load_timeout` bounds
+/// the wait of a blocked load's callers all the same, as long as the runtime has another thread
+/// for them. In a runtime of one thread nothing can.
+///
+/// # Loaders that ask a group
+/// A loader may ask other groups, and its own group for other keys. If it asks for its own key,
+/// itself or by way of other loads that it starts, that get is an error of kind
+/// [`RecursiveLoad`](ErrorKind::RecursiveLoad) at once. Two cases are not seen, and end by
+/// `load_timeout`: a get in a task that the loader spawns, and a circle of two loads that were
+/// started side by side or that runs over another process.
 pub trait Loader: Send + Sync + 'static {
     /// The type of the values that it loads and that the group holds.
     type Value: Value;
 
     /// Loads one key. It runs in a task of its own, which goes on when callers leave; the group's
-    /// `load_timeout` ends it.
+    /// `load_timeout` ends it. Its [`tracing`] span is that of the caller who started it.
     ///
     /// # Errors
     /// [`LoadError::not_found`] where the origin has no such key; anything else means that the
@@ -82,9 +100,9 @@ impl LoadError {
     /// Keeps the kinds that hold for our key as well. A key too long or a time too short was given
     /// by our loader, and is its failure.
     fn of_another_group(error: Error) -> Self {
-        use ErrorKind::{LoadFailed, LoadTimedOut, NotFound, Overloaded, ValueTooLarge};
+        use ErrorKind::{LoadFailed, LoadTimedOut, NotFound, Overloaded, RecursiveLoad, ValueTooLarge};
         match error.kind() {
-            NotFound | Overloaded | ValueTooLarge | LoadTimedOut | LoadFailed => LoadError(error),
+            NotFound | Overloaded | ValueTooLarge | LoadTimedOut | LoadFailed | RecursiveLoad => LoadError(error),
             _ => LoadError(Error::with_source(LoadFailed, error)),
         }
     }

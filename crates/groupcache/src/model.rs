@@ -81,7 +81,7 @@ impl KeyStore {
     fn join(&self, flight: FlightKey) -> Joined {
         match self.store.join(flight, Requester::Local, Freshness::AllowStale, NOW_MS) {
             store::Joined::Lead(leader) => Joined::Lead(Leader { store: self.clone(), leader }),
-            store::Joined::Wait(waiter) => Joined::Wait(Waiter(waiter)),
+            store::Joined::Wait(waiter, _) => Joined::Wait(Waiter(waiter)),
             store::Joined::Hit(found) => Joined::Hit(found.value.expect("only values are put here").0),
             store::Joined::BackedOff(_) => Joined::BackedOff,
         }

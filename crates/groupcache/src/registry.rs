@@ -6,7 +6,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::{clock::Clock, error::BuildError, members::Members, peer::served_group::ServedGroup};
+use tokio::runtime::Handle;
+
+use crate::{carrier::NodeRuntime, clock::Clock, error::BuildError, members::Members, peer::served_group::ServedGroup};
 
 /// The groups of one node, by name: a peer server answers from them. A cheap handle; a value, not a
 /// global, so that three nodes fit in one process.
@@ -15,6 +17,7 @@ pub struct Groups {
     members: Members,
     /// One for all groups of a node, so that it ticks once.
     clock: Clock,
+    runtime: NodeRuntime,
     by_name: Arc<RwLock<ByName>>,
 }
 
@@ -29,7 +32,23 @@ impl Groups {
     /// Creates the groups with a clock of your choice: tests that pause tokio's time want
     /// [`Clock::tokio`].
     pub fn with_clock(members: Members, clock: Clock) -> Self {
-        Groups { members, clock, by_name: Arc::default() }
+        Groups { members, clock, runtime: NodeRuntime::default(), by_name: Arc::default() }
+    }
+
+    /// Has this runtime carry all work of all groups: loads, fetches and updates, whoever starts
+    /// them. The first call counts. Defaults to the runtime that [serves](Self::served_in), and
+    /// without one to the runtime of each caller.
+    ///
+    /// A caller of another runtime watches this one. When it has shown no sign of life for 100 ms,
+    /// the caller begins again in its own runtime, and what comes late is ignored.
+    pub fn run_in(&self, runtime: Handle) {
+        self.runtime.give(runtime);
+    }
+
+    /// Notes that this runtime serves the groups to peers: it carries all work from now on, unless
+    /// another was [given](Self::run_in). A server calls it, the latest call counts.
+    pub fn served_in(&self, runtime: Handle) {
+        self.runtime.serve(runtime);
     }
 
     /// The members that every group here asks.
@@ -72,6 +91,10 @@ impl Groups {
 impl Groups {
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    pub(crate) fn runtime(&self) -> &NodeRuntime {
+        &self.runtime
     }
 }
 

@@ -32,6 +32,20 @@ pub(crate) struct Settings<V> {
     /// The first pause after a failed load, and the longest.
     pub(crate) error_backoff: (Duration, Duration),
     pub(crate) update_timeout: Duration,
+    pub(crate) overload: OverloadPolicy,
+}
+
+/// The answer to a get whose key belongs to a member that has too much to do, or that cannot be
+/// asked because too many of its keys are being fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OverloadPolicy {
+    /// An error of kind [`Overloaded`](crate::ErrorKind::Overloaded): the origin is spared.
+    Answer,
+    /// A load at this node if the loader may be called at once, else the error of
+    /// [`Answer`](OverloadPolicy::Answer). The default.
+    #[default]
+    LoadHere,
 }
 
 /// A function that says what a value weighs, in bytes.
@@ -76,6 +90,7 @@ impl<V: Value> Default for Settings<V> {
             error_backoff: (Duration::from_millis(100), Duration::from_secs(1)),
             // Long enough for a member that is well.
             update_timeout: Duration::from_secs(1),
+            overload: OverloadPolicy::default(),
         }
     }
 }

@@ -32,9 +32,21 @@ pub struct Stats {
     pub keys_not_carried: u64,
     /// Gets refused because too many loads were in flight or queued.
     pub overloads: u64,
+    /// Fetches that met too much work: at the owner, on the way, or because too many of its keys
+    /// were being fetched. [`OverloadPolicy`](crate::OverloadPolicy) says what was done then.
+    pub overloaded_peers: u64,
+    /// Values, loaded and fetched, that were answered and not cached, because they are too large
+    /// for the budget. None are counted where the budget is zero.
+    pub too_large_to_cache: u64,
+    /// Loads whose loader blocked its thread beyond `load_timeout`, so that the clock ended them.
+    pub blocked_loads: u64,
+    /// Waits for work in a runtime that showed no sign of life, which was begun again in the
+    /// caller's.
+    pub silent_runtimes: u64,
     /// Loads, in the background too, that were not begun because one failed a moment ago.
     pub backed_off: u64,
-    /// Hits of values that were due for a refresh or stale, which started one in the background.
+    /// Hits of values that were due for a refresh or stale, which started one in the background. A
+    /// value's hits start at most one in 128 ms.
     pub refreshes: u64,
     /// Updates made here, for this node's callers and for peers. Each round of an update counts.
     pub updates: u64,
@@ -97,6 +109,10 @@ pub(crate) struct Counters {
     pub(crate) server_requests: Counter,
     pub(crate) keys_not_carried: Counter,
     pub(crate) overloads: Counter,
+    pub(crate) overloaded_peers: Counter,
+    pub(crate) too_large_to_cache: Counter,
+    pub(crate) blocked_loads: Counter,
+    pub(crate) silent_runtimes: Counter,
     pub(crate) backed_off: Counter,
     pub(crate) refreshes: Counter,
     pub(crate) updates: Counter,
@@ -132,6 +148,10 @@ impl Counters {
             server_requests: self.server_requests.read(),
             keys_not_carried: self.keys_not_carried.read(),
             overloads: self.overloads.read(),
+            overloaded_peers: self.overloaded_peers.read(),
+            too_large_to_cache: self.too_large_to_cache.read(),
+            blocked_loads: self.blocked_loads.read(),
+            silent_runtimes: self.silent_runtimes.read(),
             backed_off: self.backed_off.read(),
             refreshes: self.refreshes.read(),
             updates: self.updates.read(),

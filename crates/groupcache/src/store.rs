@@ -60,6 +60,8 @@
 pub(crate) mod backoff;
 pub(crate) mod flight;
 
+use std::sync::Arc;
+
 use peercache_lru::segment::Lane;
 use peercache_singleflight::Join;
 #[cfg(peercache_loom)]
@@ -71,6 +73,8 @@ use crate::{
     cache::expiry::Expiry,
     cache::shard::EntryRef,
     cache::{Cache, CacheConfig},
+    carrier::Carrier,
+    catch_panic::caught,
     error::{Error, ErrorKind},
     key::Key,
     stats::CacheStats,
@@ -90,8 +94,8 @@ pub(crate) struct Store<V> {
 pub(crate) enum Joined<V> {
     /// The flight is ours: we bring the value.
     Lead(Leader<V>),
-    /// Somebody else brings the value.
-    Wait(Waiter<V>),
+    /// Somebody else brings the value, in work that this runtime carries.
+    Wait(Waiter<V>, Option<Arc<Carrier>>),
     /// The value has been cached since we missed it.
     Hit(Found<V>),
     /// The key is in back-off, with this error.
@@ -159,7 +163,7 @@ impl<V: Value> Store<V> {
     /// Replaces a loader's error by a stale value, if the group allows one for it.
     pub(crate) fn or_stale(&self, key: &[u8], requester: Requester, error: Error, now_ms: u64) -> Outcome<V> {
         let stale = match error.kind() {
-            ErrorKind::LoadFailed | ErrorKind::LoadTimedOut | ErrorKind::Overloaded => {
+            ErrorKind::LoadFailed | ErrorKind::LoadTimedOut | ErrorKind::Overloaded | ErrorKind::RecursiveLoad => {
                 self.cache.stale_fallback(key, requester, now_ms)
             }
             _ => None,
@@ -199,7 +203,8 @@ impl<V: Value> Store<V> {
 
     // Flights: how one starts, and the two ways in which it ends.
 
-    /// Joins the flight of `key` or starts one.
+    /// Joins the flight of `key` or starts one. A flight in another runtime that is known not to be
+    /// driven is given up.
     pub(crate) fn join(&self, key: FlightKey, requester: Requester, freshness: Freshness, now_ms: u64) -> Joined<V> {
         let mut shard = self.flights.lock(&key);
         // The second lookup: a flight may have published since our miss. A publish happens under
@@ -213,10 +218,39 @@ impl<V: Value> Store<V> {
         {
             return Joined::BackedOff(error);
         }
-        match shard.join(key) {
-            Join::Wait(waiter) => Joined::Wait(waiter),
+        let carrier = shard.key(&key).and_then(|found| found.carrier.clone());
+        let is_stranded = carrier.as_ref().is_some_and(|carrier| !carrier.is_alive() && !key.is_carried_by(carrier));
+        let stranded = if is_stranded { shard.detach(&key) } else { None };
+        let joined = match shard.join(key) {
+            Join::Wait(waiter) => Joined::Wait(waiter, carrier),
             Join::Lead(leader) => Joined::Lead(leader),
+        };
+        drop(shard);
+        if let Some(stranded) = stranded {
+            stranded.tell(FlightResult::Abandoned);
         }
+        joined
+    }
+
+    /// Gives up the flight that `waiter` waits for: its waiters start again, and its result will not
+    /// be written.
+    pub(crate) fn give_up(&self, key: &FlightKey, waiter: &Waiter<V>) {
+        let detached = self.flights.lock(key).detach_awaited(key, waiter);
+        if let Some(detached) = detached {
+            detached.tell(FlightResult::Abandoned);
+        }
+    }
+
+    /// Ends a load from outside with an error, which has the key pause. Says whether it was still
+    /// in progress.
+    pub(crate) fn end_overdue(&self, key: &Key, waiter: &Waiter<V>, error: Error, now_ms: u64) -> bool {
+        let flight = FlightKey::load(key.clone());
+        let mut shard = self.flights.lock(&flight);
+        let Some(detached) = shard.detach_awaited(&flight, waiter) else { return false };
+        self.backoff.record_failure(key, error.clone(), now_ms, self.cache.budget());
+        drop(shard);
+        detached.tell(FlightResult::Done(Err(error)));
+        true
     }
 
     /// Ends a flight with a value or a "not found". `place` is asked under the lock for the lane
@@ -250,12 +284,14 @@ impl<V: Value> Store<V> {
 
     /// Ends a flight with an error, and has the key pause if that is wanted.
     pub(crate) fn fail(&self, leader: Leader<V>, key: &Key, error: Error, back_off: bool, now_ms: u64) {
+        // Outside the lock: it asks the loader's error for its text.
+        let kept = (back_off && self.backoff.is_on()).then(|| kept(&error));
         leader.finish_with(|still_mapped| {
             if !still_mapped {
                 return FlightResult::Retry;
             }
-            if back_off {
-                self.backoff.record_failure(key, &error, now_ms, self.cache.budget());
+            if let Some(kept) = kept {
+                self.backoff.record_failure(key, kept, now_ms, self.cache.budget());
             }
             FlightResult::Done(Err(error))
         });
@@ -356,4 +392,9 @@ impl<V: Value> Store<V> {
     pub(crate) fn reassign(&self, owns: impl Fn(&[u8]) -> bool, shortened: impl Fn(Expiry) -> Option<Expiry>) {
         self.cache.reassign(owns, shortened);
     }
+}
+
+/// The part of an error that may be kept for longer than its waiters hold it.
+fn kept(error: &Error) -> Error {
+    caught("the error's text", || error.to_text()).unwrap_or_else(|panic| panic)
 }

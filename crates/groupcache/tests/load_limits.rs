@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use peercache_groupcache::loader_fn_with;
+use peercache_groupcache::{OverloadPolicy, loader_fn_with};
 use support::{
     cluster::{AB, Cluster},
     keys, ms,
@@ -106,7 +106,7 @@ async fn fetches_take_no_permits_of_loads() {
 
 #[tokio::test(start_paused = true)]
 async fn fetches_have_a_limit_of_their_own() {
-    let cluster = Cluster::with(AB, |group| group.max_concurrent_fetches(2));
+    let cluster = Cluster::with(AB, |group| group.max_concurrent_fetches(3).overload(OverloadPolicy::Answer));
     let keys = cluster.keys_of("b", 3);
     cluster.net.pause("b", Kind::Answers);
     let waiting: Vec<_> = keys[..2].iter().map(|key| cluster["a"].caller(key)).collect();
@@ -165,4 +165,58 @@ async fn a_queued_load_of_a_removed_key_without_callers_never_starts() {
     cluster.origin.release();
     sleep(ms(1_000)).await;
     assert_eq!((cluster.origin.calls(), cluster["a"].group.stats().in_flight), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_member_leaves_fetches_for_the_others_and_its_keys_are_loaded_here() {
+    let cluster = Cluster::with(["a", "b", "c"], |group| group.max_concurrent_fetches(8));
+    let (of_b, of_c) = (cluster.keys_of("b", 70), cluster.keys_of("c", 2));
+    cluster.net.pause("b", Kind::Answers);
+    let waiting: Vec<_> = of_b.iter().map(|key| cluster["a"].caller(key)).collect();
+    settle().await;
+    let stats = cluster["a"].group.stats();
+    assert_eq!((cluster.net.asked("b"), stats.overloaded_peers, stats.local_loads), (4, 66, 66));
+    for key in of_c {
+        assert_eq!(cluster["a"].read(&key).await, "v1", "a healthy member is asked");
+    }
+    assert_eq!((cluster.net.asked("c"), cluster["a"].group.stats().overloads), (2, 0));
+    cluster.net.resume("b", Kind::Answers);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), "v1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_in_place_of_a_dead_member_hold_no_fetch_permits() {
+    let cluster = Cluster::with(["a", "b", "c"], |group| group.max_concurrent_fetches(8));
+    let (of_b, of_c) = (cluster.keys_of("b", 70), cluster.keys_of("c", 1));
+    cluster.net.cut("b");
+    cluster.origin.hold();
+    let waiting: Vec<_> = of_b.iter().map(|key| cluster["a"].caller(key)).collect();
+    settle().await;
+    let healthy = cluster["a"].caller(&of_c[0]);
+    settle().await;
+    assert_eq!((cluster.net.asked("c"), cluster["a"].group.stats().overloads), (1, 0));
+    cluster.origin.release();
+    assert_eq!(healthy.await.unwrap(), "v1");
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), "v1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_owner_is_helped_by_a_load_here_or_answered_as_the_group_says() {
+    for (policy, expected) in [(OverloadPolicy::LoadHere, "v1"), (OverloadPolicy::Answer, "Overloaded")] {
+        let cluster = Cluster::with(AB, |group| group.max_concurrent_loads(1).max_queued_loads(0).overload(policy));
+        let keys = cluster.keys_of("b", 2);
+        cluster.origin.hold();
+        let busy = cluster["b"].caller(&keys[0]);
+        settle().await;
+        let helped = cluster["a"].caller(&keys[1]);
+        settle().await;
+        cluster.origin.release();
+        assert_eq!(helped.await.unwrap(), expected);
+        assert_eq!(busy.await.unwrap(), "v1");
+        assert_eq!(cluster["a"].group.stats().overloaded_peers, 1);
+    }
 }

@@ -94,6 +94,8 @@ struct Entry {
     born: Tenths,
     /// `None` is without end.
     ttl: Option<Tenths>,
+    /// The step of 128 ms in which a hit last started a refresh.
+    refreshed: Option<u64>,
 }
 
 enum LoadResult {
@@ -136,15 +138,24 @@ impl Model {
             let is_due =
                 self.settings.refresh && value.is_some() && ttl.is_some_and(|ttl| self.is_refresh_due(&entry, ttl));
             if is_due {
-                self.load(key);
+                self.refresh(key);
             }
             return shown("main");
         }
         if over < self.settings.stale_while_revalidate as i64 {
-            self.load(key);
+            self.refresh(key);
             return shown("stale");
         }
         self.wait(key, value)
+    }
+
+    /// A hit starts a refresh once in a step of 128 ms.
+    fn refresh(&mut self, key: usize) {
+        let step = self.now * 100 / 128;
+        let entry = self.held.get_mut(&key).expect("a hit has an entry");
+        if entry.refreshed.replace(step) != Some(step) {
+            self.load(key);
+        }
     }
 
     fn is_refresh_due(&self, entry: &Entry, ttl: Tenths) -> bool {
@@ -175,7 +186,7 @@ impl Model {
                 self.held.remove(&key);
                 if self.settings.negative_ttl > 0 {
                     let ttl = Some(self.settings.negative_ttl);
-                    self.held.insert(key, Entry { value: None, born: self.now, ttl });
+                    self.held.insert(key, Entry { value: None, born: self.now, ttl, refreshed: None });
                 }
                 LoadResult::Nothing
             }
@@ -186,7 +197,7 @@ impl Model {
         self.held.remove(&key);
         let of_group = (self.settings.time_to_live > 0).then_some(self.settings.time_to_live);
         if ttl != Some(0) {
-            let entry = Entry { value: Some(value.to_owned()), born: self.now, ttl: ttl.or(of_group) };
+            let entry = Entry { value: Some(value.to_owned()), born: self.now, ttl: ttl.or(of_group), refreshed: None };
             self.held.insert(key, entry);
         }
     }

@@ -102,9 +102,13 @@ async fn a_load_in_the_background_that_fails_keeps_the_old_value() {
     let cluster = alone_with_a_value_of_age(ms(1_100), revalidating).await;
     cluster.origin.health(Health::Fails);
     for _ in 0..3 {
-        assert_eq!(cluster["a"].read_at_once("key").await, "stale v1");
-        settle().await;
+        for _ in 0..5 {
+            assert_eq!(cluster["a"].read_at_once("key").await, "stale v1");
+            settle().await;
+        }
+        sleep(ms(128)).await;
     }
+    // The hits that came side by side have started one load for all.
     assert_eq!(cluster.origin.calls(), 4);
 }
 

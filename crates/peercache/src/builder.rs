@@ -4,6 +4,7 @@ use std::fmt;
 
 use peercache_groupcache::{BuildError, Clock, Groups, Member, Members, MembersBuilder, Placement};
 use peercache_transport_http::{HttpPool, HttpPoolBuilder, Membership, PeerServer, Secrets};
+use tokio::runtime::Handle;
 
 use crate::node::Node;
 
@@ -19,6 +20,7 @@ pub struct NodeBuilder {
     placement: Option<Box<dyn FnOnce(MembersBuilder) -> MembersBuilder + Send>>,
     transport: Option<HttpPoolBuilder>,
     clock: Clock,
+    runtime: Option<Handle>,
 }
 
 impl NodeBuilder {
@@ -32,6 +34,7 @@ impl NodeBuilder {
             placement: None,
             transport: None,
             clock: Clock::system(),
+            runtime: None,
         }
     }
 
@@ -122,6 +125,16 @@ impl NodeBuilder {
         self
     }
 
+    /// Has this runtime carry all work of the node: loads, fetches and updates, whoever starts them.
+    ///
+    /// Defaults to the runtime that [serves](Node::serve), and before there is one to the runtime of
+    /// each caller. A caller of another runtime watches the one that carries its work: when that has
+    /// shown no sign of life for 100 ms, the caller begins again in its own.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
     /// Checks the list and builds the ring. Nothing is sent and nothing is spawned.
     ///
     /// # Errors
@@ -141,6 +154,9 @@ impl NodeBuilder {
             members = place(members);
         }
         let groups = Groups::with_clock(members.build()?, self.clock);
+        if let Some(runtime) = self.runtime {
+            groups.run_in(runtime);
+        }
         let peer_server =
             PeerServer::new(groups.clone()).membership(membership).dialect(dialect).base_path(base_path)?;
         Ok(Node::new(groups, peer_server))

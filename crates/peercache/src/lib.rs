@@ -28,11 +28,11 @@ pub use crate::{builder::NodeBuilder, node::Node};
 
 #[cfg(feature = "groupcache")]
 pub use peercache_groupcache::{
-    Always, Answer, Batch, BatchLoader, BoxError, BuildError, Bytes, CacheStats, Cached, Clock, Detailed, Error,
-    ErrorKind, EvictionPolicy, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups, HotAdmission,
-    HotCandidate, IntoLoaded, Key, Limits, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, Member, Members,
-    MembersBuilder, Missed, NativePlacement, Never, OneIn, Source, Stats, UpdateError, Value, View, loader_fn,
-    loader_fn_with,
+    Always, Answer, Batch, BatchLoader, BlockingLoaderFn, BoxError, BuildError, Bytes, CacheStats, Cached, Clock,
+    Detailed, Error, ErrorKind, EvictionPolicy, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups,
+    HotAdmission, HotCandidate, IntoLoaded, Key, Limits, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, Member,
+    Members, MembersBuilder, Missed, NativePlacement, Never, OneIn, OverloadPolicy, Source, Stats, UpdateError, Value,
+    View, blocking_loader_fn, blocking_loader_fn_with, loader_fn, loader_fn_with,
 };
 
 #[cfg(feature = "tls")]

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
 use axum::Router;
 use peercache_groupcache::{BatchLoader, BuildError, GroupBuilder, Groups, Loader, Member, Members};
 use peercache_transport_http::{Listener, PeerServer, Server};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, runtime::Handle, sync::watch};
 
 use crate::builder::NodeBuilder;
 
@@ -74,7 +74,8 @@ impl Node {
 
     /// Serves peers on `listener` until [`shutdown`](Node::shutdown).
     ///
-    /// The future owns all it needs: spawn it. It speaks TLS where the node has certificates. The
+    /// The future owns all it needs: spawn it. Its runtime carries all work of the groups from then
+    /// on, unless the node was given [another](NodeBuilder::runtime). It speaks TLS where the node has certificates. The
     /// limits are the defaults of [`Server`]. For others, serve [`router`](Node::router) on
     /// [`listener`](Node::listener) with a `Server` of your own.
     ///
@@ -90,8 +91,11 @@ impl Node {
                 std::future::pending::<()>().await;
             }
         };
-        let (router, listener) = (self.router(), self.listener(listener));
-        async move { Server::new(router).serve(listener?, stopped).await }
+        let (router, listener, groups) = (self.router(), self.listener(listener), self.shared.groups.clone());
+        async move {
+            groups.served_in(Handle::current());
+            Server::new(router).serve(listener?, stopped).await
+        }
     }
 
     /// Checks the address at which peers are to be served, before anything is started.

@@ -148,6 +148,12 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
         self.find(key).is_some()
     }
 
+    /// The key of the flight, as the caller that leads it gave it.
+    pub fn key<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&K> {
+        self.check(key);
+        self.mapped.find(self.hash, |entry| key.equivalent(&entry.key)).map(|entry| &entry.key)
+    }
+
     /// Removes the flight of `key` from the table, and says whether there was one.
     ///
     /// Its waiters still get its result, but its leader can no longer write it
@@ -163,6 +169,17 @@ impl<K, T, S: BuildHasher> Shard<'_, K, T, S> {
     pub fn detach<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<Detached<K, T>> {
         self.check(key);
         let entry = self.mapped.take(self.hash, |entry| key.equivalent(&entry.key))?;
+        Some(Detached { entry })
+    }
+
+    /// Removes the flight that `waiter` waits for from the table and returns it, if it is still
+    /// there. `key` is the key of that flight.
+    ///
+    /// This is [`detach`](Self::detach) for a caller that has given up one flight, and must not
+    /// disturb the one that may have followed it.
+    pub fn detach_awaited<Q: Hash + ?Sized>(&mut self, key: &Q, waiter: &Waiter<T>) -> Option<Detached<K, T>> {
+        self.check(key);
+        let entry = self.mapped.unmap(self.hash, waiter.flight())?;
         Some(Detached { entry })
     }
 

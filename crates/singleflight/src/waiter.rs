@@ -30,6 +30,10 @@ impl<T> Waiter<T> {
         Self { flight, waker_slot: None }
     }
 
+    pub(crate) fn flight(&self) -> &Arc<Flight<T>> {
+        &self.flight
+    }
+
     /// Whether another caller joined this flight after its leader. A clone of a waiter does not
     /// count. Final once the result is there.
     pub fn shared(&self) -> bool {

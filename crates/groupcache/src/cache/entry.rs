@@ -1,6 +1,9 @@
 //! The entries of the cache: what goes in, what is held, and what a lookup gives.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU8, Ordering::Relaxed},
+    time::Duration,
+};
 
 use peercache_lru::segment::{HasPolicyState, Lane, PolicyState, Segment};
 
@@ -31,8 +34,28 @@ pub(super) struct CachedEntry<V> {
     pub(super) rate: RequestRate,
     policy_state: PolicyState,
     pub(super) origin: Origin,
-    /// Whether it expires; the expiry itself is in the shard's queue.
-    pub(super) expires: bool,
+    marks: Marks,
+}
+
+/// A bit that says whether the entry expires, and the time at which a hit last started a refresh of
+/// it, in the other seven.
+struct Marks(AtomicU8);
+
+const EXPIRES: u8 = 1 << 7;
+
+impl Marks {
+    fn new(expires: bool) -> Self {
+        Marks(AtomicU8::new(if expires { EXPIRES } else { 0 }))
+    }
+
+    /// Whether the caller is the first in 128 ms, so that it starts the refresh. One that hangs, or
+    /// that pauses because the origin fails, costs other hits no more than this look.
+    fn claim_refresh(&self, now_ms: u64) -> bool {
+        // Zero is never. The numbers come again after 16 s, and a refresh may then start 128 ms late.
+        let mark = EXPIRES | (((now_ms >> 7) % 127) as u8 + 1);
+        // Only an entry that expires is ever due.
+        self.0.load(Relaxed) != mark && self.0.swap(mark, Relaxed) != mark
+    }
 }
 
 /// The way by which an entry came here.
@@ -97,7 +120,7 @@ impl<V: Value> Entry<V> {
 }
 
 /// The bytes that an entry is charged for its expiry.
-pub(super) fn expiry_bytes(expiry: Expiry) -> usize {
+pub(crate) fn expiry_bytes(expiry: Expiry) -> usize {
     if expiry.expires_ms().is_some() { EXPIRY_BYTES } else { 0 }
 }
 
@@ -108,7 +131,7 @@ impl<V> CachedEntry<V> {
             policy_state.count_use();
         }
         let expires = expiry.expires_ms().is_some();
-        CachedEntry { stored, created_ms: expiry.created_ms(), rate, policy_state, origin, expires }
+        CachedEntry { stored, created_ms: expiry.created_ms(), rate, policy_state, origin, marks: Marks::new(expires) }
     }
 
     pub(super) fn into_parts(self) -> (Stored<V>, PolicyState, RequestRate) {
@@ -117,6 +140,22 @@ impl<V> CachedEntry<V> {
 
     pub(super) fn may_be_seen_by(&self, requester: Requester) -> bool {
         requester == Requester::Local || self.origin != Origin::Fetched
+    }
+
+    /// Whether it expires; the expiry itself is in the shard's queue.
+    #[inline]
+    pub(super) fn expires(&self) -> bool {
+        self.marks.0.load(Relaxed) & EXPIRES != 0
+    }
+
+    pub(super) fn set_expiry(&mut self, expiry: Expiry) {
+        self.created_ms = expiry.created_ms();
+        self.marks = Marks::new(expiry.expires_ms().is_some());
+    }
+
+    /// Whether a hit at this time is to start a refresh that is due.
+    pub(super) fn claims_refresh(&self, now_ms: u64) -> bool {
+        self.marks.claim_refresh(now_ms)
     }
 
     /// Whether it was set less than `age_ms` ago.

@@ -276,7 +276,7 @@ impl<V: Value> Shard<V> {
         let weight = self.segment.weight(slot);
         let new_weight = (weight - expiry_bytes(before) + expiry_bytes(expiry)).min(u32::MAX as usize);
         let entry = self.segment.entry_mut(slot);
-        (entry.created_ms, entry.expires) = (expiry.created_ms(), expiry.expires_ms().is_some());
+        entry.set_expiry(expiry);
         self.expiries.insert(slot, expiry);
         budget.subtract(weight);
         budget.add(new_weight);
@@ -305,7 +305,7 @@ impl<V: Value> Shard<V> {
     #[inline]
     fn look_up(&self, hash: u64, key: &[u8], now_ms: u64) -> Option<EntryRef<'_, V>> {
         let (slot, entry) = self.segment.get(hash, |entry| entry.stored.has_key(key))?;
-        let stage = if entry.expires { self.expiry(slot).stage(now_ms) } else { Stage::Fresh };
+        let stage = if entry.expires() { self.expiry(slot).stage(now_ms) } else { Stage::Fresh };
         Some(EntryRef { shard: self, slot, entry, lane: entry.policy_state().lane(), stage, now_ms })
     }
 
@@ -320,7 +320,7 @@ impl<V: Value> Shard<V> {
 
     fn expiry(&self, slot: u32) -> Expiry {
         let entry = self.segment.entry(slot);
-        let queued = if entry.expires { self.expiries.get(slot) } else { None };
+        let queued = if entry.expires() { self.expiries.get(slot) } else { None };
         queued.unwrap_or_else(|| Expiry::never(entry.created_ms))
     }
 
@@ -365,10 +365,10 @@ impl<V: Value> EntryRef<'_, V> {
         self.entry.stored.value()
     }
 
-    /// Whether a refresh is to be started.
+    /// Whether this hit is to start a refresh: one is due, and no other hit has started it just now.
     #[inline]
-    pub(crate) fn is_refresh_due(&self) -> bool {
-        self.stage >= Stage::RefreshDue
+    pub(crate) fn claims_refresh(&self) -> bool {
+        self.stage >= Stage::RefreshDue && self.entry.claims_refresh(self.now_ms)
     }
 
     /// The value with its facts, for a caller at this node.

@@ -57,7 +57,13 @@
 //! stamp and its ring. It gets v2 when all others have removed v1, and only if it has the sender's
 //! ring. Round two passes it by: it would remove v2.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -65,6 +71,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     cache::stored::Stored,
+    carrier::TimedWatch,
     catch_panic::caught,
     core::state::GroupState,
     error::{Error, ErrorKind},
@@ -123,13 +130,32 @@ impl<V: Value> GroupState<V> {
     }
 
     /// Makes the update in a task of its own: one that has begun is finished, even if the caller
-    /// leaves.
+    /// leaves. If the task's runtime falls silent it is made again, in the caller's.
     async fn broadcast(self: &Arc<Self>, removal: Removal, new: Option<NewValue<V>>) -> Result<(), UpdateError> {
-        let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
-        self.clock.start(&runtime);
-        let broadcast = Broadcast { state: self.clone(), removal, new, runtime: runtime.clone() };
-        let dropped = |_| Error::with_message(ErrorKind::LoadFailed, "the runtime went down while the change was made");
-        runtime.spawn(broadcast.run()).await.map_err(dropped)?
+        loop {
+            let place = self.place()?;
+            let runtime = place.runtime().clone();
+            self.clock.start(&runtime);
+            let broadcast =
+                Broadcast { state: self.clone(), removal: removal.clone(), new: new.clone(), runtime: runtime.clone() };
+            let carrier = &place.workplace.carrier;
+            let mut task = runtime.spawn(broadcast.run());
+            let mut watch = Some(carrier.clone()).filter(|_| carrier.id() != place.caller).and_then(TimedWatch::new);
+            let made = poll_fn(|cx| match (Pin::new(&mut task).poll(cx), &mut watch) {
+                (Poll::Ready(made), _) => Poll::Ready(Some(made)),
+                (Poll::Pending, Some(watch)) => watch.poll_silent(cx).map(|()| None),
+                (Poll::Pending, None) => Poll::Pending,
+            });
+            match made.await {
+                Some(Ok(result)) => return result,
+                Some(Err(_)) if carrier.id() != place.caller => carrier.note_gone(),
+                Some(Err(_)) => {
+                    let message = "the runtime went down while the change was made";
+                    return Err(Error::with_message(ErrorKind::LoadFailed, message).into());
+                }
+                None => self.counters.silent_runtimes.count(),
+            }
+        }
     }
 }
 
@@ -144,6 +170,7 @@ struct Broadcast<V> {
 }
 
 /// A value that is set: as this node stores it, and as it is sent.
+#[derive(Clone)]
 struct NewValue<V> {
     key: Key,
     stored: Stored<V>,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     answer::Source,
@@ -10,16 +10,19 @@ use crate::{
     cache::expiry::Expiry,
     catch_panic::caught,
     clock::millis,
+    core::carriers::{Place, Workplace},
+    core::fetch_limit::{FetchPermit, MemberId},
     core::get_context::GetContext,
     core::join::{Started, join_or_lead},
     core::load::load,
-    core::load_limit::FetchPermit,
     core::publish::{Fetched, Publisher, weight_of_not_found},
     core::state::GroupState,
     error::{BoxError, Error, ErrorKind},
     key::Key,
+    loader::scope::LoadScope,
     members::remote::Remote,
     peer::{PeerError, PeerReply, PeerRequest, Reply, Terms, reply_meta::ReplyMeta},
+    settings::OverloadPolicy,
     store::flight::FlightKey,
     value::Value,
 };
@@ -34,15 +37,17 @@ pub(crate) struct FetchFrom<'a> {
     /// The ring that names it as the owner.
     pub(crate) digest: u64,
     pub(crate) context: GetContext,
-    /// The runtime to load on if the owner fails: its reply may come from a thread that knows none.
-    pub(crate) runtime: &'a Handle,
+    /// Its runtime carries the request, and the load if the owner fails: the reply may come from a
+    /// thread that knows no runtime.
+    pub(crate) place: &'a Place,
 }
 
 /// Joins the fetch of `key`, or starts it. It needs no task: the transport calls back.
 pub(crate) fn fetch<V: Value>(state: &Arc<GroupState<V>>, key: Key, from: FetchFrom<'_>) -> Started<V> {
-    join_or_lead(state, FlightKey::fetch(key), from.context, |publisher| {
+    join_or_lead(state, FlightKey::fetch(key), from.context, from.place, |publisher| {
         if let Some(fetch) = Fetch::begin(publisher, from) {
             let (request, reply) = fetch.into_request();
+            let _entered = from.place.runtime().enter();
             from.owner.peer.get(request, reply);
         }
     })
@@ -53,10 +58,11 @@ pub(crate) fn fetch_many<V: Value>(state: &Arc<GroupState<V>>, keys: Vec<Key>, f
     let mut requests = Vec::new();
     let mut started = Vec::with_capacity(keys.len());
     for key in keys {
-        started.push(join_or_lead(state, FlightKey::fetch(key), from.context, |publisher| {
+        started.push(join_or_lead(state, FlightKey::fetch(key), from.context, from.place, |publisher| {
             requests.extend(Fetch::begin(publisher, from).map(Fetch::into_request));
         }));
     }
+    let _entered = from.place.runtime().enter();
     while !requests.is_empty() {
         let rest = requests.split_off(requests.len().min(MAX_KEYS_PER_REQUEST));
         from.owner.peer.get_many(std::mem::replace(&mut requests, rest));
@@ -64,32 +70,44 @@ pub(crate) fn fetch_many<V: Value>(state: &Arc<GroupState<V>>, keys: Vec<Key>, f
     started
 }
 
+/// The number of a member: its place in memory, where it stays while any request of it is in
+/// progress.
+fn id_of(owner: &Arc<Remote>) -> MemberId {
+    Arc::as_ptr(owner).addr()
+}
+
 /// A fetch in progress, which the transport's reply brings to its end.
 struct Fetch<V> {
     publisher: Publisher<V>,
-    permit: FetchPermit,
+    /// Given back as soon as the owner's answer is there, or its failure. A load that begins then
+    /// is bounded as all loads are.
+    permit: Option<FetchPermit>,
+    scope: LoadScope,
     digest: u64,
     context: GetContext,
-    runtime: Handle,
+    workplace: Arc<Workplace>,
 }
 
 impl<V: Value> Fetch<V> {
     /// Begins a fetch; `None` if the flight is ended without asking the owner.
     fn begin(publisher: Publisher<V>, from: FetchFrom<'_>) -> Option<Self> {
-        let FetchFrom { owner, digest, context, runtime } = from;
-        let Some(permit) = publisher.state().fetch_limiter.acquire() else {
-            publisher.fail_overloaded();
+        let FetchFrom { owner, digest, context, place } = from;
+        let workplace = place.workplace.clone();
+        let permit = workplace.fetches.acquire(id_of(owner));
+        let scope = LoadScope::current();
+        let fetch = Fetch { publisher, permit, scope, digest, context, workplace };
+        if fetch.permit.is_none() {
+            fetch.end_overloaded(Error::new(ErrorKind::Overloaded));
             return None;
-        };
-        publisher.state().counters.loads_deduped.count();
-        let fetch = Fetch { publisher, permit, digest, context, runtime: runtime.clone() };
+        }
+        fetch.state().counters.loads_deduped.count();
         // A removal may reach this node and miss the owner, which then has the value from before.
         // This node notes the miss and then detaches the key's flights. A get does it the other way
         // round: it joins the flight, as has been done by now, and then looks for the note.
         //   - The note came before this look: it is found, and the owner is not asked.
         //   - It comes after this look: so does the detaching, which has the waiters of this flight
         //     start again.
-        if owner.has_undelivered(&fetch.state().name, fetch.publisher.key().as_bytes(), runtime) {
+        if owner.has_undelivered(&fetch.state().name, fetch.publisher.key().as_bytes(), place.runtime()) {
             fetch.load_instead_of_asking(owner);
             return None;
         }
@@ -116,14 +134,15 @@ impl<V: Value> Fetch<V> {
     }
 
     /// Ends the fetch as the owner's answer says, or loads here if there is none.
-    fn end(self, answer: Result<PeerReply, PeerError>) {
+    fn end(mut self, answer: Result<PeerReply, PeerError>) {
+        self.permit = None;
         let counters = &self.state().counters;
         match answer.and_then(|reply| self.decode(reply)) {
             Ok(fetched) => {
                 counters.peer_loads.count();
-                drop(self.permit);
                 self.publisher.publish_fetched(fetched);
             }
+            Err(PeerError::Answered(error)) if error.kind() == ErrorKind::Overloaded => self.end_overloaded(error),
             Err(PeerError::Answered(error)) => {
                 counters.peer_load_errors.count();
                 self.end_with_owners_error(error);
@@ -131,19 +150,20 @@ impl<V: Value> Fetch<V> {
             Err(PeerError::Failed(cause)) => {
                 counters.peer_errors.count();
                 self.log_failure(&cause);
-                self.load_here();
+                let context = self.context;
+                self.load_here(context);
             }
             Err(PeerError::NotCarried) => {
                 counters.keys_not_carried.count();
-                self.load_here();
+                let context = self.context;
+                self.load_here(context);
             }
         }
     }
 
     /// The owner's error is the answer, but for a deadline that has passed there.
     fn end_with_owners_error(self, error: Error) {
-        let Fetch { publisher, permit, context, .. } = self;
-        drop(permit);
+        let Fetch { publisher, context, .. } = self;
         match error.kind() {
             // The caller who started this is gone. Others who still want the key ask again, with
             // their own deadlines.
@@ -155,23 +175,41 @@ impl<V: Value> Fetch<V> {
         }
     }
 
+    /// Ends the fetch because the owner, or the way to it, has too much to do: with a load here if
+    /// the group allows it and a permit is free, else with this error.
+    fn end_overloaded(self, error: Error) {
+        let state = self.state();
+        state.counters.overloaded_peers.count();
+        match state.settings.overload {
+            OverloadPolicy::Answer => {
+                state.counters.overloads.count();
+                self.publisher.fail(error);
+            }
+            OverloadPolicy::LoadHere => {
+                let context = self.context.without_queue();
+                self.load_here(context);
+            }
+        }
+    }
+
     /// Loads here because the owner has missed an update, and may have what was removed.
     fn load_instead_of_asking(self, owner: &Remote) {
         self.state().counters.peer_errors.count();
         self.log_failure(&format!("{} has missed a change and is not asked before it knows", owner.name).into());
-        self.load_here();
+        let context = self.context;
+        self.load_here(context);
     }
 
     /// Loads the owner's key here: one more call of the origin rather than an error.
-    fn load_here(self) {
-        let Fetch { publisher, permit, context, runtime, .. } = self;
-        runtime.clone().spawn(async move {
-            // The fetch stays in flight until the load ends, so that all who wait for it get what
-            // is loaded. It keeps its permit: a key that waits for a load is being fetched still.
-            let result = load(publisher.state(), publisher.key().clone(), context, &runtime).result().await;
-            drop(permit);
+    fn load_here(self, context: GetContext) {
+        let Fetch { publisher, scope, workplace, .. } = self;
+        let place = Place::within(workplace);
+        // The fetch stays in flight until the load ends, so that all who wait for it get what is
+        // loaded. It has given its permit back: it waits for a load, and for no peer any more.
+        place.runtime().clone().spawn(scope.run(async move {
+            let result = load(publisher.state(), publisher.key().clone(), context, &place).result().await;
             publisher.pass_on(result);
-        });
+        }));
     }
 
     /// Logs that the owner failed, with a warning once a second at most: a dead peer fails every

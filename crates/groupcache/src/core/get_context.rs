@@ -16,23 +16,35 @@ pub(crate) struct GetContext {
     pub(crate) freshness: Freshness,
     /// The time at which the caller stops waiting. Nothing is started after it.
     pub(crate) deadline: Option<Instant>,
+    /// Whether a load may wait for a permit. One that takes work off a peer that has too much may
+    /// not.
+    pub(crate) may_queue: bool,
 }
 
 impl GetContext {
+    fn new(requester: Requester, freshness: Freshness, deadline: Option<Instant>) -> Self {
+        GetContext { requester, freshness, deadline, may_queue: true }
+    }
+
     /// The terms of a caller at this node.
     pub(crate) fn for_caller(timeout: Option<Duration>) -> Self {
-        GetContext { requester: Requester::Local, freshness: Freshness::AllowStale, deadline: deadline(timeout) }
+        GetContext::new(Requester::Local, Freshness::AllowStale, deadline(timeout))
     }
 
     /// The terms that a peer asks on.
     pub(crate) fn for_peer(terms: Terms) -> Self {
         let freshness = if terms.fresh { Freshness::FreshOnly } else { Freshness::AllowStale };
-        GetContext { requester: Requester::Peer, freshness, deadline: deadline(terms.timeout) }
+        GetContext::new(Requester::Peer, freshness, deadline(terms.timeout))
     }
 
     /// The terms of a refresh in the background, which `requester` caused and nobody waits for.
     pub(crate) fn for_refresh(requester: Requester) -> Self {
-        GetContext { requester, freshness: Freshness::FreshOnly, deadline: None }
+        GetContext::new(requester, Freshness::FreshOnly, None)
+    }
+
+    /// The same terms, for a load that begins at once or not at all.
+    pub(crate) fn without_queue(self) -> Self {
+        GetContext { may_queue: false, ..self }
     }
 
     /// Whether the caller has stopped waiting.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
+    core::carriers::Place,
+    core::flight_wait::FlightWait,
     core::get_context::GetContext,
     core::publish::Publisher,
     core::state::GroupState,
     error::Error,
     store::Joined,
-    store::flight::{FlightKey, FlightResult, Outcome, Waiter, flight_result},
+    store::flight::{FlightKey, FlightResult, Outcome},
     value::Value,
 };
 
@@ -17,7 +19,7 @@ pub(crate) enum Started<V> {
     /// It has ended already.
     Done(FlightResult<V>),
     /// A flight brings its result.
-    Waiting(Waiter<V>),
+    Waiting(FlightWait<V>),
 }
 
 impl<V> Started<V> {
@@ -35,7 +37,7 @@ impl<V: Value> Started<V> {
     pub(crate) async fn result(self) -> FlightResult<V> {
         match self {
             Started::Done(result) => result,
-            Started::Waiting(waiter) => flight_result(waiter.await),
+            Started::Waiting(wait) => wait.await,
         }
     }
 }
@@ -47,16 +49,18 @@ pub(crate) fn join_or_lead<V: Value>(
     state: &Arc<GroupState<V>>,
     key: FlightKey,
     context: GetContext,
+    place: &Place,
     lead: impl FnOnce(Publisher<V>),
 ) -> Started<V> {
     let now_ms = state.clock.coarse_ms();
+    let key = key.carried_by(&place.workplace.carrier);
     match state.store.join(key.clone(), context.requester, context.freshness, now_ms) {
         Joined::Lead(leader) => {
-            let waiter = leader.waiter();
+            let wait = FlightWait::new(state, key.clone(), leader.waiter(), key.carrier.clone(), place);
             lead(Publisher::new(state.clone(), key.key, leader));
-            Started::Waiting(waiter)
+            Started::Waiting(wait)
         }
-        Joined::Wait(waiter) => Started::Waiting(waiter),
+        Joined::Wait(waiter, carrier) => Started::Waiting(FlightWait::new(state, key, waiter, carrier, place)),
         Joined::Hit(found) => {
             state.counters.late_hits.count();
             Started::done(Ok(found))

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use crate::{
+    core::carriers::Place,
     core::get_context::GetContext,
     core::join::{Started, join_or_lead},
     core::load_batch::load_batch,
@@ -13,21 +12,17 @@ use crate::{
     core::state::GroupState,
     key::Key,
     loader::any::{self, AnyLoader, DynLoader},
+    loader::scope::LoadScope,
     store::flight::FlightKey,
     value::Value,
 };
 
 /// Joins the load of `key`, or starts it.
-pub(crate) fn load<V: Value>(
-    state: &Arc<GroupState<V>>,
-    key: Key,
-    context: GetContext,
-    runtime: &Handle,
-) -> Started<V> {
+pub(crate) fn load<V: Value>(state: &Arc<GroupState<V>>, key: Key, context: GetContext, place: &Place) -> Started<V> {
     match &state.loader {
-        AnyLoader::Single(loader) => load_single(state, loader, key, context, runtime),
+        AnyLoader::Single(loader) => load_single(state, loader, key, context, place),
         AnyLoader::Batched(loader) => {
-            let started = load_batch(state, loader, vec![key], context, runtime).pop();
+            let started = load_batch(state, loader, vec![key], context, place).pop();
             started.expect("each key of a batch is started")
         }
     }
@@ -38,13 +33,13 @@ pub(crate) fn load_many<V: Value>(
     state: &Arc<GroupState<V>>,
     keys: Vec<Key>,
     context: GetContext,
-    runtime: &Handle,
+    place: &Place,
 ) -> Vec<Started<V>> {
     match &state.loader {
         AnyLoader::Single(loader) => {
-            keys.into_iter().map(|key| load_single(state, loader, key, context, runtime)).collect()
+            keys.into_iter().map(|key| load_single(state, loader, key, context, place)).collect()
         }
-        AnyLoader::Batched(loader) => load_batch(state, loader, keys, context, runtime),
+        AnyLoader::Batched(loader) => load_batch(state, loader, keys, context, place),
     }
 }
 
@@ -53,11 +48,16 @@ fn load_single<V: Value>(
     loader: &Arc<dyn DynLoader<V>>,
     key: Key,
     context: GetContext,
-    runtime: &Handle,
+    place: &Place,
 ) -> Started<V> {
-    join_or_lead(state, FlightKey::load(key), context, |publisher| match state.load_limiter.acquire() {
-        None => publisher.fail_overloaded(),
-        Some(acquire) => drop(runtime.spawn(Load { publisher, context }.run(loader.clone(), acquire))),
+    join_or_lead(state, FlightKey::load(key), context, place, |publisher| {
+        match place.workplace.loads.acquire(context.may_queue) {
+            None => publisher.fail_overloaded(),
+            Some(acquire) => {
+                let load = Load { publisher, context }.run(loader.clone(), acquire);
+                drop(place.runtime().spawn(LoadScope::current().run(load)));
+            }
+        }
     })
 }
 
@@ -81,10 +81,15 @@ impl<V: Value> Load<V> {
             let Some(wanted) = publisher.unless_unwanted(context) else { return };
             publisher = wanted;
         }
-        publisher.state().counters.loads_deduped.count();
-        let loaded = any::load(loader, publisher.key().clone(), load_timeout).await;
-        // Before the waiters are told: one that asks for the next key at once finds a free permit.
-        drop(permit);
+        let state = publisher.state();
+        state.counters.loads_deduped.count();
+        let watched = state.watch_load(publisher.key().clone(), publisher.waiter());
+        let key = publisher.key().clone();
+        let scope = LoadScope::current().loading(state.id(), vec![key.clone()], Arc::new(permit));
+        // The permit goes with the scope, before the waiters are told: one that asks for the next key
+        // at once finds it free.
+        let loaded = scope.run(any::load(loader, key, load_timeout)).await;
+        drop(watched);
         publisher.publish_loaded(loaded);
     }
 }

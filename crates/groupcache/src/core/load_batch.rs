@@ -2,18 +2,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::runtime::Handle;
-
 use crate::{
+    core::carriers::Place,
     core::get_context::GetContext,
     core::join::{Started, join_or_lead},
     core::load_limit::{AcquirePermit, NoPermit},
     core::publish::Publisher,
     core::state::GroupState,
+    core::watchdog::Watched,
     error::{Error, ErrorKind},
     key::Key,
     loader::any::{self, DynBatchLoader},
     loader::batch::Batch,
+    loader::scope::LoadScope,
     loader::{LoadError, Loaded},
     store::flight::FlightKey,
     value::Value,
@@ -28,19 +29,21 @@ pub(crate) fn load_batch<V: Value>(
     loader: &Arc<dyn DynBatchLoader<V>>,
     keys: Vec<Key>,
     context: GetContext,
-    runtime: &Handle,
+    place: &Place,
 ) -> Vec<Started<V>> {
     let mut led = Vec::new();
     let mut started = Vec::with_capacity(keys.len());
     for key in keys {
-        started.push(join_or_lead(state, FlightKey::load(key), context, |publisher| led.push(publisher)));
+        started.push(join_or_lead(state, FlightKey::load(key), context, place, |publisher| led.push(publisher)));
     }
     while !led.is_empty() {
         let rest = led.split_off(led.len().min(MAX_KEYS_PER_CALL));
         let batch = LoadBatch::new(state.clone(), context, std::mem::replace(&mut led, rest));
-        match state.load_limiter.acquire() {
+        match place.workplace.loads.acquire(context.may_queue) {
             None => batch.fail(&state.overloaded()),
-            Some(acquire) => drop(runtime.spawn(batch.run(loader.clone(), acquire))),
+            Some(acquire) => {
+                drop(place.runtime().spawn(LoadScope::current().run(batch.run(loader.clone(), acquire))));
+            }
         }
     }
     started
@@ -74,10 +77,12 @@ impl<V: Value> LoadBatch<V> {
         if keys.is_empty() {
             return;
         }
+        let watched: Vec<_> = positions.iter().filter_map(|&position| self.watch(position)).collect();
+        let scope = LoadScope::current().loading(self.state.id(), keys.clone(), Arc::new(permit));
         let answered = self.clone();
         let batch = Batch::new(keys, move |nth, answer| answered.publish(positions[nth], answer));
-        let loaded = any::load_batch(loader, batch, load_timeout).await;
-        drop(permit);
+        let loaded = scope.run(any::load_batch(loader, batch, load_timeout)).await;
+        drop(watched);
         // For the keys that the loader has not answered.
         self.fail(&loaded.err().unwrap_or_else(|| Error::new(ErrorKind::NotFound)));
     }
@@ -94,6 +99,14 @@ impl<V: Value> LoadBatch<V> {
             Some((position, key))
         };
         self.flights.iter().enumerate().filter_map(wanted).unzip()
+    }
+
+    /// Has the clock end the key's flight if the loader blocks its thread for too long.
+    fn watch(&self, position: usize) -> Option<Watched<V>> {
+        let flight = self.flights[position].lock().unwrap_or_else(PoisonError::into_inner);
+        let (key, waiter) = flight.as_ref().map(|publisher| (publisher.key().clone(), publisher.waiter()))?;
+        drop(flight);
+        Some(self.state.watch_load(key, waiter))
     }
 
     /// Publishes the loader's answer for one key; only the first counts.

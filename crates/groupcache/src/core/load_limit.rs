@@ -1,4 +1,4 @@
-//! The limits of a group: loads and fetches in progress, and loads that wait for another to end.
+//! The limit of a group's loads: those in progress, and those that wait for another to end.
 
 use std::{
     sync::{
@@ -51,10 +51,19 @@ impl LoadLimiter {
         }
     }
 
-    /// A permit if one is free, else a place in the queue; `None` if the queue is full.
-    pub(crate) fn acquire(&self) -> Option<AcquirePermit> {
+    /// Whether a permit is taken.
+    pub(crate) fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.permits) > 1
+    }
+
+    /// A permit if one is free, else a place in the queue; `None` if the queue is full, or if the
+    /// load may not queue.
+    pub(crate) fn acquire(&self, may_queue: bool) -> Option<AcquirePermit> {
         if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return Some(AcquirePermit::Ready(permit));
+        }
+        if !may_queue {
+            return None;
         }
         take_one(&self.free_places)?;
         let place = QueuePlace { free_places: self.free_places.clone() };
@@ -93,49 +102,7 @@ impl Drop for QueuePlace {
     }
 }
 
-/// Gives out the permits for fetches. Nobody waits for one: there is one, or the get ends.
-pub(crate) struct FetchLimiter {
-    free: AtomicUsize,
-}
-
-/// The right to one fetch, given back when it is dropped.
-pub(crate) struct FetchPermit {
-    limiter: Arc<FetchLimiter>,
-}
-
-impl FetchLimiter {
-    pub(crate) fn new(max_fetches: usize) -> Arc<Self> {
-        Arc::new(FetchLimiter { free: AtomicUsize::new(max_fetches) })
-    }
-
-    /// A permit; `None` if none is free.
-    pub(crate) fn acquire(self: &Arc<Self>) -> Option<FetchPermit> {
-        take_one(&self.free)?;
-        Some(FetchPermit { limiter: self.clone() })
-    }
-}
-
-impl Drop for FetchPermit {
-    fn drop(&mut self) {
-        self.limiter.free.fetch_add(1, Relaxed);
-    }
-}
-
 /// Takes one of those that are free. The number guards no other memory, so no ordering is needed.
 fn take_one(free: &AtomicUsize) -> Option<()> {
     free.fetch_update(Relaxed, Relaxed, |free| free.checked_sub(1)).ok().map(|_| ())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dropped_permit_can_be_had_again() {
-        let limiter = FetchLimiter::new(1);
-        let permit = limiter.acquire();
-        assert!(limiter.acquire().is_none());
-        drop(permit);
-        assert!(limiter.acquire().is_some());
-    }
 }

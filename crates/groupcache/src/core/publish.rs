@@ -17,7 +17,7 @@ use crate::{
     key::Key,
     loader::Loaded,
     store::Write,
-    store::flight::{FlightResult, Leader},
+    store::flight::{FlightResult, Leader, Waiter},
     value::Value,
 };
 
@@ -63,6 +63,10 @@ impl<V: Value> Publisher<V> {
         &self.key
     }
 
+    pub(crate) fn waiter(&self) -> Waiter<V> {
+        self.leader.waiter()
+    }
+
     /// Publishes the result of a load: a value, a "not found" or a failure.
     pub(crate) fn publish_loaded(self, loaded: Result<Loaded<V>, Error>) {
         let now_ms = self.state.clock.exact_ms();
@@ -79,7 +83,8 @@ impl<V: Value> Publisher<V> {
                         self.write_loaded(None, cacheable, now_ms);
                     }
                     kind => {
-                        let back_off = matches!(kind, ErrorKind::LoadFailed | ErrorKind::LoadTimedOut);
+                        use ErrorKind::{LoadFailed, LoadTimedOut, RecursiveLoad};
+                        let back_off = matches!(kind, LoadFailed | LoadTimedOut | RecursiveLoad);
                         self.state.store.fail(self.leader, &self.key, error, back_off, now_ms);
                     }
                 }
@@ -94,13 +99,17 @@ impl<V: Value> Publisher<V> {
         let settings = &state.settings;
         let expiry = expiry
             .and_then(|expiry| expiry.shortened_to(settings.hot_ttl, now_ms, settings.expiry_policy.refresh_ahead));
-        let admitted = expiry.filter(|_| {
+        let admitted = expiry.filter(|expiry| {
             let copy = HotCandidate { key: &key, weight, minute_qps: found.qps };
             let admitted = caught("the hot admission", || settings.hot_admission.admit(&copy)).unwrap_or(false);
             // A copy that is there already was worth it once.
-            (admitted || state.store.contains(key.as_bytes())) && state.store.admits(weight)
+            (admitted || state.store.contains(key.as_bytes())) && state.admits(weight, *expiry)
         });
         let Some(expiry) = admitted else {
+            found.value = match found.value.map(without_buffer).transpose() {
+                Ok(value) => value,
+                Err(panic) => return state.store.fail(leader, &key, panic, false, now_ms),
+            };
             let write = if found.source == Source::Stale { Write::Keep } else { Write::Remove };
             return state.store.publish(leader, &key, Ok(found), write, || None);
         };
@@ -176,7 +185,7 @@ impl<V: Value> Publisher<V> {
         let Loaded { value, ttl } = loaded;
         let weight = self.state.weigh(&self.key, &value)?;
         let expiry = self.state.settings.expiry_policy.of_loaded(&self.key, ttl, now_ms);
-        if expiry.is_none() || !self.state.store.admits(weight) {
+        if !expiry.is_some_and(|expiry| self.state.admits(weight, expiry)) {
             return Ok((value, Cacheable { expiry, entry: None }));
         }
         let stored = caught("the value", || Stored::new(self.key.as_bytes(), Some(value)))?;
@@ -209,6 +218,16 @@ impl<V: Value> Publisher<V> {
             }
         }
     }
+}
+
+/// A fetched value that is not cached, without the buffer in which it came: one small value of an
+/// answer for many keys would keep all of them alive for as long as its caller holds it.
+///
+/// A long value is left as it is. It fills most of its buffer, and the copy would cost more than it
+/// saves.
+fn without_buffer<V: Value>(value: V) -> Result<V, Error> {
+    const MAX_COPIED_BYTES: usize = 64 << 10;
+    caught("the value", || if value.weight() <= MAX_COPIED_BYTES { value.detach() } else { value })
 }
 
 /// The bytes that a cached "not found" is charged.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use crate::{
     answer::Source,
     cache::entry::Found,
@@ -60,9 +58,9 @@ impl<V: Value> ServedGroup for GroupState<V> {
     }
 
     fn update(self: Arc<Self>, update: PeerUpdate) -> Result<Ack, Error> {
-        let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
-        self.clock.start(&runtime);
-        self.apply(update, &runtime)
+        let place = self.place()?;
+        self.clock.start(place.runtime());
+        self.apply(update, place.runtime())
     }
 }
 

@@ -1,29 +1,34 @@
 //! The parts of a group, shared by its handles and by its loads and fetches in progress.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Once, Weak},
     time::Duration,
 };
 
 use peercache_lru::segment::Lane;
+use tokio::runtime::Handle;
 
 use crate::{
     answer::Cached,
     cache::CacheConfig,
-    cache::entry::{Entry, Found, Freshness, Requester},
+    cache::entry::{Entry, Found, Freshness, Requester, expiry_bytes},
     cache::expiry::Expiry,
+    carrier::NodeRuntime,
     catch_panic::caught,
     clock::{Clock, OnTick},
-    core::load_limit::{FetchLimiter, LoadLimiter},
+    core::carriers::{Carriers, MaxWork, Place},
     core::log_limit::LogLimit,
+    core::watchdog::{Watchdog, Watched},
     error::{Error, ErrorKind},
     key::Key,
     loader::any::AnyLoader,
+    loader::scope::GroupId,
     members::{Members, OnRingChange},
     settings::Settings,
     stats::{Counters, Stats},
     store::Store,
     store::backoff::BackoffConfig,
+    store::flight::Waiter,
     value::Value,
 };
 
@@ -34,11 +39,13 @@ pub(crate) struct GroupState<V> {
     pub(crate) store: Store<V>,
     pub(crate) members: Members,
     pub(crate) loader: AnyLoader<V>,
-    pub(crate) load_limiter: LoadLimiter,
-    pub(crate) fetch_limiter: Arc<FetchLimiter>,
+    node_runtime: NodeRuntime,
+    carriers: Carriers,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     pub(crate) peer_warnings: LogLimit,
+    watchdog: Watchdog<V>,
+    too_large_warning: Once,
 }
 
 impl<V: Value> GroupState<V> {
@@ -46,23 +53,31 @@ impl<V: Value> GroupState<V> {
         name: Arc<str>,
         members: Members,
         clock: Clock,
+        node_runtime: NodeRuntime,
         loader: AnyLoader<V>,
         settings: Settings<V>,
         cache: CacheConfig,
     ) -> Self {
         let (first, longest) = settings.error_backoff;
         let memory = longest.saturating_add(settings.limits.load_timeout);
+        let max_work = MaxWork {
+            loads: settings.max_concurrent_loads,
+            queued_loads: settings.max_queued_loads,
+            fetches: settings.max_concurrent_fetches,
+        };
         GroupState {
             name,
             store: Store::new(cache, BackoffConfig { first, longest, memory }),
             members,
             loader,
-            load_limiter: LoadLimiter::new(settings.max_concurrent_loads, settings.max_queued_loads),
-            fetch_limiter: FetchLimiter::new(settings.max_concurrent_fetches),
+            node_runtime,
+            carriers: Carriers::new(max_work),
             settings,
             clock,
             counters: Counters::default(),
             peer_warnings: LogLimit::default(),
+            watchdog: Watchdog::default(),
+            too_large_warning: Once::new(),
         }
     }
 
@@ -71,6 +86,36 @@ impl<V: Value> GroupState<V> {
         let weak: Weak<Self> = Arc::downgrade(self);
         self.members.follow(weak.clone());
         self.clock.subscribe(weak);
+    }
+
+    /// The number of this group.
+    pub(crate) fn id(self: &Arc<Self>) -> GroupId {
+        Arc::as_ptr(self).addr()
+    }
+
+    /// The place of a get or an update that begins now; an error outside every tokio runtime.
+    pub(crate) fn place(&self) -> Result<Place, Error> {
+        let caller = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
+        let workplace = match self.node_runtime.chosen() {
+            Some(chosen) => self.carriers.of_carrier(&chosen),
+            None => self.carriers.of_runtime(&caller),
+        };
+        Ok(Place { workplace, caller: caller.id() })
+    }
+
+    /// Has the clock end a load if its loader blocks its thread for too long.
+    pub(crate) fn watch_load(&self, key: Key, waiter: Waiter<V>) -> Watched<V> {
+        self.watchdog.watch(key, waiter, self.clock.coarse_ms(), self.settings.limits.load_timeout)
+    }
+
+    fn end_overdue_loads(&self, now_ms: u64) {
+        for (key, waiter) in self.watchdog.take_overdue(now_ms) {
+            let message = "the loader did not end in time, and blocks its thread";
+            let error = Error::with_message(ErrorKind::LoadTimedOut, message);
+            if self.store.end_overdue(&key, &waiter, error, now_ms) {
+                self.counters.blocked_loads.count();
+            }
+        }
     }
 
     /// The bytes that an entry of this value is charged; an error if the value is too large for the
@@ -96,6 +141,22 @@ impl<V: Value> GroupState<V> {
         }
         let ttl: Duration = self.settings.fallback_ttl.min(self.settings.hot_ttl);
         Some((Lane::Hot, expiry.shortened_to(ttl, now_ms, self.settings.expiry_policy.refresh_ahead)?))
+    }
+
+    /// Whether an entry of this weight is worth the space that it would take. One that is not is
+    /// counted, and the first of a group is logged: its key is loaded or fetched each time.
+    pub(crate) fn admits(&self, weight: usize, expiry: Expiry) -> bool {
+        let max_bytes = self.settings.max_bytes;
+        let is_admitted = self.store.admits(weight.saturating_add(expiry_bytes(expiry)));
+        // A group without a budget has been told to cache nothing.
+        if !is_admitted && max_bytes > 0 {
+            self.counters.too_large_to_cache.count();
+            self.too_large_warning.call_once(|| {
+                let group = &self.name;
+                tracing::warn!(%group, weight, max_bytes, "a value is too large for the group's budget and is not cached");
+            });
+        }
+        is_admitted
     }
 
     /// The error of a get that is refused, counted.
@@ -142,6 +203,7 @@ impl<V: Value> OnRingChange for GroupState<V> {
 
 impl<V: Value> OnTick for GroupState<V> {
     fn tick(&self, now_ms: u64) {
+        self.end_overdue_loads(now_ms);
         self.store.sweep(now_ms, || self.clock.advance());
     }
 }

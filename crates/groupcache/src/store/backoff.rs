@@ -54,8 +54,13 @@ struct Failure {
     forget_ms: u64,
 }
 
-/// The size of a failure in the map and the set, with the error's text, which is small: a peer's is
-/// at most 1 KiB, and a loader's own error is shared.
+impl Failure {
+    fn bytes(&self, key: &Key) -> usize {
+        FAILURE_BYTES + key.len() + self.error.text_bytes()
+    }
+}
+
+/// The size of a failure in the map and the set, beside its key and its error's text.
 const FAILURE_BYTES: usize = 384;
 
 /// Enough for a few failures in a group with a tiny budget: they protect the origin.
@@ -85,10 +90,16 @@ impl Backoff {
         (now_ms < failure.retry_ms).then(|| failure.error.clone())
     }
 
-    /// Has the key pause, twice as long as the last time.
-    pub(crate) fn record_failure(&self, key: &Key, error: &Error, now_ms: u64, budget: &Budget) {
+    /// Whether failures are recorded at all.
+    pub(crate) fn is_on(&self) -> bool {
+        !self.config.first.is_zero()
+    }
+
+    /// Has the key pause, twice as long as the last time. `error` holds nothing of the loader's: it
+    /// was made by [`Error::to_text`].
+    pub(crate) fn record_failure(&self, key: &Key, error: Error, now_ms: u64, budget: &Budget) {
         let BackoffConfig { first, longest, memory } = self.config;
-        if first.is_zero() {
+        if !self.is_on() {
             return;
         }
         let [first_ms, longest_ms, memory_ms] = [first, longest, memory].map(|time| time.as_millis() as u64);
@@ -97,7 +108,7 @@ impl Backoff {
         let pause_ms = last.map_or(first_ms, |last| last.pause_ms.saturating_mul(2)).clamp(1, longest_ms.max(1));
         let retry_ms = now_ms.saturating_add(pause_ms);
         let forget_ms = retry_ms.saturating_add(memory_ms);
-        state.insert(key.clone(), Failure { error: error.clone(), pause_ms, retry_ms, forget_ms }, budget);
+        state.insert(key.clone(), Failure { error, pause_ms, retry_ms, forget_ms }, budget);
         while state.bytes > self.max_bytes && state.failures.len() > 1 {
             state.forget_first(budget);
         }
@@ -133,7 +144,7 @@ impl Backoff {
 
 impl State {
     fn insert(&mut self, key: Key, failure: Failure, budget: &Budget) {
-        let bytes = key.len() + FAILURE_BYTES;
+        let bytes = failure.bytes(&key);
         self.bytes += bytes;
         budget.add(bytes);
         self.by_time.insert((failure.forget_ms, key.clone()));
@@ -143,7 +154,7 @@ impl State {
     fn remove(&mut self, key: &Key, budget: &Budget) -> Option<Failure> {
         let failure = self.failures.remove(key)?;
         self.by_time.remove(&(failure.forget_ms, key.clone()));
-        let bytes = key.len() + FAILURE_BYTES;
+        let bytes = failure.bytes(key);
         self.bytes -= bytes;
         budget.subtract(bytes);
         Some(failure)

@@ -1,12 +1,17 @@
 //! The flights of a group: what their keys are, and what they end with.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use ahash::RandomState;
 use peercache_singleflight::{self as singleflight, Abandoned, Flights};
 
 use crate::{
     cache::entry::Found,
+    carrier::Carrier,
     error::{Error, ErrorKind},
     key::Key,
 };
@@ -26,8 +31,8 @@ pub(crate) enum FlightResult<V> {
     Done(Outcome<V>),
     /// The key was changed: a waiter that still wants it starts again.
     Retry,
-    /// The caller who started it was gone before it began: a waiter that still wants the key starts
-    /// again.
+    /// It was given up: the caller who started it was gone before it began, or the runtime that
+    /// carries it shows no sign of life. A waiter that still wants the key starts again.
     Abandoned,
 }
 
@@ -38,10 +43,13 @@ pub(crate) type Outcome<V> = Result<Found<V>, Error>;
 ///
 /// A peer's request must never wait on a fetch: two members that each take the other for the owner
 /// would wait for each other. Both slots lie under one shard lock.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FlightKey {
     pub(crate) key: Key,
     pub(crate) slot: Slot,
+    /// The runtime that carries the flight, for callers of others who find it. It is no part of
+    /// what tells two keys apart.
+    pub(crate) carrier: Option<Arc<Carrier>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -52,15 +60,44 @@ pub(crate) enum Slot {
 
 impl FlightKey {
     pub(crate) fn load(key: Key) -> Self {
-        FlightKey { key, slot: Slot::Load }
+        FlightKey { key, slot: Slot::Load, carrier: None }
     }
 
     pub(crate) fn fetch(key: Key) -> Self {
-        FlightKey { key, slot: Slot::Fetch }
+        FlightKey { key, slot: Slot::Fetch, carrier: None }
+    }
+
+    /// The same key, of a flight that `carrier` would carry.
+    pub(crate) fn carried_by(self, carrier: &Arc<Carrier>) -> Self {
+        FlightKey { carrier: Some(carrier.clone()), ..self }
+    }
+
+    pub(crate) fn is_carried_by(&self, carrier: &Carrier) -> bool {
+        self.carrier.as_ref().is_some_and(|ours| ours.id() == carrier.id())
     }
 
     pub(crate) fn is_load(&self) -> bool {
         self.slot == Slot::Load
+    }
+}
+
+impl PartialEq for FlightKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for FlightKey {}
+
+impl PartialOrd for FlightKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for FlightKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key).then(self.slot.cmp(&other.slot))
     }
 }
 

@@ -1,0 +1,75 @@
+//! The surroundings of a load: the loads around it, the permit it holds, and its tracing span.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{Instrument, Span};
+
+use crate::key::Key;
+
+tokio::task_local! {
+    /// The loads that the running task is part of.
+    static LOADS: Option<Arc<Load>>;
+}
+
+/// A load in progress, with those whose loaders caused it.
+struct Load {
+    group: GroupId,
+    keys: Vec<Key>,
+    /// Held until the last part of the load has ended, a thread that blocks included.
+    _permit: Arc<OwnedSemaphorePermit>,
+    around: Option<Arc<Load>>,
+}
+
+/// A number that no other group of the process has while it exists.
+pub(crate) type GroupId = usize;
+
+/// The surroundings that work keeps when it goes on in another task.
+#[derive(Clone)]
+pub(crate) struct LoadScope {
+    load: Option<Arc<Load>>,
+    span: Span,
+}
+
+impl LoadScope {
+    /// The scope of the code that calls.
+    pub(crate) fn current() -> Self {
+        LoadScope { load: LOADS.try_with(Option::clone).ok().flatten(), span: Span::current() }
+    }
+
+    /// The scope of the loader's call for these keys, within this one.
+    pub(crate) fn loading(self, group: GroupId, keys: Vec<Key>, permit: Arc<OwnedSemaphorePermit>) -> Self {
+        let load = Load { group, keys, _permit: permit, around: self.load };
+        LoadScope { load: Some(Arc::new(load)), ..self }
+    }
+
+    /// Whether the key is being loaded around here: to wait for it would be to wait for ourselves.
+    pub(crate) fn is_loading(group: GroupId, key: &[u8]) -> bool {
+        let is_in = |load: &Option<Arc<Load>>| {
+            let loads = std::iter::successors(load.as_deref(), |load| load.around.as_deref());
+            loads.into_iter().any(|load| load.group == group && load.keys.iter().any(|other| other.as_bytes() == key))
+        };
+        LOADS.try_with(is_in).unwrap_or(false)
+    }
+
+    /// Runs `work` in this scope.
+    pub(crate) fn run<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        LOADS.scope(self.load, work).instrument(self.span)
+    }
+
+    /// Runs `work`, which may block, in this scope.
+    pub(crate) fn run_blocking<R>(self, work: impl FnOnce() -> R) -> R {
+        let LoadScope { load, span } = self;
+        span.in_scope(|| LOADS.sync_scope(load, work))
+    }
+}
+
+impl Drop for Load {
+    /// Drops the loads around it one by one: however deep they nest, no stack is needed for it.
+    fn drop(&mut self) {
+        let mut around = self.around.take();
+        while let Some(mut load) = around.and_then(Arc::into_inner) {
+            around = load.around.take();
+        }
+    }
+}
