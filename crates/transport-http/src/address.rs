@@ -72,7 +72,7 @@ impl MemberAddress {
         self.is_https
     }
 
-    #[cfg(all(feature = "client", feature = "tls"))]
+    #[cfg(feature = "client")]
     pub(crate) fn host(&self) -> &Host {
         &self.host
     }

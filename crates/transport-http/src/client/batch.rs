@@ -4,11 +4,12 @@ use std::{mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use peercache_groupcache::{Error, PeerError, PeerReply, PeerRequest, Terms};
+use tokio::time::Instant;
 
 use crate::{
     client::failure::{Failure, RequestError},
     client::peer_state::PeerState,
-    client::pending::{Pending, fail_all},
+    client::pending::{Bounds, Pending, fail_all, fail_overdue},
     wire::frame::{self, Ask},
 };
 
@@ -18,10 +19,30 @@ pub(super) type Outcome = Result<Result<PeerReply, Error>, Failure>;
 /// Keys of one group that are asked for together.
 pub(super) struct Batch {
     peer: Arc<PeerState>,
-    /// The keys by their index; `None` has its answer.
-    pending: Vec<Option<Pending>>,
+    /// The keys by their index.
+    keys: Vec<Slot>,
     unanswered: usize,
     received_bytes: usize,
+    /// The time at which the first fetch ends.
+    first_deadline: Option<Instant>,
+}
+
+/// A key of a batch.
+enum Slot {
+    Waits(Pending),
+    Answered,
+    /// Its fetch took too long. If its answer comes all the same, nobody needs it.
+    GivenUp,
+}
+
+/// One who is told how a batch comes along.
+pub(super) trait Progress: Send {
+    /// The head of the answer is there, and the frames that came with it are read: the peer is at
+    /// work, and further keys may be sent. Called once at least.
+    fn is_at_work(&mut self);
+
+    /// More frames have come, and keys of the batch still wait for their loads.
+    fn still_waits(&mut self, batch: &Batch);
 }
 
 /// The values that a batch brought.
@@ -39,12 +60,44 @@ const TIMEOUT_BITS: u32 = 4;
 impl Batch {
     /// A batch of at least one key.
     pub(super) fn new(peer: Arc<PeerState>, pending: impl Iterator<Item = Pending>) -> Self {
-        let pending: Vec<_> = pending.map(Some).collect();
-        Batch { peer, unanswered: pending.len(), pending, received_bytes: 0 }
+        let keys: Vec<_> = pending.map(Slot::Waits).collect();
+        Batch { peer, unanswered: keys.len(), keys, received_bytes: 0, first_deadline: None }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.pending.len()
+        self.keys.len()
+    }
+
+    /// Begins the fetches of its keys. Returns when the last of them ends.
+    pub(super) fn begin(&mut self) -> Instant {
+        let now = Instant::now();
+        let (mut first, mut last) = (None, now);
+        for slot in &mut self.keys {
+            if let Slot::Waits(pending) = slot {
+                let deadline = pending.begin(&self.peer, now);
+                first = Some(first.map_or(deadline, |first: Instant| first.min(deadline)));
+                last = last.max(deadline);
+            }
+        }
+        self.first_deadline = first;
+        last
+    }
+
+    /// Whether its keys can wait in one exchange with those of others, and make it no longer than
+    /// two of its kind.
+    pub(super) fn can_be_merged(&self) -> bool {
+        let bytes: usize = self.waiting().map(|pending| pending.request.key.len()).sum();
+        let is_short = 2 * self.unanswered <= frame::MAX_KEYS && 2 * bytes <= frame::MAX_KEYS_BYTES;
+        is_short && self.waiting().all(|pending| !pending.send_alone)
+    }
+
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// The bounds of its keys.
+    pub(super) fn bounds(&self) -> Option<Bounds> {
+        self.waiting().next().map(Pending::bounds)
     }
 
     pub(super) fn received(&self) -> Received {
@@ -57,7 +110,7 @@ impl Batch {
 
     /// The request of the first key that has no answer yet.
     pub(super) fn first(&self) -> Option<&PeerRequest> {
-        self.pending.iter().flatten().next().map(|pending| &pending.request)
+        self.waiting().next().map(|pending| &pending.request)
     }
 
     /// The only key of the batch, unless it has several.
@@ -68,7 +121,7 @@ impl Batch {
     /// The body of a request for its keys, none of which is answered yet, and the longest value
     /// that is taken.
     pub(super) fn body(&self, max_silence: Duration) -> (Bytes, usize) {
-        let pending = || self.pending.iter().flatten();
+        let pending = || self.waiting();
         let first = self.first().expect("a batch is sent before it is answered");
         let (group, max_value_bytes) = (&first.group, first.max_value_bytes);
         let alike = pending().all(|pending| pending.request.terms == Terms::new());
@@ -85,8 +138,11 @@ impl Batch {
 
     /// Gives the answer to a key; `false` when the key was not asked for or has its answer.
     pub(super) fn answer(&mut self, index: usize, outcome: Outcome) -> bool {
-        let Some(pending) = self.pending.get_mut(index).and_then(Option::take) else {
-            return false;
+        let Some(slot) = self.keys.get_mut(index) else { return false };
+        let pending = match mem::replace(slot, Slot::Answered) {
+            Slot::Waits(pending) => pending,
+            Slot::Answered => return false,
+            Slot::GivenUp => return true,
         };
         self.unanswered -= 1;
         pending.answer(match outcome {
@@ -100,6 +156,20 @@ impl Batch {
         true
     }
 
+    /// Fails the keys whose fetches have taken too long. The others wait on.
+    pub(super) fn fail_overdue(&mut self) {
+        let now = Instant::now();
+        if self.first_deadline.is_none_or(|first| now < first) {
+            return;
+        }
+        let is_over = |slot: &&mut Slot| matches!(slot, Slot::Waits(pending) if pending.is_over(&self.peer, now));
+        let overdue = self.keys.iter_mut().filter(is_over).map(|slot| mem::replace(slot, Slot::GivenUp));
+        let overdue: Vec<_> = overdue.filter_map(Slot::into_waiting).collect();
+        self.unanswered -= overdue.len();
+        fail_overdue(&self.peer, overdue);
+        self.begin();
+    }
+
     /// Answers all keys that have no answer yet with this error.
     pub(super) fn fail(&mut self, error: RequestError) {
         let pending = self.take_unanswered();
@@ -109,7 +179,24 @@ impl Batch {
     /// Takes the keys that have no answer yet, to be asked for in another way.
     pub(super) fn take_unanswered(&mut self) -> Vec<Pending> {
         self.unanswered = 0;
-        mem::take(&mut self.pending).into_iter().flatten().collect()
+        mem::take(&mut self.keys).into_iter().filter_map(Slot::into_waiting).collect()
+    }
+
+    /// Takes the keys that have no answer yet, to be waited for in another exchange.
+    pub(super) fn give_back(&mut self) -> Vec<Pending> {
+        let mut pending = self.take_unanswered();
+        pending.iter_mut().for_each(|pending| pending.is_loading = true);
+        pending
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Pending> {
+        self.keys.iter().filter_map(|slot| if let Slot::Waits(pending) = slot { Some(pending) } else { None })
+    }
+}
+
+impl Slot {
+    fn into_waiting(self) -> Option<Pending> {
+        if let Slot::Waits(pending) = self { Some(pending) } else { None }
     }
 }
 

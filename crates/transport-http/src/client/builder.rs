@@ -8,6 +8,9 @@ use crate::{
     client::config::PoolConfig,
     client::connection::Connector,
     client::connection_hyper::HyperConnector,
+    client::dial::Dialer,
+    client::network::SystemNetwork,
+    client::open_files::OpenFiles,
     client::pool::HttpPool,
     dialect::Dialect,
     membership::Membership,
@@ -131,14 +134,18 @@ impl HttpPoolBuilder {
     /// few connections carry much. A key without a connection waits for one, for as long as a fetch
     /// may take, and is answered as overload then. If the peer is found silent or out of reach
     /// meanwhile, it fails at once. Updates have 16 connections of their own.
+    ///
+    /// A group takes at most three times as many as it leaves free: three quarters where it is
+    /// alone, and equal shares where several want them. So there is always one for a group that
+    /// comes later. The number holds for each tokio runtime that asks.
     pub fn max_connections(mut self, max_connections: usize) -> Self {
         self.max_connections = max_connections;
         self
     }
 
     /// Sets how many keys one peer may be asked for at once, those that wait included. One too many
-    /// is answered as overload at once, which a group's statistics count as an answer of the owner.
-    /// Defaults to 32,768.
+    /// is answered as overload at once, and the group says what is done then. Groups share them as
+    /// they share connections. Defaults to 32,768.
     pub fn max_fetches(mut self, max_fetches: usize) -> Self {
         self.max_fetches = max_fetches;
         self
@@ -170,10 +177,12 @@ impl HttpPoolBuilder {
         let membership = self.membership.unwrap_or_else(|| Membership::new(""));
         membership.check(self.dialect)?;
         let own_client = self.client.is_some();
+        let open_files = Arc::<OpenFiles>::default();
         let connector: Box<dyn Connector> = match self.client {
             Some(client) => Box::new(client),
             None => Box::new(HyperConnector {
                 connect_timeout,
+                dialer: Arc::new(Dialer::new(Arc::new(SystemNetwork), open_files.clone())),
                 #[cfg(feature = "tls")]
                 tls: membership.tls_files().cloned(),
             }),
@@ -189,6 +198,7 @@ impl HttpPoolBuilder {
             membership,
             own_client,
             connector,
+            open_files,
         };
         Ok(HttpPool { config: Arc::new(config) })
     }

@@ -1,8 +1,11 @@
 //! The configuration of a pool, which all of its peers share.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{auth::credentials::Credentials, client::connection::Connector, dialect::Dialect, membership::Membership};
+use crate::{
+    auth::credentials::Credentials, client::connection::Connector, client::open_files::OpenFiles, dialect::Dialect,
+    membership::Membership,
+};
 
 /// The settings of a pool, checked by its builder, and who this node is.
 pub(super) struct PoolConfig {
@@ -18,4 +21,5 @@ pub(super) struct PoolConfig {
     /// Whether the HTTP client is one of the user's own.
     pub(super) own_client: bool,
     pub(super) connector: Box<dyn Connector>,
+    pub(super) open_files: Arc<OpenFiles>,
 }

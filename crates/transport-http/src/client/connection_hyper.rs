@@ -3,7 +3,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -28,6 +27,7 @@ use tokio::{
 use crate::{
     address::MemberAddress,
     client::connection::{Connection, Connector, Step, chained, was_closed},
+    client::dial::{Dialer, NamedRoute},
     client::failure::Failure,
     client::stream::Stream,
 };
@@ -43,6 +43,7 @@ const MAX_LIFE: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone)]
 pub(super) struct HyperConnector {
     pub(super) connect_timeout: Duration,
+    pub(super) dialer: Arc<Dialer>,
     /// The certificates for `https://` members.
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::tls::Tls>,
@@ -64,11 +65,8 @@ impl HyperConnector {
     async fn open(&self, address: &str) -> Result<Open, Failure> {
         let uri: Uri = address.parse().map_err(|error: InvalidUri| Failure::Send(error.into()))?;
         let authority = uri.authority().ok_or_else(|| Failure::Send("it has no host".into()))?;
-        let host = authority.host();
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let member = MemberAddress::read(address).map_err(|why| Failure::Send(why.into()))?;
-        let stream = TcpStream::connect((host, member.port())).await;
-        let stream = stream.map_err(|error| unconnected(&error))?;
+        let (stream, route) = self.dialer.dial(&member).await?;
         // Without it a request waits for the other side's acknowledgement. It fails on dead
         // connections only.
         let _ = stream.set_nodelay(true);
@@ -80,7 +78,7 @@ impl HyperConnector {
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let host = HeaderValue::try_from(authority.as_str()).map_err(|error| Failure::Send(error.into()))?;
         let expires = Instant::now() + MAX_LIFE;
-        Ok(Open { sender, connection, host, prefix, body: None, has_ended: false, expires })
+        Ok(Open { sender, connection, route, host, prefix, body: None, has_ended: false, expires })
     }
 
     /// The stream, over TLS if the member is `https://`.
@@ -114,6 +112,8 @@ struct HyperConnection {
 struct Open {
     sender: SendRequest<Full<Bytes>>,
     connection: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
+    /// The way to it, if the member has a name: it may move.
+    route: Option<NamedRoute>,
     host: HeaderValue,
     /// The text before the path of every request.
     prefix: String,
@@ -133,7 +133,7 @@ impl HyperConnection {
             })
             .await;
         }
-        let reused = open.take_if(|open| open.is_usable());
+        let reused = open.take_if(|open| open.is_usable(&self.connector.dialer));
         self.was_reused = reused.is_some();
         if let Some(open) = reused {
             return Ok(self.open.insert(open));
@@ -179,9 +179,11 @@ impl Connection for HyperConnection {
 
 impl Open {
     /// Whether it can carry one more request.
-    fn is_usable(&self) -> bool {
+    fn is_usable(&mut self, dialer: &Dialer) -> bool {
+        let now = Instant::now();
         let is_read = self.body.as_ref().is_none_or(Body::is_end_stream);
-        is_read && !self.has_ended && self.sender.is_ready() && Instant::now() < self.expires
+        let is_open = is_read && !self.has_ended && self.sender.is_ready() && now < self.expires;
+        is_open && !self.route.as_mut().is_some_and(|route| dialer.has_left(route, now))
     }
 
     async fn send(&mut self, mut request: http::Request<Bytes>) -> Result<http::response::Parts, Failure> {
@@ -244,20 +246,6 @@ fn drive(connection: &mut http1::Connection<TokioIo<Stream>, Full<Bytes>>, has_e
     }
 }
 
-/// Tells a peer that is out of reach from a fault of this node, such as having no file descriptor
-/// left.
-fn unconnected(error: &io::Error) -> Failure {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
-    };
-    match error.kind() {
-        ConnectionAborted | ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut => {
-            Failure::Connect(chained(error))
-        }
-        _ => Failure::Send(chained(error)),
-    }
-}
-
 fn failure(error: &hyper::Error) -> Failure {
     if was_closed(error) { Failure::Closed(chained(error)) } else { Failure::Send(chained(error)) }
 }
@@ -271,12 +259,18 @@ mod tests {
     };
 
     use super::*;
+    use crate::client::network::SystemNetwork;
+
+    fn dialer() -> Arc<Dialer> {
+        Arc::new(Dialer::new(Arc::new(SystemNetwork), Arc::default()))
+    }
 
     async fn listener_and_connection() -> (TcpListener, Box<dyn Connection>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let name = format!("http://{}", listener.local_addr().unwrap()).into();
         let connector = HyperConnector {
             connect_timeout: Duration::from_secs(60),
+            dialer: dialer(),
             #[cfg(feature = "tls")]
             tls: None,
         };
@@ -342,7 +336,7 @@ mod tls_tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
-    use crate::tls::Tls;
+    use crate::{client::network::SystemNetwork, tls::Tls};
 
     /// An authority, and the directory of what it signed.
     struct Authority {
@@ -409,7 +403,8 @@ mod tls_tests {
     }
 
     async fn ask(tls: Option<Tls>, url: &str) -> Result<http::StatusCode, Failure> {
-        let connector = HyperConnector { connect_timeout: Duration::from_secs(60), tls };
+        let dialer = Arc::new(Dialer::new(Arc::new(SystemNetwork), Arc::default()));
+        let connector = HyperConnector { connect_timeout: Duration::from_secs(60), dialer, tls };
         let mut connection = connector.connection(&url.into());
         connection.send(http::Request::new(Bytes::new())).await.map(|head| head.status)
     }

@@ -18,6 +18,8 @@ pub(super) enum RequestError {
 }
 
 impl RequestError {
+    /// The overload of this node: it asks the peer for as many keys as it may. It goes to the engine
+    /// in the form of an owner's, which is no final answer either: the group may load here.
     pub(super) fn overloaded() -> Self {
         RequestError::Answered(Error::new(ErrorKind::Overloaded))
     }
@@ -34,6 +36,9 @@ impl From<Failure> for RequestError {
 pub(super) enum Failure {
     #[error("did not answer within {0:?}")]
     TooLate(Duration),
+    /// The time of every key of an exchange is over, and each has failed for itself.
+    #[error("did not answer in time")]
+    GivenUp,
     #[error("was silent for {0:?}")]
     Silent(Duration),
     #[error("was silent or out of reach to others while this one waited its turn")]

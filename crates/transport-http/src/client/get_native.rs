@@ -4,7 +4,7 @@ use peercache_groupcache::{ErrorKind, PeerReply, ReplyMeta};
 use tokio::time::Instant;
 
 use crate::{
-    client::batch::{Batch, Outcome},
+    client::batch::{Batch, Outcome, Progress},
     client::connection::Connection,
     client::failure::{Failure, RequestError},
     client::peer_state::PeerState,
@@ -19,13 +19,13 @@ use crate::{
 /// Sends the keys of a batch, and gives each answer as its frame comes. The keys that have no
 /// answer when this fails get none.
 ///
-/// `on_answer` is called once the head is there and the frames that came with it are read, and
-/// perhaps more often: the peer is at work, and further keys may be sent.
+/// `progress` is told how it comes along. Keys whose time is over fail one by one, when the peer is
+/// heard next.
 pub(super) async fn fetch(
     peer: &PeerState,
     connection: &mut dyn Connection,
     batch: &mut Batch,
-    mut on_answer: impl FnMut(),
+    progress: &mut dyn Progress,
 ) -> Result<(), RequestError> {
     let max_silence = peer.config.peer_timeout;
     let (body, max_value_bytes) = batch.body(max_silence);
@@ -35,13 +35,19 @@ pub(super) async fn fetch(
     let body = ResponseBody::new(connection, max_silence);
     let mut answers = Answers { body, decoder: Decoder::of_answers(max_value_bytes), waiting_since, meta: None };
     loop {
-        let read = answers.read(&mut on_answer, |index, outcome| batch.answer(index, outcome)).await;
+        let read = answers.read(|| progress.is_at_work(), |index, outcome| batch.answer(index, outcome)).await;
         // An error behind the last answer does not make that wrong.
         if batch.is_answered() {
             return Ok(());
         }
         read?;
-        on_answer();
+        peer.hear();
+        batch.fail_overdue();
+        if batch.is_answered() {
+            return Err(Failure::GivenUp.into());
+        }
+        progress.is_at_work();
+        progress.still_waits(batch);
     }
 }
 

@@ -4,7 +4,13 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tokio::time::Instant;
 
-use crate::{client::batch::Received, client::peer_state::PeerState, client::pending::Pending, wire::frame};
+use crate::{
+    client::batch::Received,
+    client::merge::LongExchanges,
+    client::peer_state::PeerState,
+    client::pending::{GroupCount, Pending},
+    wire::frame,
+};
 
 /// The values that one batch brings, in bytes, as far as they can be foreseen: as large as the last
 /// ones. CPU of both sides at 64 callers, with as many keys together as make 64 KiB, 256 KiB and 1
@@ -16,19 +22,50 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// nothing, and wait for each other.
 const ALONE_FROM_BYTES: usize = 64 * 1024;
 
-/// The keys of one group that wait.
+/// The most waiting keys for which memory is kept when there are none.
+const KEPT_CAPACITY: usize = 64;
+
+/// The keys of one group that wait, and what the group has in flight.
 pub(super) struct GroupQueue {
     pub(super) group: Arc<str>,
+    /// The count of its keys that have no answer yet.
+    pub(super) count: Arc<GroupCount>,
     pub(super) waiting: VecDeque<Pending>,
+    /// Whether the group has a turn among those with waiting keys.
+    pub(super) has_turn: bool,
     /// Whether a batch is on its way, so that further keys collect for the next one.
     pub(super) is_blocked: bool,
+    /// The number of batches in flight, each on a connection of its own.
+    pub(super) in_flight: usize,
+    /// Those of them that wait long for loads.
+    pub(super) long: LongExchanges,
     /// The size of this group's values: a moving mean of what was received.
     value_bytes: usize,
 }
 
 impl GroupQueue {
-    pub(super) fn new(group: Arc<str>) -> Self {
-        GroupQueue { group, waiting: VecDeque::new(), is_blocked: false, value_bytes: 0 }
+    pub(super) fn new(group: Arc<str>, count: Arc<GroupCount>) -> Self {
+        GroupQueue {
+            group,
+            count,
+            waiting: VecDeque::new(),
+            has_turn: false,
+            is_blocked: false,
+            in_flight: 0,
+            long: LongExchanges::default(),
+            value_bytes: 0,
+        }
+    }
+
+    /// Whether it has nothing that waits or is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.has_turn && self.in_flight == 0
+    }
+
+    /// Records that it has no turn any more, and no keys.
+    pub(super) fn empty(&mut self) {
+        self.has_turn = false;
+        self.waiting.shrink_to(KEPT_CAPACITY);
     }
 
     /// Takes out the keys that have waited for a connection for longer than a fetch may take.
@@ -37,8 +74,7 @@ impl GroupQueue {
             return;
         }
         let now = Instant::now();
-        let is_over = |pending: &Pending| now.duration_since(pending.since) > peer.fetch_timeout(&pending.request);
-        while self.waiting.front().is_some_and(is_over) {
+        while self.waiting.front().is_some_and(|pending| pending.is_over(peer, now)) {
             expired.extend(self.waiting.pop_front());
         }
     }
@@ -46,7 +82,12 @@ impl GroupQueue {
     /// The number of keys, from the front, that go into one batch.
     pub(super) fn next_batch_len(&self) -> usize {
         let Some(first) = self.waiting.front() else { return 0 };
-        let foreseen = if self.value_bytes < ALONE_FROM_BYTES { BATCH_BYTES / self.value_bytes.max(1) } else { 1 };
+        let foreseen = match self.value_bytes {
+            // Their values come one by one, when their loads end.
+            _ if first.is_loading => usize::MAX,
+            ALONE_FROM_BYTES.. => 1,
+            bytes => BATCH_BYTES / bytes.max(1),
+        };
         let alike = self.waiting.iter().take(foreseen).take_while(|pending| first.can_share_batch(pending));
         frame::keys_of_one_batch(alike.map(|pending| pending.request.key.len())).max(1)
     }

@@ -1,55 +1,81 @@
 //! One member over HTTP: the peer that the engine holds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use peercache_groupcache::{Ack, Member, Peer, PeerError, PeerRequest, PeerUpdate, Reply};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::client::{
     config::PoolConfig,
+    failure::{Failure, RequestError},
+    open_files::IdleConnections,
     peer_state::PeerState,
-    queue::{PendingUpdate, RequestQueue},
+    queue_state::PendingUpdate,
+    runtime_queues::RuntimeQueues,
     worker,
 };
 
 /// One member, asked over HTTP.
 pub(super) struct HttpPeer {
     config: Arc<PoolConfig>,
-    queue: Arc<RequestQueue>,
+    queues: Arc<RuntimeQueues>,
 }
 
 impl HttpPeer {
     pub(super) fn new(member: &Member, config: Arc<PoolConfig>) -> Self {
         let state = Arc::new(PeerState::new(member, config.clone()));
-        HttpPeer { config, queue: Arc::new(RequestQueue::new(state, worker::start)) }
+        let queues = Arc::new(RuntimeQueues::new(state, worker::start));
+        let idle: Weak<RuntimeQueues> = Arc::downgrade(&queues);
+        config.open_files.add(idle as Weak<dyn IdleConnections>);
+        HttpPeer { config, queues }
     }
 
     fn carries(&self, request: &PeerRequest) -> bool {
         request.key.len() <= self.config.max_key_bytes
     }
+
+    /// The error of a request outside every runtime.
+    fn no_runtime(&self) -> PeerError {
+        self.queues.peer().error(RequestError::Failed(Failure::NoRuntime))
+    }
 }
 
 impl Peer for HttpPeer {
     fn get(&self, request: PeerRequest, reply: Reply) {
-        if self.carries(&request) {
-            self.queue.fetch(request, reply);
-        } else {
-            reply.send(Err(PeerError::NotCarried));
+        if !self.carries(&request) {
+            return reply.send(Err(PeerError::NotCarried));
+        }
+        match Handle::try_current() {
+            Ok(runtime) => self.queues.of(&runtime).fetch(request, reply),
+            Err(_) => reply.send(Err(self.no_runtime())),
         }
     }
 
     fn get_many(&self, requests: Vec<(PeerRequest, Reply)>) {
         // With a key that is longer than the peer takes, all of them would be refused.
         let (carried, long): (Vec<_>, Vec<_>) = requests.into_iter().partition(|(request, _)| self.carries(request));
-        self.queue.fetch_many(carried);
+        match Handle::try_current() {
+            Ok(runtime) => self.queues.of(&runtime).fetch_many(carried),
+            Err(_) => carried.into_iter().for_each(|(_, reply)| reply.send(Err(self.no_runtime()))),
+        }
         long.into_iter().for_each(|(_, reply)| reply.send(Err(PeerError::NotCarried)));
     }
 
     fn connect_ahead(&self) {
-        self.queue.connect_ahead();
+        if let Ok(runtime) = Handle::try_current() {
+            self.queues.of(&runtime).connect_ahead(&runtime);
+        }
     }
 
     fn update(&self, update: PeerUpdate, timeout: Duration, reply: Reply<Ack>) {
-        self.queue.update(PendingUpdate { update, timeout, since: Instant::now(), reply });
+        match Handle::try_current() {
+            Ok(runtime) => {
+                self.queues.of(&runtime).update(PendingUpdate { update, timeout, since: Instant::now(), reply });
+            }
+            Err(_) => reply.send(Err(self.no_runtime())),
+        }
     }
 }

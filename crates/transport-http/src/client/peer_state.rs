@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,6 +29,8 @@ pub(super) struct PeerState {
     pub(super) session: Session,
     pub(super) config: Arc<PoolConfig>,
     pub(super) protocol: ProtocolState,
+    /// The number of times that it was heard.
+    heard: AtomicU64,
     /// Whether the log says already that this peer is this node itself.
     reported_self: AtomicBool,
     impostor_log: ImpostorLog,
@@ -43,9 +45,21 @@ impl PeerState {
             session: config.credentials.session(),
             config,
             protocol,
+            heard: AtomicU64::new(0),
             reported_self: AtomicBool::new(false),
             impostor_log: ImpostorLog::default(),
         }
+    }
+
+    /// Records that the peer was heard: the head of an answer came, or a piece of it.
+    pub(super) fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of times that the peer was heard, on any connection. While it stays the same the
+    /// peer is silent.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// The longest time that a fetch may take: the load, and as long as the peer may be silent.

@@ -1,68 +1,45 @@
-//! The requests to one peer that wait, and natural batching: which of them leave when, and
-//! together.
+//! The queue of one peer in one runtime, and natural batching: what waits leaves with workers.
 //!
 //! A lone key leaves at once. While a batch of its group is on its way, which is until the head of
 //! its answer is there, further keys collect; then they leave together. There is no timer in it,
 //! and under light load no key waits.
+//!
+//! Nothing is spawned, woken or answered under the lock. A task that is spawned on a runtime that
+//! shuts down is dropped at once, and what it carries takes the lock.
 
 use std::{
-    collections::VecDeque,
-    iter, mem,
+    iter,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use peercache_groupcache::{Ack, PeerError, PeerRequest, PeerUpdate, Reply};
+use peercache_groupcache::{PeerError, PeerRequest, Reply};
 use tokio::{runtime::Handle, sync::mpsc, time::Instant};
 
 use crate::client::{
-    batch::{Batch, Received},
+    batch::{Batch, Progress, Received},
     connection::MAX_IDLE,
     failure::{Failure, RequestError},
-    group_queue::GroupQueue,
+    merge::{LongExchange, MERGE_AFTER, Recall},
+    open_files::Closing,
     peer_state::PeerState,
-    pending::{Pending, PendingCount, fail_all},
-    protocol_state::Protocol,
+    pending::{Pending, fail_all, fail_overdue},
+    queue_state::{Next, PendingUpdate, Place, QueueState, Stranded},
 };
 
-/// The updates that are sent to one peer at once. They are short; a few connections carry many.
-const MAX_CONCURRENT_UPDATES: usize = 16;
-
-/// The updates for one peer that may be in flight or waiting. One too many fails at once: they come
-/// faster than the peer can take them.
-const MAX_UPDATES: usize = 1_024;
-
-/// The keys and updates for one peer that wait, and the workers that send them.
+/// The keys and updates for one peer that wait, and the workers of one runtime that send them.
 pub(super) struct RequestQueue {
     peer: Arc<PeerState>,
     start_worker: StartWorker,
-    pending: Arc<PendingCount>,
     state: Mutex<State>,
 }
 
 /// Starts a worker with its first job.
 pub(super) type StartWorker = fn(&Handle, Arc<RequestQueue>, Job);
 
-#[derive(Default)]
 struct State {
-    groups: Vec<GroupQueue>,
-    /// The index of the group that is looked at first: groups take turns.
-    next_group: usize,
-    batches_in_flight: usize,
-    updates: VecDeque<PendingUpdate>,
-    updates_in_flight: usize,
+    requests: QueueState,
     /// Idle workers. The one that became idle last is used first, so that the rest may end.
     idle: Vec<WorkerHandle>,
-    /// Keys that have waited for too long, to be answered when the lock is free.
-    expired: Vec<Pending>,
-}
-
-/// An update that waits, and where its acknowledgement goes.
-pub(super) struct PendingUpdate {
-    pub(super) update: PeerUpdate,
-    pub(super) timeout: Duration,
-    pub(super) since: Instant,
-    pub(super) reply: Reply<Ack>,
 }
 
 /// The work of a worker: one batch, or one update.
@@ -71,6 +48,8 @@ pub(super) enum Job {
     Update(PendingUpdate, UpdateInFlight),
     /// Opens the connection for a request that is to come.
     Connect,
+    /// Ends with the connection.
+    Close,
 }
 
 /// Gives an idle worker a job.
@@ -83,21 +62,24 @@ pub(super) struct WorkerHandle(pub(super) mpsc::Sender<(Job, WorkerHandle)>);
 /// A batch in flight. It ends when this is dropped, at the latest.
 pub(super) struct InFlight {
     queue: Arc<RequestQueue>,
-    /// The index of its group.
-    group: usize,
-    /// Whether the keys of its group wait for it.
-    blocks_group: bool,
+    place: Place,
+    since: Instant,
+    /// The way in which its worker learns that it is recalled.
+    recall: Option<Arc<Recall>>,
     has_ended: bool,
 }
 
-/// A batch that has ended, which the queue does not know yet.
-pub(super) struct Finished {
-    in_flight: InFlight,
-    received: Received,
+/// An update in flight. It ends when this is dropped, at the latest.
+pub(super) struct UpdateInFlight {
+    queue: Arc<RequestQueue>,
+    has_ended: bool,
 }
 
-/// An update in flight, until this is dropped.
-pub(super) struct UpdateInFlight(Arc<RequestQueue>);
+/// A request that has ended, which the queue does not know yet.
+pub(super) enum Finished {
+    Fetch { in_flight: InFlight, received: Received, given_back: Vec<Pending> },
+    Update(UpdateInFlight),
+}
 
 /// The next step of a worker without a job.
 pub(super) enum Idle {
@@ -107,8 +89,8 @@ pub(super) enum Idle {
 
 impl RequestQueue {
     pub(super) fn new(peer: Arc<PeerState>, start_worker: StartWorker) -> Self {
-        let pending = PendingCount::new(peer.config.max_fetches);
-        RequestQueue { peer, start_worker, pending, state: Mutex::default() }
+        let requests = QueueState::new(peer.config.max_fetches);
+        RequestQueue { peer, start_worker, state: Mutex::new(State { requests, idle: Vec::new() }) }
     }
 
     pub(super) fn peer(&self) -> &Arc<PeerState> {
@@ -117,88 +99,83 @@ impl RequestQueue {
 
     /// Asks for one key as soon as possible.
     pub(super) fn fetch(self: &Arc<Self>, request: PeerRequest, reply: Reply) {
-        let Some(counted) = self.pending.count() else {
-            return reply.send(Err(self.peer.error(RequestError::overloaded())));
-        };
-        let pending = Pending::new(request, reply, Instant::now(), counted);
-        let mut state = self.state();
-        let group = state.group(&pending.request.group);
-        state.groups[group].waiting.push_back(pending);
-        self.dispatch(state);
+        let group = request.group.clone();
+        self.add(&group, iter::once((request, reply)));
     }
 
     /// Asks for these keys of one group as soon as possible. Keys beyond the most that may be
     /// pending are answered as overload.
     pub(super) fn fetch_many(self: &Arc<Self>, requests: Vec<(PeerRequest, Reply)>) {
-        let since = Instant::now();
-        let (mut accepted, mut excess) = (Vec::with_capacity(requests.len()), Vec::new());
-        for (request, reply) in requests {
-            match self.pending.count() {
-                Some(counted) => accepted.push(Pending::new(request, reply, since, counted)),
-                None => excess.push(reply),
-            }
+        if let Some((first, _)) = requests.first() {
+            let group = first.group.clone();
+            self.add(&group, requests);
         }
-        if let Some(first) = accepted.first() {
-            let mut state = self.state();
-            let group = state.group(&first.request.group);
-            state.groups[group].waiting.extend(accepted);
-            self.dispatch(state);
-        }
-        let overloaded = |reply: Reply| reply.send(Err(self.peer.error(RequestError::overloaded())));
-        excess.into_iter().for_each(overloaded);
     }
 
-    /// Asks once more for these keys of one group, before all others.
-    pub(super) fn fetch_again(self: &Arc<Self>, pending: Vec<Pending>) {
+    fn add(self: &Arc<Self>, group: &Arc<str>, requests: impl IntoIterator<Item = (PeerRequest, Reply)>) {
         let mut state = self.state();
-        let Some(first) = pending.first() else { return };
-        let group = state.group(&first.request.group);
-        pending.into_iter().rev().for_each(|pending| state.groups[group].waiting.push_front(pending));
+        let excess = state.requests.add(group, requests);
         self.dispatch(state);
+        // Ours and not the peer's, which comes in the same words: a group may load these here.
+        let overloaded = |reply: Reply| reply.send(Err(self.peer.error(RequestError::overloaded())));
+        excess.into_iter().for_each(|(_, reply)| overloaded(reply));
     }
 
     /// Sends the update as soon as possible.
     pub(super) fn update(self: &Arc<Self>, update: PendingUpdate) {
         let mut state = self.state();
-        if state.updates.len() + state.updates_in_flight >= MAX_UPDATES {
-            drop(state);
-            return update.reply.send(Err(PeerError::failed(self.peer.failure(Failure::TooManyUpdates))));
-        }
-        state.updates.push_back(update);
+        let excess = state.requests.add_update(update);
         self.dispatch(state);
+        if let Err(update) = excess {
+            update.reply.send(Err(PeerError::failed(self.peer.failure(Failure::TooManyUpdates))));
+        }
     }
 
-    /// Opens a connection for the first request, if there is a runtime and no connection yet.
-    pub(super) fn connect_ahead(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        let has_none = |state: &State| state.idle.is_empty() && state.batches_in_flight == 0;
+    /// Opens a connection for the first request, if there is none yet.
+    pub(super) fn connect_ahead(self: &Arc<Self>, runtime: &Handle) {
+        let has_none = |state: &State| state.idle.is_empty() && !state.requests.has_batches_in_flight();
         if has_none(&self.state()) {
-            (self.start_worker)(&runtime, self.clone(), Job::Connect);
+            (self.start_worker)(runtime, self.clone(), Job::Connect);
         }
     }
 
-    /// Fails the keys that wait: the peer was found silent or out of reach, and they need not find
-    /// it out again.
+    /// Fails the keys that wait: the peer was found out of reach, and they need not find it out
+    /// again.
     pub(super) fn fail_waiting(&self) {
-        let waiting = self.state().take_waiting();
-        if !waiting.is_empty() {
-            fail_all(&self.peer, waiting, Failure::SilentMeanwhile.into());
-        }
+        let waiting = self.state().requests.take_waiting();
+        fail_all(&self.peer, waiting, Failure::SilentMeanwhile.into());
+    }
+
+    /// Has each idle worker close its connection. Returns the ends of them.
+    pub(super) fn close_idle(&self) -> Vec<Closing> {
+        let idle = std::mem::take(&mut self.state().idle);
+        let close = |worker: WorkerHandle| -> Closing {
+            let _ = worker.0.try_send((Job::Close, worker.clone()));
+            let ended = worker.0;
+            Box::pin(async move { ended.closed().await })
+        };
+        idle.into_iter().map(close).collect()
+    }
+
+    /// Whether no worker has anything to do, or can get anything: their runtime has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        let state = self.state();
+        state.requests.is_empty() && state.idle.iter().all(|worker| worker.0.is_closed())
     }
 
     /// The next job of a worker that has done one. Without a job it is idle, or, if enough workers
     /// are idle, it ends.
     pub(super) fn next_job(
         self: &Arc<Self>,
-        finished: Option<Finished>,
+        mut finished: Option<Finished>,
         worker: WorkerHandle,
     ) -> Result<(Job, WorkerHandle), Idle> {
         let mut state = self.state();
-        if let Some(finished) = finished {
-            finished.record(&mut state);
+        if let Some(finished) = &mut finished {
+            finished.record(&mut state.requests);
         }
-        let next = match state.next_job(self) {
-            Some(job) => Ok((job, worker)),
+        let next = match state.requests.next(&self.peer) {
+            Some(next) => Ok((next, worker)),
             None if state.idle.len() < MAX_IDLE => {
                 state.idle.push(worker);
                 Err(Idle::Waits)
@@ -207,61 +184,64 @@ impl RequestQueue {
         };
         // The end of one batch may let several others leave.
         self.dispatch(state);
-        next
+        next.map(|(next, worker)| (self.job(next), worker))
     }
 
     /// Takes this worker from the idle ones; `false` when it has just been given a job.
     pub(super) fn remove_idle(&self, worker: &mpsc::WeakSender<(Job, WorkerHandle)>) -> bool {
-        let mut state = self.state();
         let Some(worker) = worker.upgrade() else { return false };
-        let place = state.idle.iter().position(|idle| worker.same_channel(&idle.0));
-        place.map(|place| state.idle.remove(place)).is_some()
+        let removed = {
+            let mut state = self.state();
+            let place = state.idle.iter().position(|idle| worker.same_channel(&idle.0));
+            place.map(|place| state.idle.remove(place))
+        };
+        removed.is_some()
     }
 
     /// Gives all that may leave now to workers.
     fn dispatch<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) {
-        loop {
-            let first = state.next_assignment(self);
-            let rest: Vec<_> = iter::from_fn(|| state.next_assignment(self)).collect();
-            let expired = mem::take(&mut state.expired);
-            drop(state);
-            let jobs = first.into_iter().chain(rest);
-            let failed: Vec<Finished> = jobs.filter_map(|(idle, job)| self.assign(idle, job)).collect();
-            if !expired.is_empty() {
-                fail_all(&self.peer, expired, RequestError::overloaded());
-            }
-            if failed.is_empty() {
-                return;
-            }
-            // They never left, and others may leave in their place.
-            state = self.state();
-            failed.into_iter().for_each(|failed| failed.record(&mut state));
+        let first = self.next_assignment(&mut state);
+        let rest: Vec<_> = iter::from_fn(|| self.next_assignment(&mut state)).collect();
+        let expired = state.requests.take_expired();
+        drop(state);
+        for (idle, next) in first.into_iter().chain(rest) {
+            self.assign(idle, self.job(next));
         }
+        fail_overdue(&self.peer, expired);
     }
 
-    /// Gives a job to this idle worker, or another, or a new one. Returns the batch that no worker
-    /// could be started for, after it has failed.
-    fn assign(self: &Arc<Self>, mut idle: Option<WorkerHandle>, mut job: Job) -> Option<Finished> {
+    /// A request that may leave now, and an idle worker for it.
+    fn next_assignment(&self, state: &mut State) -> Option<(Option<WorkerHandle>, Next)> {
+        let next = state.requests.next(&self.peer)?;
+        Some((state.idle.pop(), next))
+    }
+
+    /// Gives a job to this idle worker, or another, or a new one.
+    fn assign(self: &Arc<Self>, mut idle: Option<WorkerHandle>, mut job: Job) {
         while let Some(worker) = idle {
             match worker.0.try_send((job, worker.clone())) {
-                Ok(()) => return None,
-                // Its runtime has ended.
+                Ok(()) => return,
+                // Its task has been dropped: another runtime had this one's id.
                 Err(unsent) => job = unsent.into_inner().0,
             }
             idle = self.state().idle.pop();
         }
-        match (Handle::try_current(), job) {
-            (Ok(runtime), job) => (self.start_worker)(&runtime, self.clone(), job),
-            (Err(_), Job::Fetch(mut batch, in_flight)) => {
-                batch.fail(Failure::NoRuntime.into());
-                return Some(in_flight.finish(Received::default()));
-            }
-            (Err(_), Job::Update(update, _in_flight)) => {
-                update.reply.send(Err(PeerError::failed(self.peer.failure(Failure::NoRuntime))));
-            }
-            (Err(_), Job::Connect) => {}
+        // Both callers and workers are in the runtime of this queue. Without one the job is
+        // dropped, and what it carries has failed.
+        if let Ok(runtime) = Handle::try_current() {
+            (self.start_worker)(&runtime, self.clone(), job);
         }
-        None
+    }
+
+    fn job(self: &Arc<Self>, next: Next) -> Job {
+        let queue = self.clone();
+        match next {
+            Next::Update(update) => Job::Update(update, UpdateInFlight { queue, has_ended: false }),
+            Next::Fetch(batch, place) => {
+                let in_flight = InFlight { queue, place, since: Instant::now(), recall: None, has_ended: false };
+                Job::Fetch(batch, in_flight)
+            }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -269,108 +249,96 @@ impl RequestQueue {
     }
 }
 
-impl State {
-    /// The index of a group's queue.
-    fn group(&mut self, group: &Arc<str>) -> usize {
-        let same = |queue: &GroupQueue| Arc::ptr_eq(&queue.group, group) || queue.group == *group;
-        self.groups.iter().position(same).unwrap_or_else(|| {
-            self.groups.push(GroupQueue::new(group.clone()));
-            self.groups.len() - 1
-        })
+impl InFlight {
+    /// The number of the batch.
+    pub(super) fn id(&self) -> u64 {
+        self.place.id
     }
 
-    /// A job that may leave now, and an idle worker for it.
-    fn next_assignment(&mut self, queue: &Arc<RequestQueue>) -> Option<(Option<WorkerHandle>, Job)> {
-        let job = self.next_job(queue)?;
-        Some((self.idle.pop(), job))
+    /// Has the batch recalled in this way, if it waits long for loads and others do, too.
+    pub(super) fn recalled_by(&mut self, recall: &Arc<Recall>) {
+        self.recall = Some(recall.clone());
     }
 
-    /// A job that may leave now: updates first, then the groups in turn.
-    fn next_job(&mut self, queue: &Arc<RequestQueue>) -> Option<Job> {
-        if self.updates_in_flight < MAX_CONCURRENT_UPDATES
-            && let Some(update) = self.updates.pop_front()
-        {
-            self.updates_in_flight += 1;
-            return Some(Job::Update(update, UpdateInFlight(queue.clone())));
-        }
-        let peer = &queue.peer;
-        if self.batches_in_flight >= peer.config.max_connections {
-            return None;
-        }
-        let protocol = peer.protocol.protocol();
-        for _ in 0..self.groups.len() {
-            let index = self.next_group;
-            self.next_group = (index + 1) % self.groups.len();
-            let group = &mut self.groups[index];
-            group.take_expired(peer, &mut self.expired);
-            let Some(first) = group.waiting.front() else { continue };
-            // The head of a GET's answer comes after the load, so no other key waits for that.
-            let is_alone = protocol == Protocol::Http || first.send_alone;
-            if group.is_blocked && !is_alone {
-                continue;
-            }
-            let count = if is_alone { 1 } else { group.next_batch_len() };
-            let batch = Batch::new(peer.clone(), group.waiting.drain(..count));
-            group.is_blocked |= !is_alone;
-            self.batches_in_flight += 1;
-            let in_flight = InFlight { queue: queue.clone(), group: index, blocks_group: !is_alone, has_ended: false };
-            return Some(Job::Fetch(batch, in_flight));
-        }
-        None
+    /// Whether further keys of the group still wait for it: no head of an answer has come.
+    pub(super) fn blocks_group(&self) -> bool {
+        self.place.blocks_group
     }
 
-    fn take_waiting(&mut self) -> Vec<Pending> {
-        self.groups.iter_mut().flat_map(|group| group.waiting.drain(..)).collect()
+    /// Fails the keys of its group that wait: the peer was found silent.
+    pub(super) fn fail_waiting_of_group(&self) {
+        let waiting = self.queue.state().requests.take_waiting_of(&self.place);
+        fail_all(&self.queue.peer, waiting, Failure::SilentMeanwhile.into());
+    }
+
+    /// Asks once more for these keys of its group, before all others.
+    pub(super) fn fetch_again(&self, pending: Vec<Pending>) {
+        let mut state = self.queue.state();
+        state.requests.add_again(&self.place, pending);
+        self.queue.dispatch(state);
+    }
+
+    /// Ends the batch.
+    pub(super) fn finish(self, received: Received, given_back: Vec<Pending>) -> Finished {
+        Finished::Fetch { in_flight: self, received, given_back }
     }
 }
 
-impl InFlight {
-    /// Lets further keys of the group leave: the peer is at work.
-    pub(super) fn unblock_group(&mut self) {
-        if self.blocks_group {
-            self.blocks_group = false;
+impl Progress for InFlight {
+    /// Lets further keys of the group leave.
+    fn is_at_work(&mut self) {
+        if self.place.blocks_group {
             let mut state = self.queue.state();
-            state.groups[self.group].is_blocked = false;
+            state.requests.unblock(&mut self.place);
             self.queue.dispatch(state);
         }
     }
 
-    /// Whether further keys of the group still wait for it.
-    pub(super) fn blocks_group(&self) -> bool {
-        self.blocks_group
+    /// Once it has waited long, it may be recalled, or make others be.
+    fn still_waits(&mut self, batch: &Batch) {
+        let is_due = !self.place.is_long && self.since.elapsed() >= MERGE_AFTER && batch.can_be_merged();
+        let (Some(recall), Some(bounds)) = (self.recall.clone().filter(|_| is_due), batch.bounds()) else { return };
+        self.place.is_long = true;
+        let exchange = LongExchange { id: self.place.id, keys: batch.unanswered(), bounds, recall };
+        let recalled = self.queue.state().requests.long_of(&self.place).add(exchange);
+        recalled.into_iter().for_each(LongExchange::recall);
     }
+}
 
-    /// Ends the batch.
-    pub(super) fn finish(self, received: Received) -> Finished {
-        Finished { in_flight: self, received }
-    }
-
-    fn end(&mut self, state: &mut State) {
-        self.has_ended = true;
-        state.batches_in_flight -= 1;
-        if self.blocks_group {
-            state.groups[self.group].is_blocked = false;
-        }
+impl UpdateInFlight {
+    /// Ends the update.
+    pub(super) fn finish(self) -> Finished {
+        Finished::Update(self)
     }
 }
 
 impl Finished {
-    fn record(mut self, state: &mut State) {
-        state.groups[self.in_flight.group].observe(self.received);
-        self.in_flight.end(state);
+    fn record(&mut self, requests: &mut QueueState) {
+        match self {
+            Finished::Update(in_flight) => {
+                in_flight.has_ended = true;
+                requests.end_update();
+            }
+            Finished::Fetch { in_flight, received, given_back } => {
+                in_flight.has_ended = true;
+                requests.end_batch(&mut in_flight.place, *received, std::mem::take(given_back));
+            }
+        }
     }
 }
 
-/// Ends a batch that no worker finishes: its task panicked, or its runtime has ended. The keys that
-/// wait are dropped, for they might wait for ever, and a dropped key is answered as a failed peer.
+/// Ends a batch that no worker finishes: its task panicked, or its runtime has ended. The keys of
+/// its group that wait are dropped, for they might wait for ever, and a dropped key is answered as
+/// a failed peer.
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.has_ended {
-            let queue = self.queue.clone();
-            let mut state = queue.state();
-            self.end(&mut state);
-            let stranded = state.take_waiting();
-            drop(state);
+            let stranded: (Vec<Pending>, Stranded) = {
+                let requests = &mut self.queue.state().requests;
+                let waiting = requests.take_waiting_of(&self.place);
+                requests.end_batch(&mut self.place, Received::default(), Vec::new());
+                (waiting, requests.take_stranded())
+            };
             drop(stranded);
         }
     }
@@ -378,6 +346,13 @@ impl Drop for InFlight {
 
 impl Drop for UpdateInFlight {
     fn drop(&mut self) {
-        self.0.state().updates_in_flight -= 1;
+        if !self.has_ended {
+            let stranded = {
+                let requests = &mut self.queue.state().requests;
+                requests.end_update();
+                requests.take_stranded()
+            };
+            drop(stranded);
+        }
     }
 }

@@ -90,6 +90,7 @@ impl Request {
             Some(max_silence) => timeout(max_silence, sent).await.map_err(|_| Failure::Silent(max_silence))??,
             None => sent.await?,
         };
+        peer.hear();
         let from = match credentials.check(&peer.session, &peer.name, &shown, &head).await {
             Ok(Checked::SignAgain) => return Ok(None),
             Ok(Checked::Believed(identity)) => Ok(identity),

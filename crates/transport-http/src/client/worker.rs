@@ -14,13 +14,15 @@ use tokio::{
 };
 
 use crate::client::{
-    batch::Batch,
+    batch::{Batch, Progress},
     connection::{Connection, IDLE_TIMEOUT},
     failure::{Failure, RequestError},
     get_http, get_native,
+    merge::Recall,
     peer_state::PeerState,
     protocol_state::{Event, Protocol},
-    queue::{Idle, InFlight, Job, PendingUpdate, RequestQueue, WorkerHandle},
+    queue::{Finished, Idle, InFlight, Job, RequestQueue, WorkerHandle},
+    queue_state::PendingUpdate,
     response_body, send_update,
 };
 
@@ -32,24 +34,33 @@ pub(super) fn start(runtime: &Handle, queue: Arc<RequestQueue>, job: Job) {
 /// Does a job, and those that come after it until there has been none for a while.
 async fn run(queue: Arc<RequestQueue>, job: Job) {
     let peer = queue.peer().clone();
-    let mut connection = peer.config.connector.connection(&peer.address);
+    let recall = Arc::<Recall>::default();
+    // Before the connection, so that the channel closes after it.
     let (sender, mut jobs) = mpsc::channel(1);
+    let mut connection = peer.config.connector.connection(&peer.address);
     let (handle, worker) = (sender.downgrade(), WorkerHandle(sender));
     let mut idle = pin!(sleep(IDLE_TIMEOUT));
     let (mut queue, mut job, mut worker) = (queue, job, worker);
     loop {
         let mut finished = None;
+        let mut is_kept = true;
         match job {
-            Job::Fetch(mut batch, mut in_flight) => {
-                fetch(&queue, &mut *connection, &mut batch, &mut in_flight).await;
-                finished = Some(in_flight.finish(batch.received()));
+            Job::Fetch(batch, in_flight) => {
+                let (fetched, ended) = fetch(&queue, &mut *connection, batch, in_flight, &recall).await;
+                is_kept = fetched;
+                finished = Some(ended);
             }
             Job::Update(update, in_flight) => {
-                send(&peer, &mut *connection, update).await;
-                drop(in_flight);
+                is_kept = send(&peer, &mut *connection, update).await;
+                finished = Some(in_flight.finish());
             }
             // The first request finds out what is wrong, if anything is.
             Job::Connect => drop(timeout(peer.config.peer_timeout, connection.connect_ahead()).await),
+            Job::Close => return,
+        }
+        if !is_kept {
+            // At once, so that the peer has its end free for others.
+            connection = peer.config.connector.connection(&peer.address);
         }
         (job, worker) = match queue.next_job(finished, worker) {
             Ok(next) => next,
@@ -92,42 +103,79 @@ async fn wait_for_job(
     }
 }
 
-async fn send(peer: &PeerState, connection: &mut dyn Connection, update: PendingUpdate) {
+/// Sends an update. Returns whether the connection can be used again.
+async fn send(peer: &PeerState, connection: &mut dyn Connection, update: PendingUpdate) -> bool {
     let PendingUpdate { update, timeout, since, reply } = update;
     let sent = timeout_at(since + timeout, send_update::send(peer, connection, update, timeout)).await;
     let sent = sent.unwrap_or_else(|_| Err(Failure::TooLate(timeout).into()));
+    let is_kept = !matches!(sent, Err(RequestError::Failed(_)));
     reply.send(sent.map_err(|error| peer.error(error)));
+    is_kept
 }
 
-/// Fetches the values of a batch, from beginning to end. No caller's deadline ends it.
+/// Fetches the values of a batch, from beginning to end. No caller's deadline ends it. Returns
+/// whether the connection can be used again.
 async fn fetch(
     queue: &Arc<RequestQueue>,
     connection: &mut dyn Connection,
-    batch: &mut Batch,
-    in_flight: &mut InFlight,
-) {
-    let Some(first) = batch.first() else { return };
+    mut batch: Batch,
+    mut in_flight: InFlight,
+    recall: &Arc<Recall>,
+) -> (bool, Finished) {
+    let Some(first) = batch.first() else { return (true, in_flight.finish(batch.received(), Vec::new())) };
+    let (peer, id) = (queue.peer(), in_flight.id());
+    let (fetch_timeout, heard) = (peer.fetch_timeout(first), peer.heard());
+    in_flight.recalled_by(recall);
     // The peer's time begins now and not when the key began to wait: it is not at fault that our
     // own connections are taken.
-    let fetch_timeout = queue.peer().fetch_timeout(first);
-    let fetched = timeout(fetch_timeout, fetch_in_protocol(queue, connection, batch, in_flight)).await;
+    let deadline = batch.begin();
+    let fetched = tokio::select! {
+        biased;
+        fetched = timeout_at(deadline, fetch_in_protocol(queue, connection, &mut batch, &mut in_flight)) => fetched,
+        () = recall.of(id) => {
+            let received = batch.received();
+            return (false, in_flight.finish(received, batch.give_back()));
+        }
+    };
     match fetched.unwrap_or_else(|_| Err(Failure::TooLate(fetch_timeout).into())) {
         Ok(()) => {
-            let max_silence = queue.peer().config.peer_timeout;
-            response_body::drain(connection, max_silence, || in_flight.unblock_group()).await;
+            response_body::drain(connection, peer.config.peer_timeout, || in_flight.is_at_work()).await;
+            (true, in_flight.finish(batch.received(), Vec::new()))
         }
         Err(error) => {
-            let concerns_all = match &error {
-                RequestError::Failed(Failure::Connect(_)) => true,
-                // Not even the head of an answer came. A stall later on is one connection's, or one
-                // load's.
-                RequestError::Failed(Failure::Silent(_)) => in_flight.blocks_group(),
-                _ => false,
-            };
+            let (is_kept, scope) = (!matches!(error, RequestError::Failed(_)), Scope::of(&error, &in_flight));
+            let received = batch.received();
             batch.fail(error);
-            if concerns_all {
-                queue.fail_waiting();
+            // If the peer was heard meanwhile, on another connection, it is neither silent nor out
+            // of reach: the failure is one of this exchange.
+            match scope {
+                _ if peer.heard() != heard => {}
+                Scope::Peer => queue.fail_waiting(),
+                Scope::Group => in_flight.fail_waiting_of_group(),
+                Scope::Exchange => {}
             }
+            (is_kept, in_flight.finish(received, Vec::new()))
+        }
+    }
+}
+
+/// The keys that a failure concerns, as far as one exchange can tell.
+enum Scope {
+    /// All keys that wait for the peer: it is out of reach.
+    Peer,
+    /// Those of the group: not even the head of an answer came. Other groups have exchanges of
+    /// their own.
+    Group,
+    /// Those of the exchange: a stall later on is one connection's, or one load's.
+    Exchange,
+}
+
+impl Scope {
+    fn of(error: &RequestError, in_flight: &InFlight) -> Self {
+        match error {
+            RequestError::Failed(Failure::Connect(_)) => Scope::Peer,
+            RequestError::Failed(Failure::Silent(_)) if in_flight.blocks_group() => Scope::Group,
+            _ => Scope::Exchange,
         }
     }
 }
@@ -141,17 +189,17 @@ async fn fetch_in_protocol(
 ) -> Result<(), RequestError> {
     let peer = queue.peer();
     if peer.protocol.protocol() == Protocol::Http {
-        return fetch_http(queue, connection, batch).await;
+        return fetch_http(peer, connection, batch, in_flight).await;
     }
-    let mut fetched = get_native::fetch(peer, connection, batch, || in_flight.unblock_group()).await;
+    let mut fetched = get_native::fetch(peer, connection, batch, in_flight).await;
     if let Err(RequestError::Failed(Failure::Closed(_))) = fetched {
         // The connection may have been a stale one.
-        fetched = get_native::fetch(peer, connection, batch, || in_flight.unblock_group()).await;
+        fetched = get_native::fetch(peer, connection, batch, in_flight).await;
     }
     match fetched {
         // One of ours from when there was one key to a request.
         Err(RequestError::Failed(Failure::Status(StatusCode::BAD_REQUEST))) if batch.len() > 1 => {
-            fetch_each_alone(queue, batch);
+            fetch_each_alone(in_flight, batch);
             Ok(())
         }
         Err(RequestError::Failed(failure @ Failure::Closed(_))) => {
@@ -164,28 +212,29 @@ async fn fetch_in_protocol(
 
 /// Asks with golang's GET, which takes one key.
 async fn fetch_http(
-    queue: &Arc<RequestQueue>,
+    peer: &PeerState,
     connection: &mut dyn Connection,
     batch: &mut Batch,
+    in_flight: &InFlight,
 ) -> Result<(), RequestError> {
     let Some(request) = batch.only() else {
-        fetch_each_alone(queue, batch);
+        fetch_each_alone(in_flight, batch);
         return Ok(());
     };
-    let mut fetched = get_http::fetch(queue.peer(), connection, request).await;
+    let mut fetched = get_http::fetch(peer, connection, request).await;
     if let Err(RequestError::Failed(Failure::Closed(_))) = fetched
         && connection.was_reused()
     {
         // The connection was a stale one.
-        fetched = get_http::fetch(queue.peer(), connection, request).await;
+        fetched = get_http::fetch(peer, connection, request).await;
     }
     batch.answer(0, Ok(fetched?));
     Ok(())
 }
 
 /// Has each key that has no answer asked for by itself.
-fn fetch_each_alone(queue: &Arc<RequestQueue>, batch: &mut Batch) {
+fn fetch_each_alone(in_flight: &InFlight, batch: &mut Batch) {
     let mut pending = batch.take_unanswered();
     pending.iter_mut().for_each(|pending| pending.send_alone = true);
-    queue.fetch_again(pending);
+    in_flight.fetch_again(pending);
 }
