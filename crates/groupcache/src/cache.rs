@@ -217,6 +217,11 @@ impl<V: Value> Cache<V> {
         }
     }
 
+    /// The time before which no entry expires.
+    pub(crate) fn next_expiry_ms(&self) -> u64 {
+        self.next_expiry_ms.load(Acquire)
+    }
+
     /// Removes expired entries in batches, and runs `between` after each. Costs a look at a number
     /// while nothing has expired.
     pub(crate) fn sweep(&self, now_ms: u64, between: impl Fn()) {

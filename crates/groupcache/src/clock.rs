@@ -1,9 +1,11 @@
-//! The time that groups go by: a coarse tick, and the subscribers that are told of it.
+//! The time that groups go by: a coarse tick, at which it is done what is due.
+
+pub(crate) mod due;
 
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -11,6 +13,8 @@ use std::{
 };
 
 use tokio::{runtime::Handle, time::MissedTickBehavior};
+
+use crate::clock::due::{Alarm, DueQueue, OnTick};
 
 /// The most that the coarse time is late.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -31,15 +35,7 @@ struct Ticks {
     /// The latest time of a clock that is always exact.
     latest_ms: AtomicU64,
     ticking: AtomicBool,
-    subscribers: Mutex<Subscribers>,
-}
-
-type Subscribers = Vec<Weak<dyn OnTick>>;
-
-/// A group, as the clock sees it.
-pub(crate) trait OnTick: Send + Sync {
-    /// Does what is due at `now_ms`, the coarse time of this tick.
-    fn tick(&self, now_ms: u64);
+    due: Arc<DueQueue>,
 }
 
 /// The time when the clock is first needed. It is long after 0, so that a value that a peer loaded
@@ -77,7 +73,7 @@ impl Clock {
                 tick_ms: AtomicU64::new(first),
                 latest_ms: AtomicU64::new(0),
                 ticking: AtomicBool::new(false),
-                subscribers: Mutex::default(),
+                due: Arc::default(),
             }),
         }
     }
@@ -111,9 +107,15 @@ impl Clock {
         self.ticks.advance();
     }
 
-    /// Calls `subscriber` at every tick, for as long as it exists.
-    pub(crate) fn subscribe(&self, subscriber: Weak<dyn OnTick>) {
-        lock(&self.ticks.subscribers).push(subscriber);
+    /// An alarm by which `subscriber` is called at ticks that have something due for it.
+    pub(crate) fn alarm(&self, subscriber: Weak<dyn OnTick>) -> Alarm {
+        self.ticks.due.alarm(subscriber)
+    }
+
+    /// The number of subscribers with something due.
+    #[cfg(test)]
+    pub(crate) fn due(&self) -> usize {
+        self.ticks.due.len()
     }
 
     /// Starts the clock, unless it ticks, and brings it up to date. Called on every miss.
@@ -131,10 +133,6 @@ impl Clock {
             }
         }
     }
-}
-
-fn lock(subscribers: &Mutex<Subscribers>) -> MutexGuard<'_, Subscribers> {
-    subscribers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Ticks {
@@ -156,17 +154,9 @@ impl Ticks {
         tick_ms.fetch_max(self.exact_ms(), Relaxed);
     }
 
-    /// Calls the subscribers when no lock is held: they drop values of a user's type.
     fn tick(&self) {
         self.advance();
-        let mut alive = Vec::new();
-        lock(&self.subscribers).retain(|subscriber| subscriber.upgrade().map(|it| alive.push(it)).is_some());
-        let now_ms = self.exact_ms();
-        for subscriber in alive {
-            // A value's drop that panics stops neither the time nor the process.
-            let tick = || subscriber.tick(now_ms);
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tick));
-        }
+        self.due.tick(self.exact_ms());
     }
 
     fn exact_ms(&self) -> u64 {

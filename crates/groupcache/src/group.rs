@@ -98,9 +98,11 @@ impl<V: Value> Group<V> {
     /// A value with a time to live of its own is a [`Loaded`](crate::Loaded).
     ///
     /// # Errors
-    /// As [`remove`](Group::remove), and [`Refused`](UpdateError::Refused) for a value that the
-    /// owner's budget cannot hold. If the owner is among those missed, do not count on the value
-    /// being anywhere.
+    /// As [`remove`](Group::remove), and [`Refused`](UpdateError::Refused) with
+    /// [`ValueTooLarge`](crate::ErrorKind::ValueTooLarge). A value beyond this node's limits changes
+    /// nothing. One that the owner does not keep, because it is too large for its budget or would
+    /// evict most other values, is removed on all members. If the owner is among those missed, do
+    /// not count on the value being anywhere.
     #[doc(alias = "insert")]
     pub async fn set<K, T>(&self, key: &K, value: T) -> Result<(), UpdateError>
     where

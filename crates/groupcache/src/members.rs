@@ -1,6 +1,7 @@
 //! The members of the cluster as this node knows them, and how one member list replaces another.
 
 pub(crate) mod departed;
+pub(crate) mod followers;
 pub(crate) mod member;
 pub(crate) mod placement;
 pub(crate) mod remote;
@@ -19,6 +20,7 @@ use crate::{
     error::BuildError,
     limits::MAX_MEMBERS,
     members::departed::DepartedMembers,
+    members::followers::{Followers, Following, OnRingChange},
     members::member::Member,
     members::placement::{NativePlacement, Placement},
     members::view::{MembersConfig, View},
@@ -38,19 +40,12 @@ pub struct Members {
 struct MembersState {
     config: MembersConfig,
     view: RwLock<Arc<View>>,
-    /// Groups that move their entries when the ring changes. Its lock is held while a list replaces
-    /// another, so that two calls of [`Members::set`] follow each other.
-    groups: Mutex<Vec<Weak<dyn OnRingChange>>>,
+    /// Held while a list replaces another, so that two calls of [`Members::set`] follow each other,
+    /// and no group begins in between.
+    changing: Mutex<()>,
+    followers: Followers,
     incarnation: u64,
     departed: DepartedMembers,
-}
-
-/// A group, as the member list sees it.
-pub(crate) trait OnRingChange: Send + Sync {
-    fn name(&self) -> &Arc<str>;
-
-    /// Moves entries between main and hot, for keys that have another owner by the new ring.
-    fn reassign(&self);
 }
 
 /// Sets up a [`Members`].
@@ -94,19 +89,33 @@ impl Members {
     ///
     /// The ring is built in the calling thread, which takes some milliseconds, and every group then
     /// moves the entries that changed hands. Peers named before and again are kept, with their
-    /// connections.
+    /// connections. For the list that is in force, in whatever order, nothing is done.
     ///
     /// # Errors
     /// A list that is empty, too long, names a member twice, leaves this node out (unless it is
     /// `client_only`) or names a member that the transport cannot reach. The old list stays in
     /// force then.
     pub fn set<M: Into<Member>>(&self, members: impl IntoIterator<Item = M>) -> Result<(), BuildError> {
-        let members: Vec<Member> = members.into_iter().map(Into::into).collect();
-        let mut groups = self.state.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = members.into_iter().map(Into::into).collect();
+        let groups = self.replace(members)?;
+        // With no lock held: this drops values of a user's type, and perhaps the last handle of a
+        // group.
+        groups.iter().for_each(|group| group.reassign());
+        Ok(())
+    }
+
+    /// Replaces the list, and returns the groups whose entries may have changed hands.
+    fn replace(&self, members: Vec<Member>) -> Result<Vec<Arc<dyn OnRingChange>>, BuildError> {
+        let _changing = self.state.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.view();
+        if old.members() == members {
+            return Ok(Vec::new());
+        }
         let new = Arc::new(View::new(members, &self.state.config, Some(&old))?);
-        groups.retain(|group| group.strong_count() > 0);
-        let groups: Vec<Arc<dyn OnRingChange>> = groups.iter().filter_map(Weak::upgrade).collect();
+        if new.is_equal(&old) {
+            return Ok(Vec::new());
+        }
+        let groups = self.state.followers.alive();
 
         // Before the new list is in force: from then on gets ask its members, those that return
         // too.
@@ -122,8 +131,7 @@ impl Members {
             new.remotes().for_each(|remote| remote.start_delivery(&runtime));
         }
         new.remotes().for_each(|remote| remote.peer.connect_ahead());
-        groups.iter().for_each(|group| group.reassign());
-        Ok(())
+        Ok(groups)
     }
 
     /// The list in force now.
@@ -136,9 +144,16 @@ impl Members {
         &self.state.config.self_name
     }
 
-    /// Calls `group` after every later change of the ring.
-    pub(crate) fn follow(&self, group: Weak<dyn OnRingChange>) {
-        self.state.groups.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+    /// Calls `group` after every later change of the ring, until the result is dropped.
+    pub(crate) fn follow(&self, group: Weak<dyn OnRingChange>) -> Following {
+        let _changing = self.state.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state.followers.add(group)
+    }
+
+    /// The number of groups that follow.
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        self.state.followers.len()
     }
 
     /// A number chosen at random by this process. It tells the stamps of a process from those of an
@@ -157,7 +172,8 @@ impl Members {
         let state = MembersState {
             config,
             view: RwLock::new(Arc::new(view)),
-            groups: Mutex::default(),
+            changing: Mutex::default(),
+            followers: Followers::default(),
             incarnation: RandomState::new().hash_one(0),
             departed: DepartedMembers::default(),
         };

@@ -69,7 +69,14 @@ impl Groups {
     /// Removes a group, so that its name is free and peers are served from it no more. Handles of
     /// it go on. Says whether there was one.
     pub fn remove(&self, name: &str) -> bool {
-        self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = by_name.remove(name);
+        if by_name.len() < by_name.capacity() / 4 {
+            by_name.shrink_to_fit();
+        }
+        // The group may be dropped here, with all that it holds.
+        drop(by_name);
+        removed.is_some()
     }
 
     /// Registers `group`, so that peers are served from it. A built [`Group`](crate::Group) is
@@ -101,5 +108,53 @@ impl Groups {
 impl fmt::Debug for Groups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Groups").field("names", &self.names()).field("members", &self.members).finish()
+    }
+}
+
+#[cfg(all(test, not(peercache_loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{loader::Loaded, loader::loader_fn};
+
+    fn group(groups: &Groups, name: &str, ttl: Duration) -> crate::Group<String> {
+        let load = loader_fn(move |_| async move { Ok(Loaded::new("value".to_owned()).ttl(ttl)) });
+        groups.group(name, load).max_bytes(100_000).expiry_jitter(0.0).build().expect("the settings are fine")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn groups_with_nothing_due_are_not_called_at_ticks() {
+        let groups = Groups::with_clock(Members::alone(), Clock::tokio());
+        let mut idle = Vec::new();
+        for n in 0..100 {
+            let group = group(&groups, &n.to_string(), Duration::ZERO);
+            group.set("key", "value".to_owned()).await.expect("it fits");
+            idle.push(group);
+        }
+        assert_eq!(groups.clock().due(), 0);
+        let busy = group(&groups, "busy", Duration::from_secs(1));
+        busy.get("key").await.expect("it loads");
+        assert_eq!((groups.clock().due(), busy.stats().main.items), (1, 1));
+        tokio::time::sleep(Duration::from_millis(1_020)).await;
+        assert_eq!((groups.clock().due(), busy.stats().main.items), (0, 0), "what has expired is swept out");
+        drop(idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn groups_that_are_gone_leave_nothing_behind() {
+        let groups = Groups::with_clock(Members::alone(), Clock::tokio());
+        for n in 0..20_000 {
+            let (name, ttl) = (n.to_string(), Duration::from_secs(60));
+            let group = group(&groups, &name, ttl);
+            if n % 100 == 0 {
+                group.get("key").await.expect("it loads");
+            }
+            assert!(groups.remove(&name));
+        }
+        // Tasks of loads that have ended may hold the last handle until they are done.
+        tokio::task::yield_now().await;
+        assert_eq!((groups.clock().due(), groups.members().followers(), groups.names().len()), (0, 0, 0));
+        assert!(groups.by_name.read().expect("no panic").capacity() < 100);
     }
 }

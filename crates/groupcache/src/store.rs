@@ -382,6 +382,11 @@ impl<V: Value> Store<V> {
 
     // Changes that no flight can undo, and that need no order with flights.
 
+    /// The time before which [`sweep`](Store::sweep) has nothing to do.
+    pub(crate) fn next_due_ms(&self) -> u64 {
+        self.cache.next_expiry_ms().min(self.backoff.next_due_ms())
+    }
+
     /// Takes out what has expired; `between` runs between batches.
     pub(crate) fn sweep(&self, now_ms: u64, between: impl Fn()) {
         self.cache.sweep(now_ms, between);

@@ -8,7 +8,7 @@ use peercache_groupcache::{BoxError, Bytes, Change, ErrorKind, Group, Loaded, So
 use support::{
     cluster::{AB, ABC, Cluster, text},
     ms,
-    net::Kind::{Answers, Sets},
+    net::Kind::{Answers, Removes, Sets},
     settle, soon,
     updates::{
         all_hold_the_old_value, refused, set, the_old_value_is_being_loaded_for, the_old_value_is_on_its_way_to,
@@ -280,4 +280,37 @@ async fn a_set_that_arrives_after_it_was_given_up_is_nowhere() {
     cluster.net.resume("b", Sets);
     sleep(ms(3_000)).await;
     assert_eq!(cluster.read(&key).await, "v2 v2 v2");
+}
+
+/// One set of 900 KiB emptied a cache of 1 MiB. It obeys the rule of values that are loaded.
+#[tokio::test(start_paused = true)]
+async fn a_value_that_would_evict_most_others_is_not_kept_and_its_key_is_removed() {
+    for setter in ["a", "b"] {
+        let cluster = Cluster::with(["a", "b"], |group| group.max_bytes(1 << 20));
+        let keys = cluster.keys_of("b", 60);
+        for key in &keys {
+            soon(cluster["b"].group.set(key, Bytes::from(vec![b'x'; 10 << 10]))).await.expect("it is kept");
+        }
+        let result = soon(cluster[setter].group.set(&keys[0], Bytes::from(vec![b'x'; 900 << 10]))).await;
+        assert_eq!(refused(result), ErrorKind::ValueTooLarge, "set at {setter}");
+        assert_eq!(cluster["b"].items(), 59, "all others stay");
+        assert!(cluster["a"].group.peek(&keys[0]).is_none() && cluster["b"].group.peek(&keys[0]).is_none());
+        assert_eq!(cluster["b"].group.stats().too_large_to_cache, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_that_is_in_force_changes_nothing_for_an_update_under_way() {
+    let cluster = Cluster::new(ABC);
+    let key = cluster.key_of("b");
+    cluster.net.pause("c", Removes);
+    let setter = cluster["a"].group.clone();
+    let setting = tokio::spawn(async move { setter.set(&key, Bytes::from("set")).await });
+    cluster.net.until_paused("c", Removes, 1).await;
+    let before = cluster["a"].groups.members().view();
+    cluster.set_members(&["a"], &["c", "b", "a"]);
+    assert!(std::sync::Arc::ptr_eq(&before, &cluster["a"].groups.members().view()), "no new table");
+    cluster.net.resume("c", Removes);
+    soon(setting).await.expect("no panic").expect("all are told");
+    assert_eq!(cluster.net.updates("c").len(), 2, "two rounds, once");
 }

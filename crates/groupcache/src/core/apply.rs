@@ -98,22 +98,35 @@ impl<V: Value> GroupState<V> {
             return Ok(());
         }
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
-        self.store_set(&key, stored, ttl, weight);
-        Ok(())
+        self.store_set(&key, stored, ttl, weight)
     }
 
     /// Stores a value that was set. Loads and fetches of the key that are in flight do not replace
-    /// it.
-    pub(crate) fn store_set(&self, key: &Key, stored: Stored<V>, ttl: Option<Duration>, weight: usize) {
+    /// it. A value that would not be cached if it were loaded is not kept either: the key is removed,
+    /// and that is an error.
+    pub(crate) fn store_set(
+        &self,
+        key: &Key,
+        stored: Stored<V>,
+        ttl: Option<Duration>,
+        weight: usize,
+    ) -> Result<(), Error> {
         self.count_update();
         let now_ms = self.clock.exact_ms();
         match self.settings.expiry_policy.of_loaded(key, ttl, now_ms) {
             None => self.store.remove(key),
+            Some(expiry) if !self.admits(weight, expiry) => {
+                self.store.remove(key);
+                let message = "the value would evict most others and is not kept, its key is removed";
+                return Err(Error::with_message(ErrorKind::ValueTooLarge, message));
+            }
             Some(expiry) => {
                 let entry = Entry { stored, origin: Origin::Set, expiry, in_demand: false };
                 self.store.set(key, weight, entry, || self.place_of_loaded(key, expiry, now_ms));
+                self.set_alarm();
             }
         }
+        Ok(())
     }
 
     /// Removes these keys here. Gets that wait for a load or a fetch of one retry.

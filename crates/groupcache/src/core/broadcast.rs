@@ -205,19 +205,20 @@ impl<V: Value> Broadcast<V> {
         let owner = self.new.as_ref().map(|new| view.owner_name(&new.key));
 
         rounds.first(owner).await;
-        let holder = match &self.new {
-            None => None,
-            Some(new) if rounds.send_value(new).await? => owner,
-            Some(_) => {
-                // No member has the value. The old one, which its owner kept, must go then too.
-                rounds.queue_for_unreached();
-                rounds.first(None).await;
-                None
-            }
+        let sent = match &self.new {
+            None => Ok(false),
+            Some(new) => rounds.send_value(new).await,
         };
+        let holder = if matches!(sent, Ok(true)) { owner } else { None };
+        if self.new.is_some() && holder.is_none() {
+            // No member has the value. The old one, which its owner kept, must go then too.
+            rounds.queue_for_unreached();
+            rounds.first(None).await;
+        }
         rounds.queue_for_unreached();
         rounds.second(holder).await;
         rounds.queue_for_unreached();
+        sent?;
         rounds.result()
     }
 }
@@ -257,12 +258,12 @@ impl<'a, V: Value> Rounds<'a, V> {
         self.send(true, |remote| (holder != Some(&remote.name)).then(|| removal.change())).await;
     }
 
-    /// Gives the value to its owner. Returns whether the owner has taken it.
+    /// Gives the value to its owner. Returns whether the owner has taken it; an error if it does not
+    /// keep it.
     async fn send_value(&mut self, new: &NewValue<V>) -> Result<bool, Error> {
         let Broadcast { state, .. } = self.broadcast;
         let Owner::Remote(owner) = self.view.owner(new.key.as_bytes()) else {
-            state.store_set(&new.key, new.stored.clone(), new.ttl, new.weight);
-            return Ok(true);
+            return state.store_set(&new.key, new.stored.clone(), new.ttl, new.weight).map(|()| true);
         };
         let unreached = self.unreached();
         let progress = self.members.iter_mut().find(|progress| progress.remote.name == owner.name);

@@ -85,7 +85,7 @@ impl<V: Value> Publisher<V> {
                     kind => {
                         use ErrorKind::{LoadFailed, LoadTimedOut, RecursiveLoad};
                         let back_off = matches!(kind, LoadFailed | LoadTimedOut | RecursiveLoad);
-                        self.state.store.fail(self.leader, &self.key, error, back_off, now_ms);
+                        self.state.fail(self.leader, &self.key, error, back_off, now_ms);
                     }
                 }
             }
@@ -108,13 +108,13 @@ impl<V: Value> Publisher<V> {
         let Some(expiry) = admitted else {
             found.value = match found.value.map(without_buffer).transpose() {
                 Ok(value) => value,
-                Err(panic) => return state.store.fail(leader, &key, panic, false, now_ms),
+                Err(panic) => return state.fail(leader, &key, panic, false, now_ms),
             };
             let write = if found.source == Source::Stale { Write::Keep } else { Write::Remove };
-            return state.store.publish(leader, &key, Ok(found), write, || None);
+            return state.publish(leader, &key, Ok(found), write, || None);
         };
         let Ok(stored) = caught("the value", || Stored::new(key.as_bytes(), found.value.clone())) else {
-            return state.store.publish(leader, &key, Ok(found), Write::Remove, || None);
+            return state.publish(leader, &key, Ok(found), Write::Remove, || None);
         };
         // Callers get the stored value too, so that nothing holds the buffer in which it came.
         found.value = stored.value();
@@ -128,19 +128,19 @@ impl<V: Value> Publisher<V> {
         // The lists are compared under the lock of the key. A removal under a list that comes later
         // comes later itself, and finds the copy.
         let place = || (state.members.view().digest() == digest).then_some((Lane::Hot, expiry));
-        state.store.publish(leader, &key, Ok(found), Write::Insert(weight, entry), place);
+        state.publish(leader, &key, Ok(found), Write::Insert(weight, entry), place);
     }
 
     /// Publishes that the owner has no such key.
     pub(crate) fn publish_not_found(self, error: Error) {
-        self.state.store.publish(self.leader, &self.key, Err(error), Write::Remove, || None);
+        self.state.publish(self.leader, &self.key, Err(error), Write::Remove, || None);
     }
 
     /// Ends the flight with an error that says nothing about the key's origin, so that the key is
     /// not put in back-off.
     pub(crate) fn fail(self, error: Error) {
         let now_ms = self.state.clock.coarse_ms();
-        self.state.store.fail(self.leader, &self.key, error, false, now_ms);
+        self.state.fail(self.leader, &self.key, error, false, now_ms);
     }
 
     /// Ends the flight because too many are in flight.
@@ -210,11 +210,11 @@ impl<V: Value> Publisher<V> {
             (value, _) => Ok(Found { value, source: Source::Origin, age_ms: 0, remaining_ms, qps: None }),
         };
         match expiry.zip(entry) {
-            None => state.store.publish(leader, &key, outcome, Write::Remove, || None),
+            None => state.publish(leader, &key, outcome, Write::Remove, || None),
             Some((expiry, (weight, stored))) => {
                 let entry = Entry { stored, origin: Origin::Loaded, expiry, in_demand: false };
                 let place = || state.place_of_loaded(&key, expiry, now_ms);
-                state.store.publish(leader, &key, outcome, Write::Insert(weight, entry), place);
+                state.publish(leader, &key, outcome, Write::Insert(weight, entry), place);
             }
         }
     }

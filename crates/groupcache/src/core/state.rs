@@ -15,7 +15,8 @@ use crate::{
     cache::expiry::Expiry,
     carrier::NodeRuntime,
     catch_panic::caught,
-    clock::{Clock, OnTick},
+    clock::Clock,
+    clock::due::{Alarm, OnTick},
     core::carriers::{Carriers, MaxWork, Place},
     core::log_limit::LogLimit,
     core::watchdog::{Watchdog, Watched},
@@ -23,12 +24,13 @@ use crate::{
     key::Key,
     loader::any::AnyLoader,
     loader::scope::GroupId,
-    members::{Members, OnRingChange},
+    members::Members,
+    members::followers::{Following, OnRingChange},
     settings::Settings,
     stats::{Counters, Stats},
-    store::Store,
     store::backoff::BackoffConfig,
-    store::flight::Waiter,
+    store::flight::{Leader, Outcome, Waiter},
+    store::{Store, Write},
     value::Value,
 };
 
@@ -46,6 +48,9 @@ pub(crate) struct GroupState<V> {
     pub(crate) peer_warnings: LogLimit,
     watchdog: Watchdog<V>,
     too_large_warning: Once,
+    /// Rings when something has expired.
+    alarm: Alarm,
+    _following: Following,
 }
 
 impl<V: Value> GroupState<V> {
@@ -57,7 +62,7 @@ impl<V: Value> GroupState<V> {
         loader: AnyLoader<V>,
         settings: Settings<V>,
         cache: CacheConfig,
-    ) -> Self {
+    ) -> Arc<Self> {
         let (first, longest) = settings.error_backoff;
         let memory = longest.saturating_add(settings.limits.load_timeout);
         let max_work = MaxWork {
@@ -65,27 +70,48 @@ impl<V: Value> GroupState<V> {
             queued_loads: settings.max_queued_loads,
             fetches: settings.max_concurrent_fetches,
         };
-        GroupState {
+        // A change of the ring that the group is not told of came before it could have an entry.
+        Arc::new_cyclic(|group: &Weak<Self>| GroupState {
             name,
             store: Store::new(cache, BackoffConfig { first, longest, memory }),
-            members,
             loader,
             node_runtime,
             carriers: Carriers::new(max_work),
             settings,
-            clock,
             counters: Counters::default(),
             peer_warnings: LogLimit::default(),
             watchdog: Watchdog::default(),
             too_large_warning: Once::new(),
-        }
+            alarm: clock.alarm(group.clone()),
+            _following: members.follow(group.clone()),
+            members,
+            clock,
+        })
     }
 
-    /// Has the member list call us on every change of the ring, and the clock on every tick.
-    pub(crate) fn follow(self: &Arc<Self>) {
-        let weak: Weak<Self> = Arc::downgrade(self);
-        self.members.follow(weak.clone());
-        self.clock.subscribe(weak);
+    /// Ends a flight with a value or a "not found", as [`Store::publish`] does.
+    pub(crate) fn publish(
+        &self,
+        leader: Leader<V>,
+        key: &Key,
+        outcome: Outcome<V>,
+        write: Write<V>,
+        place: impl FnOnce() -> Option<(Lane, Expiry)>,
+    ) {
+        self.store.publish(leader, key, outcome, write, place);
+        self.set_alarm();
+    }
+
+    /// Ends a flight with an error, as [`Store::fail`] does.
+    pub(crate) fn fail(&self, leader: Leader<V>, key: &Key, error: Error, back_off: bool, now_ms: u64) {
+        self.store.fail(leader, key, error, back_off, now_ms);
+        self.set_alarm();
+    }
+
+    /// Has the clock call us when the next entry or failure expires, or a load is overdue. To be
+    /// called after each change that may have brought one.
+    pub(crate) fn set_alarm(&self) {
+        self.alarm.due_by(self.store.next_due_ms().min(self.watchdog.next_due_ms()));
     }
 
     /// The number of this group.
@@ -105,7 +131,9 @@ impl<V: Value> GroupState<V> {
 
     /// Has the clock end a load if its loader blocks its thread for too long.
     pub(crate) fn watch_load(&self, key: Key, waiter: Waiter<V>) -> Watched<V> {
-        self.watchdog.watch(key, waiter, self.clock.coarse_ms(), self.settings.limits.load_timeout)
+        let watched = self.watchdog.watch(key, waiter, self.clock.coarse_ms(), self.settings.limits.load_timeout);
+        self.alarm.due_by(watched.overdue_ms());
+        watched
     }
 
     fn end_overdue_loads(&self, now_ms: u64) {
@@ -198,12 +226,15 @@ impl<V: Value> OnRingChange for GroupState<V> {
         let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.expiry_policy.refresh_ahead);
         let now_ms = self.clock.exact_ms();
         self.store.reassign(|key| view.owns(key), |expiry| expiry.shortened_to(hot_ttl, now_ms, share));
+        self.set_alarm();
     }
 }
 
 impl<V: Value> OnTick for GroupState<V> {
     fn tick(&self, now_ms: u64) {
+        self.alarm.rang();
         self.end_overdue_loads(now_ms);
         self.store.sweep(now_ms, || self.clock.advance());
+        self.set_alarm();
     }
 }

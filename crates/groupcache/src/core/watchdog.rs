@@ -45,6 +45,11 @@ impl<V> Watchdog<V> {
         Watched { running: self.running.clone(), place }
     }
 
+    /// The time at which the next load should have ended. `u64::MAX` while there is none.
+    pub(crate) fn next_due_ms(&self) -> u64 {
+        lock(&self.running).loads.first_key_value().map_or(u64::MAX, |((overdue_ms, _), _)| *overdue_ms)
+    }
+
     /// Takes out the loads that should have ended.
     pub(crate) fn take_overdue(&self, now_ms: u64) -> Vec<(Key, Waiter<V>)> {
         let mut running = lock(&self.running);
@@ -60,6 +65,12 @@ impl<V> Default for Watchdog<V> {
     fn default() -> Self {
         let running = Running { next_id: 0, loads: BTreeMap::new() };
         Watchdog { running: Arc::new(Mutex::new(running)) }
+    }
+}
+
+impl<V> Watched<V> {
+    pub(crate) fn overdue_ms(&self) -> u64 {
+        self.place.0
     }
 }
 

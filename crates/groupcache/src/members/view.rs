@@ -87,6 +87,16 @@ impl View {
         self.ring.digest()
     }
 
+    /// Whether the other list has the same members, in whatever order, and places all keys alike.
+    pub(crate) fn is_equal(&self, other: &View) -> bool {
+        let sorted = |view: &View| {
+            let mut members = view.members.clone();
+            members.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            members
+        };
+        self.digest() == other.digest() && sorted(self) == sorted(other)
+    }
+
     pub(crate) fn owner(&self, key: &[u8]) -> Owner<'_> {
         match &self.remotes[self.ring.owner(key)] {
             None => Owner::Local,

@@ -115,6 +115,14 @@ impl Backoff {
         self.len.store(state.failures.len(), Relaxed);
     }
 
+    /// The time at which the next failure is forgotten. `u64::MAX` while there is none.
+    pub(crate) fn next_due_ms(&self) -> u64 {
+        if self.len.load(Relaxed) == 0 {
+            return u64::MAX;
+        }
+        lock(&self.state).by_time.first().map_or(u64::MAX, |(forget_ms, _)| *forget_ms)
+    }
+
     /// Ends the key's pause, and the memory of it.
     pub(crate) fn forget(&self, key: &Key, budget: &Budget) {
         if self.len.load(Relaxed) > 0 {
