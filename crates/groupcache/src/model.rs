@@ -88,15 +88,17 @@ impl KeyStore {
     }
 
     pub fn remove(&self) {
-        self.store.remove(&key());
+        self.store.remove(&key(), NOW_MS);
     }
 
     pub fn set(&self, number: u32) {
-        self.store.set(&key(), WEIGHT, entry(number), || Some((Lane::Main, Expiry::never(NOW_MS))));
+        let stamp = self.store.set_order().stamp(NOW_MS);
+        let turn = || self.store.set_order().take_turn(&key(), stamp, 0);
+        self.store.set(&key(), WEIGHT, entry(number), || Some((Lane::Main, Expiry::never(NOW_MS))), turn);
     }
 
     pub fn clear(&self) {
-        self.store.clear();
+        self.store.clear(NOW_MS);
     }
 
     pub fn in_flight(&self) -> usize {

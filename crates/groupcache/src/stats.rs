@@ -52,6 +52,9 @@ pub struct Stats {
     pub updates: u64,
     /// Loads and fetches in flight now.
     pub in_flight: u64,
+    /// Changes that members have missed and are still to be told of, now. At most 4,096 keys of a
+    /// group are kept for each member; more are one removal of everything.
+    pub undelivered_updates: u64,
     /// Entries that this node owns.
     pub main: CacheStats,
     /// Copies of entries that it does not own.
@@ -156,6 +159,7 @@ impl Counters {
             refreshes: self.refreshes.read(),
             updates: self.updates.read(),
             in_flight: 0,
+            undelivered_updates: 0,
             main,
             hot,
         }

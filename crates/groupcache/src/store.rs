@@ -59,6 +59,7 @@
 
 pub(crate) mod backoff;
 pub(crate) mod flight;
+pub(crate) mod set_order;
 
 use std::sync::Arc;
 
@@ -80,6 +81,7 @@ use crate::{
     stats::CacheStats,
     store::backoff::{Backoff, BackoffConfig},
     store::flight::{FlightKey, FlightResult, Leader, Outcome, Table, Waiter},
+    store::set_order::{SetOrder, Turn},
     value::Value,
 };
 
@@ -88,6 +90,7 @@ pub(crate) struct Store<V> {
     cache: Cache<V>,
     flights: Table<V>,
     backoff: Backoff,
+    set_order: SetOrder,
 }
 
 /// The result of joining the flight of a key.
@@ -122,7 +125,8 @@ enum Scope<'a> {
 impl<V: Value> Store<V> {
     pub(crate) fn new(cache: CacheConfig, backoff: BackoffConfig) -> Self {
         let backoff = Backoff::new(backoff, cache.max_bytes, ahash::RandomState::new());
-        Store { cache: Cache::new(cache), flights: Table::default(), backoff }
+        let set_order = SetOrder::new(ahash::RandomState::new());
+        Store { cache: Cache::new(cache), flights: Table::default(), backoff, set_order }
     }
 
     /// A store with one lock for all flights, and hashes that are the same in every run.
@@ -136,6 +140,7 @@ impl<V: Value> Store<V> {
             cache: Cache::with_hasher(cache, KeyHasher::fixed()),
             flights: Table::with_shards(1, hasher()),
             backoff: Backoff::new(backoff, max_bytes, hasher()),
+            set_order: SetOrder::new(hasher()),
         }
     }
 
@@ -330,9 +335,15 @@ impl<V: Value> Store<V> {
         detached.into_iter().for_each(|flight| flight.tell(FlightResult::Retry));
     }
 
+    /// The order of this group's sets.
+    pub(crate) fn set_order(&self) -> &SetOrder {
+        &self.set_order
+    }
+
     /// Removes the key, and with it its back-off.
-    pub(crate) fn remove(&self, key: &Key) {
+    pub(crate) fn remove(&self, key: &Key, now_ms: u64) {
         self.change(Scope::Key(key), || {
+            self.set_order.note_removed(key, now_ms);
             self.backoff.forget(key, self.cache.budget());
             self.cache.remove(key.as_bytes())
         });
@@ -344,28 +355,42 @@ impl<V: Value> Store<V> {
             if self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
                 Discarded::default()
             } else {
+                self.set_order.note_removed(key, now_ms);
                 self.cache.remove(key.as_bytes())
             }
         });
     }
 
-    /// Caches this value for the key, whatever is in flight for it.
+    /// Caches this value for the key, whatever is in flight for it, if `turn` says under the lock
+    /// that it is the latest change. Otherwise the cache stays as it is.
     pub(crate) fn set(
         &self,
         key: &Key,
         weight: usize,
         entry: Entry<V>,
         place: impl FnOnce() -> Option<(Lane, Expiry)>,
-    ) {
+        turn: impl FnOnce() -> Turn,
+    ) -> Turn {
+        let mut taken = Turn::Superseded;
+        // It outlives the lock, so that the value in it is dropped outside of it.
+        let mut entry = Some(entry);
         self.change(Scope::Key(key), || {
-            self.backoff.forget(key, self.cache.budget());
-            self.cache.insert(weight, entry, place)
+            taken = turn();
+            match entry.take_if(|_| taken == Turn::Latest) {
+                None => Discarded::default(),
+                Some(entry) => {
+                    self.backoff.forget(key, self.cache.budget());
+                    self.cache.insert(weight, entry, place)
+                }
+            }
         });
+        taken
     }
 
     /// Removes all keys, and all back-offs.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn clear(&self, now_ms: u64) {
         self.change(Scope::All, || {
+            self.set_order.note_cleared(now_ms);
             self.cache.clear();
             self.backoff.clear(self.cache.budget());
             Discarded::default()
@@ -375,6 +400,7 @@ impl<V: Value> Store<V> {
     /// Removes all keys for a clear made `age_ms` ago, but for those that were set since.
     pub(crate) fn clear_late(&self, age_ms: u64, now_ms: u64) {
         self.change(Scope::All, || {
+            self.set_order.note_cleared(now_ms);
             self.cache.clear_late(age_ms, now_ms);
             Discarded::default()
         });

@@ -4,8 +4,11 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use peercache_groupcache::{BoxError, Bytes, Change, ErrorKind, Group, Loaded, Source, Value, loader_fn};
+use peercache_groupcache::{
+    BoxError, Bytes, Change, ErrorKind, Group, Loaded, PeerUpdate, SetValue, Source, Value, loader_fn,
+};
 use support::{
+    GROUP,
     cluster::{AB, ABC, Cluster, text},
     ms,
     net::Kind::{Answers, Removes, Sets},
@@ -313,4 +316,88 @@ async fn the_list_that_is_in_force_changes_nothing_for_an_update_under_way() {
     cluster.net.resume("c", Removes);
     soon(setting).await.expect("no panic").expect("all are told");
     assert_eq!(cluster.net.updates("c").len(), 2, "two rounds, once");
+}
+
+/// The owner's stamp for a set that begins now.
+fn stamp_of(owner: &support::cluster::Node) -> peercache_groupcache::Stamp {
+    let update = PeerUpdate::new(GROUP, 0, Change::Remove(Vec::new()));
+    owner.groups.get(GROUP).unwrap().update(update).expect("it is acknowledged").stamp
+}
+
+/// Has the owner read a set of this value, with the stamp that it gave for it.
+fn deliver(owner: &support::cluster::Node, key: &str, value: &'static str, stamp: peercache_groupcache::Stamp) {
+    let set = SetValue::new(key.into(), Bytes::from_static(value.as_bytes()), None, stamp, ms(1_000));
+    let ring = owner.groups.members().view().digest();
+    owner
+        .groups
+        .get(GROUP)
+        .unwrap()
+        .update(PeerUpdate::new(GROUP, ring, Change::Set(set)))
+        .expect("it is acknowledged");
+}
+
+/// A connection closes after the owner has read a set, and the transport sends it again.
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_read_twice_brings_no_older_value_back() {
+    let cluster = Cluster::new(ABC);
+    let key = cluster.key_of("b");
+    let stamp = stamp_of(&cluster["b"]);
+    deliver(&cluster["b"], &key, "first", stamp);
+    assert_eq!(cluster["b"].read(&key).await, "first");
+    soon(cluster["c"].group.set(&key, Bytes::from("second"))).await.unwrap();
+    deliver(&cluster["b"], &key, "first", stamp);
+    assert_eq!(cluster.read(&key).await, "second second second");
+    soon(cluster["c"].group.remove(&key)).await.unwrap();
+    deliver(&cluster["b"], &key, "first", stamp);
+    assert_eq!(cluster["b"].read(&key).await, "v1", "the key was removed since");
+}
+
+/// A value whose decoder does something else first.
+#[derive(Clone)]
+struct Slow(Bytes);
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
+thread_local! {
+    static MEANWHILE: std::cell::RefCell<Option<Meanwhile>> = const { std::cell::RefCell::new(None) };
+}
+
+impl Value for Slow {
+    fn encode(&self) -> Result<Bytes, BoxError> {
+        Ok(self.0.clone())
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, BoxError> {
+        let meanwhile = MEANWHILE.take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+        Ok(Slow(bytes))
+    }
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_slow_to_decode_does_not_overwrite_a_later_one() {
+    let groups = peercache_groupcache::Groups::with_clock(
+        peercache_groupcache::Members::alone(),
+        peercache_groupcache::Clock::tokio(),
+    );
+    let loader = loader_fn(|_| async { Ok(Slow(Bytes::from_static(b"v0"))) });
+    let group: Group<Slow> = groups.group(GROUP, loader).max_bytes(1 << 20).build().unwrap();
+    let served = groups.get(GROUP).unwrap();
+    let ring = groups.members().view().digest();
+    let set = |value: &'static str| {
+        let begun = served.clone().update(PeerUpdate::new(GROUP, 0, Change::Remove(Vec::new()))).unwrap();
+        let set = SetValue::new("key".into(), Bytes::from_static(value.as_bytes()), None, begun.stamp, ms(1_000));
+        PeerUpdate::new(GROUP, ring, Change::Set(set))
+    };
+    let (first, second) = (set("first"), set("second"));
+    let (later, served_later) = (second.clone(), served.clone());
+    MEANWHILE.set(Some(Box::new(move || drop(served_later.update(later).unwrap()))));
+    served.update(first).expect("it was made, and overwritten");
+    assert_eq!(group.get("key").await.unwrap().0, "second");
 }

@@ -2,11 +2,11 @@
 
 mod support;
 
-use peercache_groupcache::{Bytes, Group, Served, Terms, loader_fn};
+use peercache_groupcache::{Bytes, ErrorKind, Group, loader_fn};
 use support::{
-    GROUP,
     cluster::{AB, Cluster},
     net::reply,
+    updates::refused,
 };
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn a_value_heavier_than_the_budget_is_answered_and_evicts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_over_half_the_budget_is_answered_and_cached_only_if_it_is_set() {
+async fn a_value_over_half_the_budget_is_answered_and_neither_loaded_nor_set_to_stay() {
     let cluster = Cluster::with(["a"], |group| group.max_bytes(64 << 10));
     let large = "x".repeat(33 << 10);
     for key in 0..1_000 {
@@ -30,10 +30,10 @@ async fn a_value_over_half_the_budget_is_answered_and_cached_only_if_it_is_set()
     cluster.origin.put("large", &large);
     assert_eq!(cluster["a"].read("large").await, large);
     assert_eq!(cluster.cached("large"), "-");
-    cluster["a"].group.set("large", Bytes::from(large.clone())).await.expect("it fits");
-    assert_eq!(cluster.cached("large"), large);
-    let served = cluster["a"].groups.get(GROUP).expect("it is there").answer(b"large", Terms::new());
-    assert!(matches!(served, Served::Ready(Ok(_))));
+    let result = cluster["a"].group.set("large", Bytes::from(large.clone())).await;
+    assert_eq!(refused(result), ErrorKind::ValueTooLarge);
+    assert_eq!((cluster.cached("large").as_str(), cluster["a"].group.stats().too_large_to_cache), ("-", 2));
+    assert!(cluster["a"].items() > 100, "the others stay");
 }
 
 #[tokio::test]

@@ -288,3 +288,26 @@ async fn a_member_that_was_away_while_nothing_changed_keeps_its_entries() {
     sleep(ms(1_500)).await;
     assert_eq!(cluster["c"].read(&key).await, "v2");
 }
+
+/// A member that does not answer cost every update the whole `update_timeout`. Now it costs it once
+/// in a while; it is told, and named, each time.
+#[tokio::test(start_paused = true)]
+async fn a_member_known_not_to_answer_is_told_and_named_and_not_waited_for() {
+    let cluster = Cluster::new(ABC);
+    cluster.net.pause("c", Removes);
+    let mut waited = Vec::new();
+    for nth in 0..20 {
+        let began = Instant::now();
+        let removed = cluster["a"].group.remove(&format!("key {nth}")).await;
+        assert_eq!(unreached(removed), ["c"]);
+        waited.push(began.elapsed());
+        sleep(ms(500)).await;
+    }
+    assert!(waited[0] >= ms(1_000), "nobody knows yet");
+    assert!(waited[1..].iter().all(|waited| *waited < ms(100)), "{waited:?}");
+    assert!(cluster["a"].group.stats().undelivered_updates >= 20);
+    cluster.net.resume("c", Removes);
+    sleep(ms(2_500)).await;
+    soon(cluster["a"].group.remove("key")).await.expect("it answers again");
+    assert_eq!(cluster["a"].group.stats().undelivered_updates, 0);
+}

@@ -39,7 +39,7 @@ fn remove(keys: impl IntoIterator<Item = impl Into<Key>>) -> PeerUpdate {
 }
 
 fn set(value: impl Into<Vec<u8>>) -> PeerUpdate {
-    let stamp = Stamp { incarnation: 5, ms: 6 };
+    let stamp = Stamp { incarnation: 5, count: 6 };
     let ttl = Some(Duration::from_millis(1_500));
     let value = SetValue::new("k".into(), value.into().into(), ttl, stamp, Duration::from_millis(250));
     PeerUpdate::new("g", 7, Change::Set(value))
@@ -52,7 +52,7 @@ async fn outcome(peer: &Arc<dyn Peer>, update: PeerUpdate) -> String {
 
 fn words(answer: Result<Ack, PeerError>) -> String {
     match answer {
-        Ok(ack) => format!("ring {} at {}", ack.ring, ack.stamp.ms),
+        Ok(ack) => format!("ring {} at {}", ack.ring, ack.stamp.count),
         Err(PeerError::Answered(error)) => format!("answered {:?}", error.kind()),
         Err(PeerError::NotCarried) => "not carried".to_owned(),
         Err(error) => error.to_string().split_once(' ').unwrap().1.split_once(' ').unwrap().1.to_owned(),
@@ -101,7 +101,7 @@ async fn every_update_arrives_as_it_was_sent() {
 #[tokio::test]
 async fn the_acknowledgement_is_that_of_the_member() {
     let groups = groups();
-    let made = Ack::new(u64::MAX, Stamp { incarnation: 1 << 63, ms: u64::MAX });
+    let made = Ack::new(u64::MAX, Stamp { incarnation: 1 << 63, count: u64::MAX });
     updated_group(&groups, "g", move |_| Ok(made));
     let node = node(groups).await;
     assert_eq!(send_update(&peer_at(HttpPool::builder(), &node.url()), remove(["k"]), WATCHDOG).await.unwrap(), made);
@@ -127,7 +127,7 @@ async fn a_different_ring_at_any_part_is_reported() {
         let groups = groups();
         updated_group(&groups, "g", move |count| {
             let ring = if count == differs { 9 } else { 7 };
-            Ok(Ack::new(ring, Stamp { incarnation: 5, ms: count as u64 }))
+            Ok(Ack::new(ring, Stamp { incarnation: 5, count: count as u64 }))
         });
         let node = node(groups).await;
         let keys = (0..3_000).map(|n| n.to_string());

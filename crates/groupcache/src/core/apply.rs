@@ -23,7 +23,7 @@
 
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     cache::entry::{Entry, Origin},
@@ -36,14 +36,20 @@ use crate::{
     members::undelivered::Removal,
     members::view::View,
     peer::update::{Ack, Change, PeerUpdate, SetValue, Stamp},
+    store::set_order::{SetOrder, Turn},
     value::Value,
 };
+
+/// The times of an update for which its stamp may come back: the wait for the value, and the rounds
+/// before it.
+const STAMP_LIFE: u32 = 4;
 
 impl<V: Value> GroupState<V> {
     /// Applies an update that a peer has sent.
     pub(crate) fn apply(&self, update: PeerUpdate, runtime: &Handle) -> Result<Ack, Error> {
         let view = self.members.view();
-        let stamp = Stamp { incarnation: self.members.incarnation(), ms: self.clock.exact_ms() };
+        let now_ms = self.clock.exact_ms();
+        let stamp = Stamp { incarnation: self.members.incarnation(), count: self.store.set_order().stamp(now_ms) };
         let has_same_ring = update.ring == view.digest();
         let (removal, set) = match update.change {
             Change::Remove(keys) => (Removal::Keys(keys.into()), None),
@@ -53,19 +59,23 @@ impl<V: Value> GroupState<V> {
         // Before anything is removed here, as at the sender: `broadcast.rs` draws the race.
         self.queue_for_missed(&view, &update.missed, &removal, runtime);
         if let Some(set) = set {
-            self.apply_set(set, has_same_ring, stamp)?;
+            self.apply_set(set, has_same_ring, stamp.incarnation)?;
             return Ok(Ack::new(view.digest(), stamp));
         }
         // In the second round, all but the missed have acknowledged the first. Under one ring, the
         // sender's list has the same members as ours.
         if update.second && has_same_ring {
+            // What was missed within the time of an update may be newer than this one.
+            let began = Instant::now().checked_sub(self.settings.update_timeout.saturating_mul(STAMP_LIFE));
             let delivered = view.remotes().filter(|remote| !update.missed.contains(&remote.name));
-            delivered.for_each(|remote| remote.drop_delivered(&self.name, &removal));
+            if let Some(began) = began {
+                delivered.for_each(|remote| remote.drop_delivered(&self.name, &removal, began));
+            }
         }
         if update.age.is_zero() {
             self.apply_removal(&removal);
         } else {
-            self.apply_late_removal(&removal, update.age, stamp.ms);
+            self.apply_late_removal(&removal, update.age, now_ms);
         }
         Ok(Ack::new(view.digest(), stamp))
     }
@@ -81,11 +91,11 @@ impl<V: Value> GroupState<V> {
     ///
     /// Under another ring this node may not be the key's owner. Then it removes the key instead,
     /// and its acknowledgement, which has its own ring, tells the sender so.
-    fn apply_set(&self, set: SetValue, has_same_ring: bool, now: Stamp) -> Result<(), Error> {
+    fn apply_set(&self, set: SetValue, has_same_ring: bool, incarnation: u64) -> Result<(), Error> {
         let SetValue { key, value, ttl, stamp, within } = set;
-        let is_late = now.ms.checked_sub(stamp.ms).is_none_or(|ms| Duration::from_millis(ms) >= within);
-        if stamp.incarnation != now.incarnation || is_late {
-            return Err(Error::with_message(ErrorKind::LoadFailed, "the value came too late to be taken"));
+        let late = || Error::with_message(ErrorKind::LoadFailed, "the value came too late to be taken");
+        if stamp.incarnation != incarnation {
+            return Err(late());
         }
         let value = caught("the decoder", || V::decode(value))?;
         let value = value.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
@@ -98,7 +108,26 @@ impl<V: Value> GroupState<V> {
             return Ok(());
         }
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
-        self.store_set(&key, stored, ttl, weight)
+        // Under the lock of the key, and after all that may take time: a value that is slow to
+        // decode must not come after its sender has given it up.
+        let turn = || {
+            let now_ms = self.clock.exact_ms();
+            let age_ms = SetOrder::age_ms(stamp.count, now_ms);
+            if age_ms.is_none_or(|ms| Duration::from_millis(ms) >= within) {
+                return Turn::Forgotten;
+            }
+            self.store.set_order().take_turn(&key, stamp.count, self.oldest_stamp_ms(now_ms))
+        };
+        match self.store_set(&key, stored, ttl, weight, turn)? {
+            // A later change of the key came first, or this one has come before.
+            Turn::Latest | Turn::Superseded => Ok(()),
+            Turn::Forgotten => Err(late()),
+        }
+    }
+
+    /// The time before which no set that may still come has its stamp from.
+    fn oldest_stamp_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(millis(self.settings.update_timeout.saturating_mul(STAMP_LIFE)))
     }
 
     /// Stores a value that was set. Loads and fetches of the key that are in flight do not replace
@@ -110,31 +139,41 @@ impl<V: Value> GroupState<V> {
         stored: Stored<V>,
         ttl: Option<Duration>,
         weight: usize,
-    ) -> Result<(), Error> {
+        turn: impl FnOnce() -> Turn,
+    ) -> Result<Turn, Error> {
         self.count_update();
         let now_ms = self.clock.exact_ms();
         match self.settings.expiry_policy.of_loaded(key, ttl, now_ms) {
-            None => self.store.remove(key),
+            None => self.store.remove(key, now_ms),
             Some(expiry) if !self.admits(weight, expiry) => {
-                self.store.remove(key);
+                self.store.remove(key, now_ms);
                 let message = "the value would evict most others and is not kept, its key is removed";
                 return Err(Error::with_message(ErrorKind::ValueTooLarge, message));
             }
             Some(expiry) => {
                 let entry = Entry { stored, origin: Origin::Set, expiry, in_demand: false };
-                self.store.set(key, weight, entry, || self.place_of_loaded(key, expiry, now_ms));
+                let turn = self.store.set(key, weight, entry, || self.place_of_loaded(key, expiry, now_ms), turn);
                 self.set_alarm();
+                return Ok(turn);
             }
         }
-        Ok(())
+        Ok(Turn::Latest)
+    }
+
+    /// The turn of a value that this node sets for a key of its own, now.
+    pub(crate) fn turn_now(&self, key: &Key) -> Turn {
+        let now_ms = self.clock.exact_ms();
+        let order = self.store.set_order();
+        order.take_turn(key, order.stamp(now_ms), self.oldest_stamp_ms(now_ms))
     }
 
     /// Removes these keys here. Gets that wait for a load or a fetch of one retry.
     pub(crate) fn apply_removal(&self, removal: &Removal) {
         self.count_update();
+        let now_ms = self.clock.exact_ms();
         match removal {
-            Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove(key)),
-            Removal::All => self.store.clear(),
+            Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove(key, now_ms)),
+            Removal::All => self.store.clear(now_ms),
         }
     }
 

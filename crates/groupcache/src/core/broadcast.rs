@@ -67,7 +67,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     cache::stored::Stored,
@@ -136,8 +136,13 @@ impl<V: Value> GroupState<V> {
             let place = self.place()?;
             let runtime = place.runtime().clone();
             self.clock.start(&runtime);
-            let broadcast =
-                Broadcast { state: self.clone(), removal: removal.clone(), new: new.clone(), runtime: runtime.clone() };
+            let broadcast = Broadcast {
+                state: self.clone(),
+                removal: removal.clone(),
+                new: new.clone(),
+                runtime: runtime.clone(),
+                began: Instant::now(),
+            };
             let carrier = &place.workplace.carrier;
             let mut task = runtime.spawn(broadcast.run());
             let mut watch = Some(carrier.clone()).filter(|_| carrier.id() != place.caller).and_then(TimedWatch::new);
@@ -167,6 +172,8 @@ struct Broadcast<V> {
     /// The value of a set.
     new: Option<NewValue<V>>,
     runtime: Handle,
+    /// The time before which it has reached nobody.
+    began: Instant,
 }
 
 /// A value that is set: as this node stores it, and as it is sent.
@@ -263,7 +270,10 @@ impl<'a, V: Value> Rounds<'a, V> {
     async fn send_value(&mut self, new: &NewValue<V>) -> Result<bool, Error> {
         let Broadcast { state, .. } = self.broadcast;
         let Owner::Remote(owner) = self.view.owner(new.key.as_bytes()) else {
-            return state.store_set(&new.key, new.stored.clone(), new.ttl, new.weight).map(|()| true);
+            return {
+                let turn = || state.turn_now(&new.key);
+                state.store_set(&new.key, new.stored.clone(), new.ttl, new.weight, turn).map(|_| true)
+            };
         };
         let unreached = self.unreached();
         let progress = self.members.iter_mut().find(|progress| progress.remote.name == owner.name);
@@ -300,9 +310,9 @@ impl<'a, V: Value> Rounds<'a, V> {
     /// Drops older undelivered updates of the same keys, for members that have acknowledged this
     /// one.
     fn drop_delivered(&self) {
-        let Broadcast { state, removal, .. } = self.broadcast;
+        let Broadcast { state, removal, began, .. } = self.broadcast;
         let acknowledged = self.members.iter().filter(|progress| progress.missed.is_none());
-        acknowledged.for_each(|progress| progress.remote.drop_delivered(&state.name, removal));
+        acknowledged.for_each(|progress| progress.remote.drop_delivered(&state.name, removal, *began));
     }
 
     /// Sends each member its change, to all side by side, and awaits their acknowledgements.
@@ -314,6 +324,13 @@ impl<'a, V: Value> Rounds<'a, V> {
         let sending = reached.filter_map(|progress| {
             let update = PeerUpdate::new(state.name.clone(), view.digest(), change(&progress.remote)?);
             let update = update.missed(unreached.clone()).second(is_second);
+            if progress.remote.is_known_absent() {
+                // It is told at once, as all are, and named; only the wait for it is saved.
+                progress.remote.send_unawaited(update, state.settings.update_timeout);
+                let absent = Err(PeerError::failed("it has not answered a moment ago"));
+                progress.record_ack(absent, view.digest(), state.clock.exact_ms());
+                return None;
+            }
             Some(async move {
                 let answer = progress.remote.send(update, state.settings.update_timeout).await;
                 progress.record_ack(answer, view.digest(), state.clock.exact_ms());

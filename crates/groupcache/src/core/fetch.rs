@@ -83,6 +83,8 @@ struct Fetch<V> {
     /// is bounded as all loads are.
     permit: Option<FetchPermit>,
     scope: LoadScope,
+    owner: Arc<Remote>,
+    began: Instant,
     digest: u64,
     context: GetContext,
     workplace: Arc<Workplace>,
@@ -95,7 +97,8 @@ impl<V: Value> Fetch<V> {
         let workplace = place.workplace.clone();
         let permit = workplace.fetches.acquire(id_of(owner));
         let scope = LoadScope::current();
-        let fetch = Fetch { publisher, permit, scope, digest, context, workplace };
+        let fetch =
+            Fetch { publisher, permit, scope, owner: owner.clone(), began: Instant::now(), digest, context, workplace };
         if fetch.permit.is_none() {
             fetch.end_overloaded(Error::new(ErrorKind::Overloaded));
             return None;
@@ -136,6 +139,7 @@ impl<V: Value> Fetch<V> {
     /// Ends the fetch as the owner's answer says, or loads here if there is none.
     fn end(mut self, answer: Result<PeerReply, PeerError>) {
         self.permit = None;
+        self.owner.note_exchange(matches!(answer, Err(PeerError::Failed(_))), self.began);
         let counters = &self.state().counters;
         match answer.and_then(|reply| self.decode(reply)) {
             Ok(fetched) => {

@@ -212,7 +212,12 @@ impl<V: Value> GroupState<V> {
 
     pub(crate) fn stats(&self) -> Stats {
         let (main, hot) = self.store.cache_stats();
-        Stats { in_flight: self.store.in_flight() as u64, ..self.counters.stats(main, hot) }
+        let undelivered = self.members.view().remotes().map(|remote| remote.undelivered(&self.name)).sum::<usize>();
+        Stats {
+            in_flight: self.store.in_flight() as u64,
+            undelivered_updates: undelivered as u64,
+            ..self.counters.stats(main, hot)
+        }
     }
 }
 

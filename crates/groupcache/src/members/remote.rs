@@ -1,20 +1,19 @@
 //! Another member: its peer, and the delivery of updates that it has missed.
 
 use std::{
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, Id},
     sync::oneshot,
     time::{Instant, sleep, timeout},
 };
 
 use crate::{
-    members::undelivered::{PendingUpdates, Removal, Undelivered},
+    members::undelivered::{Pending, Removal, Undelivered},
     peer::update::{Ack, PeerUpdate},
     peer::{Peer, PeerError, Reply},
 };
@@ -29,14 +28,40 @@ pub(crate) struct Remote {
     pub(crate) address: String,
     pub(crate) peer: Arc<dyn Peer>,
     delivery: Mutex<Delivery>,
+    /// The time at which it was last tried, if its last exchange failed by silence.
+    silent: Mutex<Option<Instant>>,
 }
 
-/// Updates that wait for delivery, and whether a task delivers them.
+/// Updates that wait for delivery, and the task that delivers them.
 #[derive(Default)]
 struct Delivery {
     undelivered: Undelivered,
-    is_running: bool,
+    running: Option<Running>,
+    /// The number of tasks so far.
+    tasks: u64,
 }
+
+/// The task that delivers now.
+struct Running {
+    nth: u64,
+    runtime: Id,
+    /// The time at which it last went on.
+    since: Instant,
+}
+
+/// The wait from which a failure is a silence. One that comes at once is none: it costs nobody time,
+/// and the member may be there, such as one that has no such group.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// The time after a silence for which a member is known not to answer.
+const KNOWN_ABSENT: Duration = Duration::from_secs(1);
+
+/// The updates that are delivered to one member at once.
+const MAX_DELIVERIES: usize = 8;
+
+/// The time after which a task that has not gone on is taken to be in a runtime that nobody drives,
+/// if another runtime has work for it: longer than its pause and a delivery.
+const STALLED_AFTER: Duration = Duration::from_secs(4);
 
 /// The pause after a failed delivery. Doubled after each, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -47,23 +72,61 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Remote {
     pub(crate) fn new(name: String, address: String, peer: Arc<dyn Peer>) -> Self {
-        Remote { name, address, peer, delivery: Mutex::default() }
+        Remote { name, address, peer, delivery: Mutex::default(), silent: Mutex::default() }
     }
 
     pub(crate) fn name_and_address(&self) -> (&str, &str) {
         (&self.name, &self.address)
     }
 
+    /// Records how an exchange with this member ended that began then.
+    pub(crate) fn note_exchange(&self, has_failed: bool, began: Instant) {
+        let now = Instant::now();
+        if !has_failed {
+            *self.silent() = None;
+        } else if now.duration_since(began) >= SILENCE {
+            *self.silent() = Some(now);
+        }
+    }
+
+    /// Whether it is known not to answer: it was silent in its last exchange, nothing has succeeded
+    /// since, and it was tried within the last second. Nobody needs to wait to learn that again.
+    pub(crate) fn is_known_absent(&self) -> bool {
+        self.silent().is_some_and(|tried| tried.elapsed() < KNOWN_ABSENT)
+    }
+
+    fn silent(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends an update and awaits its acknowledgement, for at most `bound`.
     pub(crate) async fn send(&self, update: PeerUpdate, bound: Duration) -> Result<Ack, PeerError> {
         let (sender, receiver) = oneshot::channel();
+        let began = Instant::now();
+        // What is known of it lasts until this try has an outcome.
+        if let Some(tried) = &mut *self.silent() {
+            *tried = began;
+        }
         // After the timeout the receiver is gone, and a late acknowledgement is dropped.
         self.peer.update(update, bound, Reply::new(move |ack| drop(sender.send(ack))));
-        match timeout(bound, receiver).await {
+        let ack = match timeout(bound, receiver).await {
             Ok(Ok(ack)) => ack,
             Ok(Err(_)) => Err(PeerError::failed("the transport dropped the change")),
             Err(_) => Err(PeerError::failed(format!("no acknowledgement within {bound:?}"))),
-        }
+        };
+        self.note_exchange(matches!(ack, Err(PeerError::Failed(_))), began);
+        ack
+    }
+
+    /// Sends an update to a member that is known not to answer, and waits for nothing.
+    pub(crate) fn send_unawaited(self: &Arc<Self>, update: PeerUpdate, bound: Duration) {
+        let (remote, began) = (Arc::downgrade(self), Instant::now());
+        let answered = move |ack: Result<Ack, PeerError>| {
+            if let Some(remote) = remote.upgrade() {
+                remote.note_exchange(matches!(ack, Err(PeerError::Failed(_))), began);
+            }
+        };
+        self.peer.update(update, bound, Reply::new(answered));
     }
 
     /// Whether it has missed no update, or has been told of all.
@@ -71,14 +134,22 @@ impl Remote {
         self.lock().undelivered.is_empty()
     }
 
-    /// Whether it has missed an update of this key. If so, its delivery is under way when this
-    /// returns.
+    /// The number of changes of this group that it has missed.
+    pub(crate) fn undelivered(&self, group: &str) -> usize {
+        self.lock().undelivered.len_of(group)
+    }
+
+    /// Whether it has missed an update of this key. If it has missed any, its delivery is under way
+    /// when this returns.
     pub(crate) fn has_undelivered(self: &Arc<Self>, group: &str, key: &[u8], runtime: &Handle) -> bool {
-        let missed = self.lock().undelivered.contains(group, key);
-        if missed {
+        let (is_any, is_this) = {
+            let delivery = self.lock();
+            (!delivery.undelivered.is_empty(), delivery.undelivered.contains(group, key))
+        };
+        if is_any {
             self.start_delivery(runtime);
         }
-        missed
+        is_this
     }
 
     /// Keeps an update that it has missed, and starts its delivery.
@@ -92,57 +163,80 @@ impl Remote {
         self.lock().undelivered.add(group, removal, Instant::now());
     }
 
-    /// Drops what it has missed of these keys: it has acknowledged a newer update of them.
-    pub(crate) fn drop_delivered(&self, group: &str, removal: &Removal) {
-        self.lock().undelivered.drop_delivered(group, removal);
+    /// Drops what it had missed of these keys before `began`: it has acknowledged an update of them
+    /// that began then.
+    pub(crate) fn drop_delivered(&self, group: &Arc<str>, removal: &Removal, began: Instant) {
+        self.lock().undelivered.drop_delivered(group, removal, began);
     }
 
     /// Starts the delivery of what it has missed, unless that is nothing or a task does it already.
     pub(crate) fn start_delivery(self: &Arc<Self>, runtime: &Handle) {
         // Outside the lock: a runtime that has shut down drops the task here, and its drop locks.
-        if self.should_start() {
-            let task = DeliveryTask { remote: Arc::downgrade(self), has_ended: false };
+        if let Some(nth) = self.next_task(runtime.id()) {
+            let task = DeliveryTask { remote: Arc::downgrade(self), nth, has_ended: false };
             runtime.spawn(task.run());
         }
     }
 
-    /// Whether a task has to be started; it then counts as running.
-    fn should_start(&self) -> bool {
+    /// The number of a task that has to be started; it then counts as running.
+    fn next_task(&self, runtime: Id) -> Option<u64> {
         let mut delivery = self.lock();
-        !delivery.undelivered.is_empty() && !mem::replace(&mut delivery.is_running, true)
+        let stands_still = |running: &Running| running.runtime != runtime && running.since.elapsed() >= STALLED_AFTER;
+        if delivery.undelivered.is_empty() || delivery.running.as_ref().is_some_and(|running| !stands_still(running)) {
+            return None;
+        }
+        delivery.tasks += 1;
+        delivery.running = Some(Running { nth: delivery.tasks, runtime, since: Instant::now() });
+        Some(delivery.tasks)
     }
 
-    /// Everything to deliver now. `None` ends the delivery, under the lock: an update that is
-    /// queued later starts another.
-    fn next_delivery(&self) -> Option<Vec<(Arc<str>, PendingUpdates)>> {
+    /// Everything that this task has to deliver now. `None` ends it, under the lock: an update that
+    /// is queued later starts another.
+    fn next_delivery(&self, nth: u64) -> Option<Vec<(Arc<str>, Vec<Pending>)>> {
         let mut delivery = self.lock();
-        delivery.is_running = !delivery.undelivered.is_empty();
-        delivery.is_running.then(|| delivery.undelivered.to_send())
+        let running = delivery.running.as_mut().filter(|running| running.nth == nth)?;
+        running.since = Instant::now();
+        if delivery.undelivered.is_empty() {
+            delivery.running = None;
+            return None;
+        }
+        Some(delivery.undelivered.to_send())
     }
 
-    /// Tries once to deliver, all groups side by side. Returns whether all were delivered.
-    async fn deliver(&self, groups: &[(Arc<str>, PendingUpdates)]) -> bool {
-        let delivered = join_all(groups.iter().map(|(group, pending)| self.deliver_group(group, pending))).await;
-        delivered.into_iter().all(|delivered| delivered)
-    }
-
-    async fn deliver_group(&self, group: &Arc<str>, pending: &PendingUpdates) -> bool {
-        for (since, change) in pending.changes() {
-            // Never zero, which would say that the update is made now.
-            let age = since.elapsed().max(Duration::from_millis(1));
-            // Without a ring: the update holds whatever list the member has.
-            match self.send(PeerUpdate::new(group.clone(), 0, change).age(age), DELIVERY_TIMEOUT).await {
-                // A member that cannot take updates, or refuses this one, will not take it the next
-                // time either.
-                Ok(_) | Err(PeerError::NotCarried | PeerError::Answered(_)) => {}
-                Err(PeerError::Failed(cause)) => {
-                    tracing::debug!(member = self.name, %group, %cause, "has missed a change and cannot be told yet");
-                    return false;
-                }
+    /// Tries once to deliver, some updates side by side. Returns whether all were delivered.
+    async fn deliver(&self, groups: Vec<(Arc<str>, Vec<Pending>)>) -> bool {
+        let changes = groups
+            .into_iter()
+            .flat_map(|(group, pending)| pending.into_iter().map(move |pending| (group.clone(), pending)));
+        let mut delivering = stream::iter(changes)
+            .map(|(group, pending)| async move { self.deliver_one(&group, &pending).await })
+            .buffer_unordered(MAX_DELIVERIES);
+        while let Some(is_delivered) = delivering.next().await {
+            if !is_delivered {
+                // It is out of reach; the rest would be, too.
+                return false;
             }
         }
-        self.lock().undelivered.drop_sent(group, pending);
         true
+    }
+
+    async fn deliver_one(&self, group: &Arc<str>, pending: &Pending) -> bool {
+        // Never zero, which would say that the update is made now.
+        let age = pending.since.elapsed().max(Duration::from_millis(1));
+        // Without a ring: the update holds whatever list the member has.
+        let update = PeerUpdate::new(group.clone(), 0, pending.removal.change()).age(age);
+        match self.send(update, DELIVERY_TIMEOUT).await {
+            // A member that cannot take updates, or refuses this one, will not take it the next
+            // time either.
+            Ok(_) | Err(PeerError::NotCarried | PeerError::Answered(_)) => {
+                self.lock().undelivered.drop_sent(group, pending);
+                true
+            }
+            Err(PeerError::Failed(cause)) => {
+                tracing::debug!(member = self.name, %group, %cause, "has missed a change and cannot be told yet");
+                false
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Delivery> {
@@ -154,8 +248,8 @@ impl Remote {
 /// way.
 struct DeliveryTask {
     remote: Weak<Remote>,
-    /// Whether it found nothing left to deliver. From then on `is_running` may speak of another
-    /// task.
+    nth: u64,
+    /// Whether it found nothing left to deliver, or another task in its place.
     has_ended: bool,
 }
 
@@ -163,11 +257,11 @@ impl DeliveryTask {
     async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
         while let Some(remote) = self.remote.upgrade() {
-            let Some(groups) = remote.next_delivery() else {
+            let Some(groups) = remote.next_delivery(self.nth) else {
                 self.has_ended = true;
                 return;
             };
-            if remote.deliver(&groups).await {
+            if remote.deliver(groups).await {
                 pause = FIRST_PAUSE;
                 continue;
             }
@@ -184,7 +278,8 @@ impl Drop for DeliveryTask {
         if !self.has_ended
             && let Some(remote) = self.remote.upgrade()
         {
-            remote.lock().is_running = false;
+            let mut delivery = remote.lock();
+            delivery.running = delivery.running.take().filter(|running| running.nth != self.nth);
         }
     }
 }
@@ -216,7 +311,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             remote.queue(&"group".into(), &Removal::All, &handle);
-            sender.send((remote.is_up_to_date(), remote.lock().is_running)).expect("the test is listening");
+            sender.send((remote.is_up_to_date(), remote.lock().running.is_some())).expect("the test is listening");
         });
         let queued = receiver.recv_timeout(Duration::from_secs(10));
         assert_eq!(queued, Ok((false, false)), "the update stays, and another task can be started");

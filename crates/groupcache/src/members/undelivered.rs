@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{key::Key, peer::update::Change};
 
 /// The keys of a group that an update removes. A set removes its key from all but the owner.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Removal {
     Keys(Arc<[Key]>),
     All,
@@ -19,19 +19,24 @@ pub(crate) enum Removal {
 #[derive(Default)]
 pub(crate) struct Undelivered {
     by_group: BTreeMap<Arc<str>, PendingUpdates>,
+    key_bytes: usize,
 }
 
 /// Updates of one group that one member has missed.
 #[derive(Clone, Default)]
 pub(crate) struct PendingUpdates {
-    /// The keys to remove, each with the time of its latest removal.
+    /// The time at which everything was removed.
+    all: Option<Instant>,
+    /// The keys to remove, each with the time of its latest removal, which is after `all`.
     keys: BTreeMap<Key, Instant>,
     key_bytes: usize,
-    /// The time at which everything was removed; `keys` is empty then.
-    all: Option<Instant>,
-    /// Grows with every addition, so that none is taken for delivered that came while the others
-    /// were being sent.
-    additions: u64,
+}
+
+/// One change to send, and the time at which it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) since: Instant,
+    pub(crate) removal: Removal,
 }
 
 /// The most keys of a group that are remembered for one member; the removal of more becomes one of
@@ -39,6 +44,10 @@ pub(crate) struct PendingUpdates {
 const MAX_KEYS: usize = 4_096;
 /// The most bytes of keys, in the same way.
 const MAX_KEY_BYTES: usize = 1 << 20;
+/// The most bytes of keys of all groups. The group that brings the next one gives its own up.
+const MAX_MEMBER_BYTES: usize = 8 << 20;
+/// The most keys of one change.
+const MAX_CHANGE_KEYS: usize = 1_024;
 
 impl Removal {
     /// The removal of one key.
@@ -65,46 +74,62 @@ impl Undelivered {
         self.by_group.get(group).is_some_and(|pending| pending.all.is_some() || pending.keys.contains_key(key))
     }
 
+    /// The number of changes of a group that the member has missed.
+    pub(crate) fn len_of(&self, group: &str) -> usize {
+        self.by_group.get(group).map_or(0, |pending| pending.keys.len() + usize::from(pending.all.is_some()))
+    }
+
     pub(crate) fn add(&mut self, group: &Arc<str>, removal: &Removal, now: Instant) {
         if matches!(removal, Removal::Keys(keys) if keys.is_empty()) {
             return;
         }
-        self.by_group.entry(group.clone()).or_default().add(removal, now);
+        self.change(group, |pending, others_bytes| {
+            pending.add(removal, now);
+            if others_bytes + pending.key_bytes > MAX_MEMBER_BYTES {
+                pending.remove_all(now);
+            }
+        });
     }
 
-    /// Drops these keys: the member has acknowledged a newer update of them.
-    pub(crate) fn drop_delivered(&mut self, group: &str, removal: &Removal) {
-        let Some(pending) = self.by_group.get_mut(group) else { return };
-        pending.drop_delivered(removal);
-        if pending.is_empty() {
-            self.by_group.remove(group);
-        }
+    /// Drops what was missed of these keys before `began`: the member has acknowledged an update of
+    /// them that began then. What it has missed since is newer, and stays.
+    pub(crate) fn drop_delivered(&mut self, group: &Arc<str>, removal: &Removal, began: Instant) {
+        self.change(group, |pending, _| pending.drop_until(removal, |since| since < began));
     }
 
-    /// Everything to send now, group by group.
-    pub(crate) fn to_send(&self) -> Vec<(Arc<str>, PendingUpdates)> {
-        self.by_group.iter().map(|(group, pending)| (group.clone(), pending.clone())).collect()
+    /// Everything to send now: the changes of each group, in the order of their times.
+    pub(crate) fn to_send(&self) -> Vec<(Arc<str>, Vec<Pending>)> {
+        self.by_group.iter().map(|(group, pending)| (group.clone(), pending.changes())).collect()
     }
 
-    /// Drops a group's updates, which the member has acknowledged as [`to_send`](Self::to_send)
-    /// gave them. Keeps them if one was added since: all are then sent again.
-    pub(crate) fn drop_sent(&mut self, group: &str, sent: &PendingUpdates) {
-        if self.by_group.get(group).is_some_and(|pending| pending.additions == sent.additions) {
-            self.by_group.remove(group);
+    /// Drops a change that the member has acknowledged as [`to_send`](Self::to_send) gave it. A key
+    /// that it has missed again since stays.
+    pub(crate) fn drop_sent(&mut self, group: &Arc<str>, sent: &Pending) {
+        self.change(group, |pending, _| pending.drop_until(&sent.removal, |since| since <= sent.since));
+    }
+
+    /// Changes what is pending for a group. `change` is told the bytes of the other groups.
+    fn change(&mut self, group: &Arc<str>, change: impl FnOnce(&mut PendingUpdates, usize)) {
+        let mut pending = self.by_group.remove(group).unwrap_or_default();
+        self.key_bytes -= pending.key_bytes;
+        change(&mut pending, self.key_bytes);
+        self.key_bytes += pending.key_bytes;
+        if !pending.is_empty() {
+            self.by_group.insert(group.clone(), pending);
         }
     }
 }
 
 impl PendingUpdates {
-    /// The changes to send, with the time of each: keys that were removed at one moment are one
-    /// change.
-    pub(crate) fn changes(&self) -> Vec<(Instant, Change)> {
-        if let Some(since) = self.all {
-            return vec![(since, Change::Clear)];
-        }
+    /// The changes to send: keys that were removed at one moment are one change.
+    fn changes(&self) -> Vec<Pending> {
         let mut by_time: BTreeMap<Instant, Vec<Key>> = BTreeMap::new();
         self.keys.iter().for_each(|(key, since)| by_time.entry(*since).or_default().push(key.clone()));
-        by_time.into_iter().map(|(since, keys)| (since, Change::Remove(keys))).collect()
+        let all = self.all.map(|since| Pending { since, removal: Removal::All });
+        let keys = by_time.iter().flat_map(|(since, keys)| {
+            keys.chunks(MAX_CHANGE_KEYS).map(|keys| Pending { since: *since, removal: Removal::Keys(keys.into()) })
+        });
+        all.into_iter().chain(keys).collect()
     }
 
     fn is_empty(&self) -> bool {
@@ -112,9 +137,8 @@ impl PendingUpdates {
     }
 
     fn add(&mut self, removal: &Removal, now: Instant) {
-        self.additions += 1;
         match removal {
-            Removal::Keys(keys) if self.all.is_none() => {
+            Removal::Keys(keys) => {
                 for key in keys.iter() {
                     self.key_bytes += if self.keys.insert(key.clone(), now).is_none() { key.len() } else { 0 };
                 }
@@ -122,23 +146,30 @@ impl PendingUpdates {
                     self.remove_all(now);
                 }
             }
-            Removal::Keys(_) | Removal::All => self.remove_all(now),
+            Removal::All => self.remove_all(now),
         }
     }
 
     fn remove_all(&mut self, now: Instant) {
-        (self.keys, self.key_bytes, self.all) = (BTreeMap::new(), 0, Some(now));
+        *self = PendingUpdates { all: Some(now), ..PendingUpdates::default() };
     }
 
-    fn drop_delivered(&mut self, removal: &Removal) {
+    /// Drops what is pending of these keys, if it is from a time that `is_over`.
+    fn drop_until(&mut self, removal: &Removal, is_over: impl Fn(Instant) -> bool) {
         match removal {
-            Removal::All => *self = PendingUpdates { additions: self.additions, ..PendingUpdates::default() },
+            Removal::All => {
+                self.all = self.all.filter(|since| !is_over(*since));
+                self.keys.retain(|_, since| !is_over(*since));
+            }
             Removal::Keys(keys) => {
                 for key in keys.iter() {
-                    self.key_bytes -= if self.keys.remove(key).is_some() { key.len() } else { 0 };
+                    if self.keys.get(key).is_some_and(|since| is_over(*since)) {
+                        self.keys.remove(key);
+                    }
                 }
             }
         }
+        self.key_bytes = self.keys.keys().map(Key::len).sum();
     }
 }
 
@@ -154,10 +185,14 @@ mod tests {
         Removal::key(Key::from(key))
     }
 
+    fn later() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(1)
+    }
+
     /// The changes of the only group, without their times.
     fn changes(undelivered: &Undelivered) -> Vec<Change> {
         let groups = undelivered.to_send();
-        groups.iter().flat_map(|(_, pending)| pending.changes()).map(|(_, change)| change).collect()
+        groups.iter().flat_map(|(_, pending)| pending).map(|pending| pending.removal.change()).collect()
     }
 
     #[test]
@@ -201,34 +236,58 @@ mod tests {
         let mut undelivered = Undelivered::default();
         undelivered.add(&group(), &one(&long), Instant::now());
         undelivered.add(&group(), &Removal::Keys([].into()), Instant::now());
-        undelivered.drop_delivered("group", &one(&long));
+        undelivered.drop_delivered(&group(), &one(&long), later());
         assert!(undelivered.is_empty());
         undelivered.add(&group(), &one("short"), Instant::now());
-        undelivered.drop_delivered("group", &one("other"));
+        undelivered.drop_delivered(&group(), &one("other"), later());
         assert_eq!(changes(&undelivered), vec![Change::Remove(vec![Key::from("short")])]);
     }
 
     #[test]
     fn an_update_that_comes_while_others_are_sent_stays() {
         let mut undelivered = Undelivered::default();
-        undelivered.add(&group(), &one("a"), Instant::now());
+        let now = Instant::now();
+        undelivered.add(&group(), &Removal::Keys(["a".into(), "b".into()].into()), now);
         let sent = undelivered.to_send();
-        undelivered.add(&group(), &one("a"), Instant::now());
-        undelivered.drop_sent("group", &sent[0].1);
-        assert!(undelivered.contains("group", b"a"));
+        undelivered.add(&group(), &one("a"), later());
+        undelivered.drop_sent(&group(), &sent[0].1[0]);
+        assert_eq!(changes(&undelivered), vec![Change::Remove(vec![Key::from("a")])], "exactly what was sent is gone");
         let sent = undelivered.to_send();
-        undelivered.drop_sent("group", &sent[0].1);
+        undelivered.drop_sent(&group(), &sent[0].1[0]);
         assert!(undelivered.is_empty());
     }
 
     #[test]
-    fn an_update_that_comes_while_a_clear_is_acknowledged_otherwise_stays() {
+    fn what_is_missed_after_a_change_began_is_newer_than_that() {
         let mut undelivered = Undelivered::default();
-        undelivered.add(&group(), &one("a"), Instant::now());
+        let began = Instant::now();
+        undelivered.add(&group(), &one("a"), later());
+        undelivered.drop_delivered(&group(), &one("a"), began);
+        undelivered.drop_delivered(&group(), &Removal::All, began);
+        assert!(undelivered.contains("group", b"a"));
+        undelivered.drop_delivered(&group(), &Removal::All, later() + std::time::Duration::from_secs(1));
+        assert!(undelivered.is_empty());
+    }
+
+    #[test]
+    fn keys_that_come_after_everything_do_not_make_it_newer() {
+        let mut undelivered = Undelivered::default();
+        undelivered.add(&group(), &Removal::All, Instant::now());
         let sent = undelivered.to_send();
-        undelivered.add(&group(), &one("b"), Instant::now());
-        undelivered.drop_delivered("group", &one("a"));
-        undelivered.drop_sent("group", &sent[0].1);
-        assert_eq!(changes(&undelivered), vec![Change::Remove(vec![Key::from("b")])]);
+        undelivered.add(&group(), &one("a"), later());
+        undelivered.drop_sent(&group(), &sent[0].1[0]);
+        assert_eq!(changes(&undelivered), vec![Change::Remove(vec![Key::from("a")])], "the group is cleared once");
+    }
+
+    #[test]
+    fn many_groups_together_are_bounded_too() {
+        let mut undelivered = Undelivered::default();
+        let long = "k".repeat(MAX_KEY_BYTES);
+        for nth in 0..20 {
+            undelivered.add(&format!("group {nth}").into(), &one(&long), Instant::now());
+        }
+        let groups = undelivered.to_send();
+        let cleared = groups.iter().filter(|(_, pending)| matches!(pending[0].removal, Removal::All)).count();
+        assert_eq!((groups.len(), cleared, undelivered.key_bytes), (20, 12, MAX_MEMBER_BYTES));
     }
 }

@@ -63,8 +63,8 @@ pub struct SetValue {
 pub struct Stamp {
     /// A number that the process chose at random.
     pub incarnation: u64,
-    /// Milliseconds since some moment.
-    pub ms: u64,
+    /// A number that grows with time, and that it gives once.
+    pub count: u64,
 }
 
 /// A member's acknowledgement that it has made an update.

@@ -193,7 +193,7 @@ impl Decoder {
 }
 
 fn stamp(payload: &mut Bytes) -> Result<Stamp, TryGetError> {
-    Ok(Stamp { incarnation: payload.try_get_u64()?, ms: payload.try_get_u64()? })
+    Ok(Stamp { incarnation: payload.try_get_u64()?, count: payload.try_get_u64()? })
 }
 
 #[cfg(test)]
@@ -294,7 +294,7 @@ pub(crate) mod tests {
         fn any_split_gives_the_same_frames(cuts in prop::collection::vec(0_usize..180, 0..12)) {
             let ask = Ask { silence_ms: 7, terms: Terms::new().fresh(true) };
             let keys = [(&b"key"[..], ask.terms), (b"more", Terms::new())];
-            let made = Ack::new(1, Stamp { incarnation: 2, ms: 3 });
+            let made = Ack::new(1, Stamp { incarnation: 2, count: 3 });
             let mut life = Vec::new();
             write_life(&mut life, 3, &ReplyMeta::default());
             let request = request(ask, 9, "grp", keys.into_iter());

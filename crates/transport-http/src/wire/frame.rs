@@ -196,7 +196,7 @@ pub(crate) fn ack(ack: &Ack) -> Bytes {
     frame.extend(header(kind::ACK, 0, 24));
     frame.put_u64(ack.ring);
     frame.put_u64(ack.stamp.incarnation);
-    frame.put_u64(ack.stamp.ms);
+    frame.put_u64(ack.stamp.count);
     frame.into()
 }
 
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_on_the_wire() {
-        let made = Ack::new(1, Stamp { incarnation: 2, ms: 3 });
+        let made = Ack::new(1, Stamp { incarnation: 2, count: 3 });
         let golden = [
             &[0x13, 0, 0, 0, 0, 0, 0, 24][..],
             &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3],

@@ -95,7 +95,7 @@ fn bytes_of(update: &PeerUpdate) -> usize {
 fn write_set(body: &mut Vec<u8>, set: &SetValue) {
     body.extend(header(kind::SET, 0, 24));
     body.put_u64(set.stamp.incarnation);
-    body.put_u64(set.stamp.ms);
+    body.put_u64(set.stamp.count);
     body.put_u32(millis::of(set.within));
     body.put_u32(millis::of_bound(set.ttl));
     frame::write_keys(body, [set.key.as_bytes()]);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_set_on_the_wire() {
-        let stamp = Stamp { incarnation: 2, ms: 3 };
+        let stamp = Stamp { incarnation: 2, count: 3 };
         let set = SetValue::new("k".into(), "v".into(), None, stamp, Duration::from_millis(1_000));
         let update = PeerUpdate::new("g", 1, Change::Set(set));
         let golden = [

@@ -90,7 +90,7 @@ pub fn updated_group(
 
 /// The acknowledgement of a member with ring 7 at this time.
 pub fn ack(ms: u64) -> Ack {
-    Ack::new(7, Stamp { incarnation: 5, ms })
+    Ack::new(7, Stamp { incarnation: 5, count: ms })
 }
 
 /// Groups of a node: `echo` has every key, as its own value; `loaded` too, after a load; `kinds`
