@@ -10,7 +10,7 @@ use std::{
 };
 
 use peercache_groupcache::{
-    Ack, BoxError, Connect, Groups, Member, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Reply, Served,
+    Ack, BoxError, Change, Connect, Groups, Member, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Reply, Served,
 };
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -25,6 +25,9 @@ use crate::{
 
 /// The longest time after a thaw until a message that waited for the node is read.
 const THAW_MS: u64 = 200;
+
+/// The sets in a hundred that arrive twice.
+const REPEATED_PERCENT: u64 = 30;
 
 /// The network. Clones are the same one.
 #[derive(Clone)]
@@ -307,16 +310,22 @@ impl Peer for Link {
 
     fn update(&self, update: PeerUpdate, timeout_after: Duration, reply: Reply<Ack>) {
         let (parts, mut heard) = unbounded_channel();
-        let sent = self.request({
-            let (net, here, there, parts) = (self.net.clone(), self.from, self.there(), parts.clone());
-            move |groups| {
-                let acked = match groups.get(&update.group) {
-                    Some(group) => group.update(update).map_err(PeerError::Answered),
-                    None => Err(PeerError::failed("no such group")),
-                };
-                net.answer(there, here, &parts, acked);
-            }
-        });
+        // A connection that closes too early has the transport send a set once more.
+        let copies = if matches!(update.change, Change::Set(_)) && self.repeats() { 2 } else { 1 };
+        let mut sent = false;
+        for _ in 0..copies {
+            sent |= self.request({
+                let (net, here, there, parts) = (self.net.clone(), self.from, self.there(), parts.clone());
+                let update = update.clone();
+                move |groups| {
+                    let acked = match groups.get(&update.group) {
+                        Some(group) => group.update(update).map_err(PeerError::Answered),
+                        None => Err(PeerError::failed("no such group")),
+                    };
+                    net.answer(there, here, &parts, acked);
+                }
+            });
+        }
         tokio::spawn(async move {
             // Keeps the channel open, so that a lost message is silence.
             let _parts = parts;
@@ -331,6 +340,11 @@ impl Link {
     /// The run of the other node that is in progress.
     fn there(&self) -> NodeRun {
         NodeRun { node: self.to, nth: self.net.state().slots[usize::from(self.to)].nth }
+    }
+
+    fn repeats(&self) -> bool {
+        let (from, to) = (usize::from(self.from.node), usize::from(self.to));
+        self.net.state().directions[from][to].rng.percent(REPEATED_PERCENT)
     }
 
     fn request(&self, open: impl FnOnce(Groups) + Send + 'static) -> bool {
