@@ -1,5 +1,7 @@
 //! The flags of `role`, and the variables of the same names.
 
+mod values;
+
 use std::{env, ffi::OsStr, fmt::Display, path::PathBuf, time::Duration};
 
 use clap::{
@@ -7,9 +9,12 @@ use clap::{
     builder::{FalseyValueParser, Resettable},
     error::ErrorKind,
 };
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::Targets;
 
 use crate::origin::OriginUrl;
+
+pub use values::member;
+use values::{address, dialect, log_filter, millis, size, truth};
 
 /// Fathers at the barracks gate ask what their sons have become: a service whose processes share
 /// one cache.
@@ -59,7 +64,8 @@ pub struct Config {
     )]
     pub self_url: String,
 
-    /// All members, this node among them, separated by commas [default: this node alone]
+    /// All members, this node among them, separated by commas; PUT /peers at the admin port replaces
+    /// the list of a running node [default: this node alone]
     #[arg(long, env = "ROLE_PEERS", value_name = "URL", value_delimiter = ',', value_parser = member)]
     pub peers: Vec<String>,
 
@@ -103,6 +109,18 @@ pub struct Config {
     )]
     pub stale_ms: Duration,
 
+    /// The time for which it is remembered that the origin does not have a name, in milliseconds; 0
+    /// is not at all
+    #[arg(
+        long,
+        env = "ROLE_NEGATIVE_TTL_MS",
+        allow_negative_numbers = true,
+        value_name = "MS",
+        default_value = "1000",
+        value_parser = millis::<0>
+    )]
+    pub negative_ttl_ms: Duration,
+
     /// The longest life of a copy at a node that does not own the key, in milliseconds; 0 keeps no
     /// copies
     #[arg(
@@ -136,6 +154,30 @@ pub struct Config {
         value_parser = millis::<30>
     )]
     pub peer_timeout_ms: Duration,
+
+    /// The time for which a connection to the front may be idle between two requests, in
+    /// milliseconds
+    #[arg(
+        long,
+        env = "ROLE_IDLE_TIMEOUT_MS",
+        allow_negative_numbers = true,
+        value_name = "MS",
+        default_value = "75000",
+        value_parser = millis::<1>
+    )]
+    pub idle_timeout_ms: Duration,
+
+    /// The time after SIGTERM in which the listeners still take new connections while /readyz says
+    /// 503, in milliseconds
+    #[arg(
+        long,
+        env = "ROLE_LINGER_MS",
+        allow_negative_numbers = true,
+        value_name = "MS",
+        default_value = "500",
+        value_parser = millis::<0>
+    )]
+    pub linger_ms: Duration,
 
     /// The dialect in which this node asks its peers, and the placement of keys: native or golang
     #[arg(long, env = "ROLE_DIALECT", value_name = "DIALECT", default_value = "native", value_parser = dialect)]
@@ -226,82 +268,15 @@ fn is_set_empty(variable: &OsStr) -> bool {
     env::var_os(variable).is_some_and(|value| value.is_empty())
 }
 
-fn address(text: &str) -> Result<String, String> {
-    let well_formed = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if well_formed { Ok(text.to_owned()) } else { Err("write HOST:PORT, such as 127.0.0.1:9000".to_owned()) }
-}
-
-/// Checks a member's name. It is kept letter for letter, since names are compared byte for byte.
-pub fn member(text: &str) -> Result<String, String> {
-    let name = text.trim();
-    let is_known = |scheme: &str| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-    match name.split_once("://") {
-        Some((scheme, rest)) if is_known(scheme) && !rest.is_empty() => Ok(name.to_owned()),
-        None if !name.is_empty() => Err(format!("write it with its scheme, http://{name}")),
-        _ => Err("write a member as http://HOST:PORT, several with a comma between them".to_owned()),
-    }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let (digits, unit) =
-        UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).unwrap_or((text, 1));
-    let bytes = digits.trim_end().parse().ok().and_then(|count: usize| count.checked_mul(unit));
-    bytes.ok_or_else(|| "write a number of bytes, or one with KiB, MiB or GiB behind it, such as 64MiB".to_owned())
-}
-
-fn millis<const MIN: u64>(text: &str) -> Result<Duration, String> {
-    /// Some 49 days: beyond any useful wait, and far from the end of every clock.
-    const MAX: u64 = u32::MAX as u64;
-    match text.parse() {
-        Ok(ms @ ..=MAX) if ms >= MIN => Ok(Duration::from_millis(ms)),
-        _ => Err(format!("write milliseconds, {MIN} to {MAX}, without a unit")),
-    }
-}
-
-fn dialect(text: &str) -> Result<Dialect, String> {
-    match text {
-        "native" => Ok(Dialect::Native),
-        "golang" => Ok(Dialect::Golang),
-        _ => Err("write native (peers are role, too) or golang (peers run golang/groupcache)".to_owned()),
-    }
-}
-
-fn truth(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "write true or false in the variable; the flag takes no value".to_owned())
-}
-
-fn log_filter(text: &str) -> Result<Targets, String> {
-    // A lone word that is no level would be taken for a module, so that a misspelt level would turn
-    // all others off.
-    let well_formed = text.split(',').all(|part| part.contains('=') || part.parse::<LevelFilter>().is_ok());
-    let filter = text.parse().ok().filter(|_| well_formed);
-    filter
-        .ok_or_else(|| "write off, error, warn, info, debug or trace, also by module: info,peercache=debug".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_units_of_two() {
-        let sizes = ["0", "123", "1KiB", "64MiB", "1 GiB"].map(|text| size(text).unwrap());
-        assert_eq!(sizes, [0, 123, 1 << 10, 64 << 20, 1 << 30]);
-    }
-
-    #[test]
-    fn sizes_that_mean_nothing_are_refused() {
-        for text in ["", "MiB", "1MB", "-1", "1.5GiB", "99999999999999GiB"] {
-            assert!(size(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
     fn defaults_are_the_contract() {
         let config = Config::parse_from(["role"]);
         let shown = format!(
-            "{} {} {} {} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {}",
+            "{} {} {} {} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {}",
             config.listen,
             config.peer_listen,
             config.admin_listen,
@@ -310,9 +285,12 @@ mod tests {
             config.cache_bytes,
             config.ttl_ms,
             config.stale_ms,
+            config.negative_ttl_ms,
             config.hot_ttl_ms,
             config.load_timeout_ms,
             config.peer_timeout_ms,
+            config.idle_timeout_ms,
+            config.linger_ms,
             config.dialect,
             config.cluster,
             config.secret_file,
@@ -322,7 +300,7 @@ mod tests {
         assert_eq!(
             shown,
             "127.0.0.1:9000 127.0.0.1:9090 127.0.0.1:9190 http://127.0.0.1:9090 [\"http://127.0.0.1:9090\"] 1048576 \
-             0ns 0ns 30s 30s 1s Native \"\" None false false"
+             0ns 0ns 1s 30s 30s 1s 75s 500ms Native \"\" None false false"
         );
     }
 }

@@ -5,8 +5,10 @@
 mod admin;
 mod body;
 mod config;
+mod failure_log;
 mod form;
 mod front;
+mod log;
 mod open_files;
 mod origin;
 mod phase;
@@ -26,25 +28,33 @@ use std::{
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use config::Config;
+use log::Log;
 
 fn main() -> ExitCode {
     let config = Config::read();
-    start_log(&config);
+    let log = match start_log(&config) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("role: no thread for the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     if config.exit_with_stdin {
         exit_with_stdin();
     }
-    match serve(&config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("role: {error:#}");
-            ExitCode::FAILURE
-        }
+    let ended = serve(&config);
+    if let Err(error) = &ended {
+        log.add(format!("role: {error:#}\n").as_bytes());
     }
+    log.flush();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn start_log(config: &Config) {
-    let to_stderr = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+fn start_log(config: &Config) -> io::Result<Log> {
+    let log = Log::to(io::stderr())?;
+    let to_stderr = tracing_subscriber::fmt::layer().with_writer(log.clone()).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(to_stderr.with_filter(config.log.clone())).init();
+    Ok(log)
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {

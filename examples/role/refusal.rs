@@ -5,12 +5,14 @@ use axum::{
 };
 use peercache::{Error, ErrorKind};
 
+use crate::failure_log::FailureLog;
+
 /// The seconds after which a caller that was refused for load should ask again.
 const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("1");
 const TOO_BUSY: &str = "too busy; ask again a little later\n";
 
 /// The response to an error of the cache.
-pub fn refused(error: &Error) -> Response {
+pub fn refused(error: &Error, failures: &FailureLog) -> Response {
     let (status, why) = match error.kind() {
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "大伯,咱军营没这个人!\n"),
         ErrorKind::LoadFailed => (StatusCode::BAD_GATEWAY, "the origin failed\n"),
@@ -22,12 +24,21 @@ pub fn refused(error: &Error) -> Response {
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made\n"),
     };
     if status.is_server_error() {
-        let error = anyhow::Error::new(error.clone());
-        tracing::warn!(status = status.as_u16(), "could not answer: {error:#}");
+        failures.warn(&format!("could not answer: {:#}", anyhow::Error::new(error.clone())));
     }
     match status {
         StatusCode::SERVICE_UNAVAILABLE => busy(),
+        // It names what is missing, as the log does.
+        StatusCode::BAD_GATEWAY => (status, format!("the origin failed: {}\n", cause(error))).into_response(),
         _ => (status, why).into_response(),
+    }
+}
+
+/// The words of what went wrong at the origin.
+fn cause(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
     }
 }
 
@@ -53,7 +64,7 @@ mod tests {
             (ErrorKind::Codec, 500),
         ];
         for (kind, status) in kinds {
-            let response = refused(&Error::new(kind));
+            let response = refused(&Error::new(kind), &FailureLog::default());
             assert_eq!(response.status().as_u16(), status, "{kind}");
             assert!(!response.headers().contains_key("x-cache"), "{kind}");
         }
@@ -61,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_caller_refused_for_load_is_told_when_to_ask_again() {
-        let response = refused(&Error::new(ErrorKind::Overloaded));
+        let response = refused(&Error::new(ErrorKind::Overloaded), &FailureLog::default());
         assert_eq!(response.headers()[RETRY_AFTER], "1");
     }
 }

@@ -1,6 +1,6 @@
 //! The service: a node, its group and its three listeners, from the start to the end of the drain.
 
-use std::{future::Future, io, time::Duration};
+use std::{io, time::Duration};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
@@ -23,13 +23,12 @@ const GROUP: &str = "personsrole_cache";
 /// The longest role, 32 MiB. A longer one is refused and never held whole.
 const ROLE_BYTES_MAX: usize = 32 << 20;
 
-/// The time for which a stopping node still takes requests, and tells each caller that it is the
-/// last on its connection. Callers and load balancers turn elsewhere in it, before the port closes.
-const NOTICE: Duration = Duration::from_millis(500);
 /// The time that requests in progress have to finish after that.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// The time that operators' requests have to finish after all others.
 const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(1);
+/// The part of it that is kept for changes, however long a request at the front goes on.
+const CHANGES_DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs one node until a signal stops it.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
@@ -40,6 +39,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let trust = Trust::read(config).unwrap_or_else(|sentence| Config::refuse(sentence));
     let node = node(config, &trust).unwrap_or_else(|error| Config::refuse(trust::refusal(&error)));
     tokio::spawn(trust.reload_at(hangups));
+    config.origin.check().unwrap_or_else(|sentence| Config::refuse(sentence));
     let origin = config.origin.origin(ROLE_BYTES_MAX)?;
     let roles = group(config, &node, origin.clone())?;
     let updates = Updates::new(roles.clone(), origin, ROLE_BYTES_MAX, config.load_timeout_ms);
@@ -73,6 +73,7 @@ fn group(config: &Config, node: &Node, origin: Origin) -> anyhow::Result<Group<B
         .time_to_live(config.ttl_ms)
         .stale_while_revalidate(config.stale_ms)
         .stale_if_error(config.stale_ms)
+        .negative_ttl(config.negative_ttl_ms)
         .hot_ttl(config.hot_ttl_ms)
         .build()?;
     Ok(group)
@@ -88,6 +89,7 @@ struct Service {
     admin: Listener,
     front_stop: CancellationToken,
     admin_stop: CancellationToken,
+    linger: Duration,
 }
 
 type Listener = JoinHandle<io::Result<()>>;
@@ -110,15 +112,19 @@ impl Service {
         );
         let phases = Phases::new();
         let (front_stop, admin_stop) = (CancellationToken::new(), CancellationToken::new());
+        let front_server = Server::new(front::router(roles, updates.clone(), phases.clone()));
+        let front_server = front_server.idle_timeout(config.idle_timeout_ms);
+        let admin_server = Server::new(admin::router(node.clone(), phases.clone()));
         let service = Service {
-            front: tokio::spawn(serve(front::router(roles, updates.clone(), phases.clone()), front, &front_stop)),
+            front: tokio::spawn(front_server.serve(front, front_stop.clone().cancelled_owned())),
             peers: tokio::spawn(node.serve(peers)),
-            admin: tokio::spawn(serve(admin::router(node.clone(), phases.clone()), admin, &admin_stop)),
+            admin: tokio::spawn(admin_server.serve(admin, admin_stop.clone().cancelled_owned())),
             node,
             updates,
             phases,
             front_stop,
             admin_stop,
+            linger: config.linger_ms,
         };
         service.phases.enter(Phase::Ready);
         Ok(service)
@@ -137,20 +143,24 @@ impl Service {
         }
     }
 
-    /// Finishes the requests in progress.
+    /// Finishes the requests in progress: those of people, of peers, and changes, side by side.
     ///
-    /// Peers are served until the front has ended, since people's requests may wait for loads
-    /// between members.
+    /// The listeners take new connections for a while before, and each caller is told that the
+    /// request is the last on its connection. Callers and load balancers turn elsewhere in it.
     async fn drain(&mut self) {
         self.phases.enter(Phase::Draining);
-        tokio::time::sleep(NOTICE).await;
+        tokio::time::sleep(self.linger).await;
+        let Service { front, peers, updates, node, front_stop, .. } = self;
         let drained = timeout(DRAIN_MAX, async {
-            self.front_stop.cancel();
-            let _ = (&mut self.front).await;
-            // Callers may have left before their changes were made.
-            self.updates.finish().await;
-            self.node.shutdown();
-            let _ = (&mut self.peers).await;
+            front_stop.cancel();
+            node.shutdown();
+            let people = async {
+                let _ = timeout(DRAIN_MAX - CHANGES_DRAIN, &mut *front).await;
+                // Callers may have left before their changes were made.
+                updates.finish().await;
+                front.is_finished() || front.await.is_ok()
+            };
+            tokio::join!(people, peers)
         });
         if drained.await.is_err() {
             tracing::warn!("some requests or changes took longer than {DRAIN_MAX:?} and are cut off");
@@ -162,12 +172,4 @@ impl Service {
 
 async fn listen(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
     peercache::listen(address).await.with_context(|| format!("cannot listen on {address}; name a free one with {flag}"))
-}
-
-fn serve(
-    router: axum::Router,
-    listener: TcpListener,
-    stop: &CancellationToken,
-) -> impl Future<Output = io::Result<()>> + use<> {
-    Server::new(router).serve(listener, stop.clone().cancelled_owned())
 }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::Body,
     extract::{RawQuery, State},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
+    },
     response::{IntoResponse, Response},
     routing::{MethodRouter, put},
 };
@@ -14,6 +17,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{
     body::{self, Bodies, Unread},
+    failure_log::FailureLog,
     origin::{Change, Origin, WriteError},
     refusal::{busy, refused},
     request::RoleRequest,
@@ -22,6 +26,7 @@ use crate::{
 /// The most changes in progress at a time, with those whose callers have left.
 const MAX_IN_PROGRESS: u32 = 1_024;
 
+const NO_BODY: &str = "send the new role as the body; an empty role has content-length: 0\n";
 const KNOWN: &str = "every node knows\n";
 const NOTHING_YET: &str = "not within x-timeout-ms; nothing was changed\n";
 const GOES_ON: &str = "not within x-timeout-ms; the change goes on\n";
@@ -34,6 +39,7 @@ pub struct Updates {
     write_timeout: Duration,
     bodies: Bodies,
     in_progress: Arc<Semaphore>,
+    failures: FailureLog,
 }
 
 /// The outcome of a change.
@@ -51,7 +57,13 @@ impl Updates {
     /// `write_timeout`.
     pub fn new(roles: Group<Bytes>, origin: Origin, role_bytes_max: usize, write_timeout: Duration) -> Self {
         let in_progress = Arc::new(Semaphore::new(MAX_IN_PROGRESS as usize));
-        Updates { roles, origin, write_timeout, bodies: Bodies::new(role_bytes_max), in_progress }
+        let (bodies, failures) = (Bodies::new(role_bytes_max), FailureLog::default());
+        Updates { roles, origin, write_timeout, bodies, in_progress, failures }
+    }
+
+    /// The log of what could not be answered or changed.
+    pub fn failures(&self) -> &FailureLog {
+        &self.failures
     }
 
     /// The routes of `PUT` and `DELETE`.
@@ -102,7 +114,7 @@ impl Updates {
             return busy();
         };
         match request.within(task).await {
-            Some(Ok(outcome)) => outcome.into_response(),
+            Some(Ok(outcome)) => self.respond(outcome),
             Some(Err(_panicked)) => (StatusCode::INTERNAL_SERVER_ERROR, "the change broke off\n").into_response(),
             None => (StatusCode::GATEWAY_TIMEOUT, GOES_ON).into_response(),
         }
@@ -122,6 +134,9 @@ async fn put_role(
             return (StatusCode::BAD_REQUEST, why).into_response();
         }
     };
+    if !(headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING)) {
+        return (StatusCode::BAD_REQUEST, NO_BODY).into_response();
+    }
     match request.within(updates.bodies.read(&headers, body)).await {
         Some(Ok(role)) => updates.answer(&request, Change::Put(role.bytes), role.budget).await,
         Some(Err(unread)) => unread.into_response(),
@@ -141,19 +156,18 @@ impl From<Result<(), UpdateError>> for Outcome {
         match told {
             Ok(()) => Outcome::Known,
             Err(UpdateError::Refused(error)) => Outcome::Refused(error),
-            Err(error) => {
-                tracing::warn!("{error}");
-                Outcome::Missed(error.missed().iter().map(|missed| missed.member.clone()).collect())
-            }
+            Err(error) => Outcome::Missed(error.missed().iter().map(|missed| missed.member.clone()).collect()),
         }
     }
 }
 
-impl IntoResponse for Outcome {
-    fn into_response(self) -> Response {
-        match self {
+impl Updates {
+    /// The response to who made a change.
+    fn respond(&self, outcome: Outcome) -> Response {
+        match outcome {
             Outcome::Known => KNOWN.into_response(),
             Outcome::Missed(members) => {
+                self.failures.warn(&format!("could not tell {}", members.join(", ")));
                 let report = serde_json::json!({ "missed": members }).to_string();
                 (StatusCode::MULTI_STATUS, [(CONTENT_TYPE, "application/json")], report).into_response()
             }
@@ -163,10 +177,10 @@ impl IntoResponse for Outcome {
             }
             Outcome::NotWritten(error) => {
                 let sentence = format!("{error}\n");
-                tracing::warn!("could not change a role: {:#}", anyhow::Error::new(error));
+                self.failures.warn(&format!("could not change a role: {:#}", anyhow::Error::new(error)));
                 (StatusCode::BAD_GATEWAY, sentence).into_response()
             }
-            Outcome::Refused(error) => refused(&error),
+            Outcome::Refused(error) => refused(&error, &self.failures),
         }
     }
 }

@@ -15,6 +15,9 @@ use support::{
 };
 use tokio::{net::TcpStream, process::Command};
 
+/// An origin that nobody is at.
+const ORIGIN: &str = "http://127.0.0.1:1/{key}";
+
 /// A node by itself and its origin.
 async fn node_with(flags: &[&str]) -> (Cluster, Origin) {
     let origin = Origin::start().await;
@@ -98,7 +101,7 @@ async fn a_variable_that_is_empty_is_not_set() {
 async fn a_port_in_use_is_named_with_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, said) = refused(role(), &["--listen", &address]).await;
+    let (code, said) = refused(role(), &["--listen", &address, "--origin", ORIGIN]).await;
     assert_eq!(code, Some(1));
     assert!(said.contains(&address) && said.contains("--listen"), "{said}");
 }
@@ -110,7 +113,7 @@ async fn start_in_shell(first: &str, and_then: &str) -> (Process, String, String
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{first} exec \"$0\" \"$@\" {and_then}"), env!("CARGO_BIN_EXE_role")]);
     shell.args(["--listen", &front, "--peer-listen", &peer, "--admin-listen", &admin]);
-    shell.args(["--self-url", &format!("http://{peer}")]);
+    shell.args(["--self-url", &format!("http://{peer}"), "--origin", ORIGIN]);
     let node = Process::start("the node", shell);
     eventually("readiness", async || is_ready(&admin).await.then_some(())).await;
     (node, front, admin)

@@ -68,13 +68,41 @@ async fn seeding_again_replaces_the_file() {
 }
 
 #[tokio::test]
-async fn a_file_that_comes_later_is_found() {
+async fn a_file_that_is_gone_for_a_while_is_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("roles.db");
+    seed(&file, 0).await;
     let cluster = node_on(&file).await;
+    std::fs::remove_file(&file).unwrap();
     assert_eq!(cluster.nodes[0].raw("张三").await.brief(), "502 -");
     seed(&file, 0).await;
     assert_eq!(cluster.nodes[0].raw_after_failure("张三").await.brief(), "200 origin");
+}
+
+#[tokio::test]
+async fn a_file_that_is_missing_at_the_start_is_told_how_to_make() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = format!("sqlite:{}", dir.path().join("roles.db").display());
+    let mut role = support::cluster::role();
+    role.args(["--origin", &file]).kill_on_drop(true);
+    let output = within("the exit of a node without its file", role.output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("there is no file") && said.contains("CREATE TABLE roles"), "{said}");
+}
+
+/// It is renamed over, as a new version of it would be.
+#[tokio::test]
+async fn a_file_that_is_replaced_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, newer] = ["roles.db", "newer.db"].map(|name| dir.path().join(name));
+    seed(&file, 0).await;
+    seed(&newer, 0).await;
+    Connection::open(&newer).unwrap().execute("UPDATE roles SET role = '元帅'", ()).unwrap();
+    let cluster = node_on(&file).await;
+    assert_eq!(cluster.nodes[0].raw("张三").await.text(), "班长");
+    std::fs::rename(&newer, &file).unwrap();
+    assert_eq!(cluster.nodes[0].raw("李四").await.text(), "元帅");
 }
 
 #[tokio::test]
@@ -205,7 +233,9 @@ async fn a_change_whose_caller_has_left_is_made_before_the_exit() {
 async fn a_file_that_is_not_there_is_not_made_by_a_change() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("roles.db");
+    seed(&file, 0).await;
     let cluster = node_on(&file).await;
+    std::fs::remove_file(&file).unwrap();
     assert_eq!(cluster.nodes[0].put("张三", "元帅").await.status, 502);
     assert!(!file.exists());
 }

@@ -24,6 +24,8 @@ const UNWANTED_BODY_BYTES_MAX: usize = 16 << 10;
 /// An HTTP server that answers 200 with the role or 404.
 pub struct Http {
     client: Client,
+    /// Keeps no connection, for the second try of a request.
+    unpooled: Client,
     template: Template,
     role_bytes_max: usize,
     long_bodies: Semaphore,
@@ -47,17 +49,14 @@ enum OriginError {
 
 impl Http {
     pub fn new(template: Template, role_bytes_max: usize) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .build()?;
-        Ok(Http { client, template, role_bytes_max, long_bodies: Semaphore::new(LONG_BODIES_MAX) })
+        let client = |idle| Client::builder().no_proxy().redirect(Policy::none()).pool_max_idle_per_host(idle).build();
+        let (client, unpooled) = (client(IDLE_CONNECTIONS_MAX)?, client(0)?);
+        Ok(Http { client, unpooled, template, role_bytes_max, long_bodies: Semaphore::new(LONG_BODIES_MAX) })
     }
 
     /// The role of `name`, which may be any bytes.
     pub async fn role(&self, name: &Key) -> Result<Bytes, LoadError> {
-        let response = self.client.get(self.template.url(name.as_bytes())?).send().await?;
+        let response = self.ask(&self.template.url(name.as_bytes())?).await?;
         match response.status() {
             StatusCode::OK => self.body(response).await,
             status => {
@@ -67,6 +66,17 @@ impl Http {
                     _ => OriginError::Status(status).into(),
                 })
             }
+        }
+    }
+
+    /// Asks for a URL, and once more on a new connection if the server has closed a kept one: it may
+    /// do so at any time, and a GET changes nothing.
+    async fn ask(&self, url: &Url) -> reqwest::Result<Response> {
+        match self.client.get(url.clone()).send().await {
+            Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => {
+                self.unpooled.get(url.clone()).send().await
+            }
+            asked => asked,
         }
     }
 

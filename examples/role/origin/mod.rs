@@ -94,6 +94,17 @@ impl Loader for Origin {
 }
 
 impl OriginUrl {
+    /// Checks what must be there when the service starts: an SQLite file with its table.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing, and how to make it.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            OriginUrl::Sqlite(path) => sqlite::check(path),
+            OriginUrl::Postgres(_) | OriginUrl::Http(_) => Ok(()),
+        }
+    }
+
     /// Makes the origin, which answers roles of at most `role_bytes_max` bytes.
     ///
     /// Nothing is opened before the first load, and an origin that is away for a while is found

@@ -1,14 +1,14 @@
 //! A table of an SQLite file as origin.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use peercache::{Key, LoadError};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, types::ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, types::ValueRef};
 use tokio::{sync::Semaphore, time};
 
 use super::{Change, Row, WriteError};
@@ -36,7 +36,50 @@ struct Pool {
     path: PathBuf,
     role_bytes_max: usize,
     /// The connections not in use, at most [`CONNECTIONS_MAX`].
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<(Option<FileId>, Connection)>>,
+}
+
+/// Checks that the file and its table are there.
+pub fn check(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let make = "make it with: CREATE TABLE roles(name TEXT PRIMARY KEY, role TEXT NOT NULL)";
+    if !path.exists() {
+        return Err(format!("--origin: there is no file {shown}; {make}"));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let table = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(LOCKED_MAX)?;
+        connection.prepare(QUERY).map(drop)
+    });
+    match table {
+        Err(error) if error.to_string().contains("no such table") => {
+            Err(format!("--origin: {shown} has no table roles; {make}"))
+        }
+        Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase)) => {
+            Err(format!("--origin: {shown} is no SQLite file: {error}"))
+        }
+        // A file that is locked now, or cannot be read, may be in order later.
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The file that a path names now: it may be replaced by another of the same name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+impl FileId {
+    /// `None` if there is no file, or none that can be told from another.
+    #[cfg(unix)]
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(FileId(metadata.dev(), metadata.ino()))
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &Path) -> Option<Self> {
+        None
+    }
 }
 
 impl Sqlite {
@@ -93,12 +136,24 @@ impl Pool {
     }
 
     fn with_connection<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = idle.map_or_else(|| self.connect(), Ok)?;
+        // Before the file is opened: one that is replaced meanwhile is opened anew the next time.
+        let file = FileId::of(&self.path);
+        let connection = self.idle(file).map_or_else(|| self.connect(), Ok)?;
         let result = work(&connection)?;
         // Only a connection that has just worked is worth keeping.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((file, connection));
         Ok(result)
+    }
+
+    /// A kept connection to this file; those to another, which had its name before, are closed.
+    fn idle(&self, file: Option<FileId>) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kept, replaced): (Vec<_>, Vec<_>) = idle.drain(..).partition(|(other, _)| *other == file);
+        *idle = kept;
+        let connection = idle.pop();
+        drop(idle);
+        drop(replaced);
+        connection.map(|(_, connection)| connection)
     }
 
     /// Opens the file for reading and writing, even for a service that only reads.
@@ -145,13 +200,13 @@ mod tests {
     }
 
     /// A group that caches nothing, not even failures, of roles of ten bytes.
-    fn roles(path: &std::path::Path) -> Group<Bytes> {
+    fn roles(path: &Path) -> Group<Bytes> {
         let node = Node::builder("http://127.0.0.1:1").build().unwrap();
         let origin = Origin::Sqlite(Sqlite::new(path.to_owned(), 10));
         node.group("roles", origin).max_bytes(0).error_backoff(Duration::ZERO, Duration::ZERO).build().unwrap()
     }
 
-    async fn role(path: &std::path::Path, name: &(impl AsRef<[u8]> + ?Sized)) -> Result<Bytes, ErrorKind> {
+    async fn role(path: &Path, name: &(impl AsRef<[u8]> + ?Sized)) -> Result<Bytes, ErrorKind> {
         roles(path).get(name).await.map_err(|error| error.kind())
     }
 
@@ -180,6 +235,32 @@ mod tests {
         assert_eq!(role(&path, "ten").await.unwrap(), "排长排a");
         assert_eq!(role(&path, "eleven").await, Err(ErrorKind::ValueTooLarge));
         assert_eq!(role(&path, "none").await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_is_noticed() {
+        let (_dir, path) = file_with(&[("张三", "班长")]);
+        let roles = roles(&path);
+        assert_eq!(roles.get("张三").await.unwrap(), "班长");
+        let (_other, newer) = file_with(&[("张三", "排长")]);
+        std::fs::rename(&newer, &path).unwrap();
+        assert_eq!(roles.get("张三").await.unwrap(), "排长");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(roles.get("张三").await.unwrap_err().kind(), ErrorKind::LoadFailed);
+    }
+
+    #[test]
+    fn what_is_missing_at_the_start_is_named_with_the_way_to_make_it() {
+        let (dir, path) = file_with(&[]);
+        assert_eq!(check(&path), Ok(()));
+        let missing = check(&dir.path().join("none.db")).unwrap_err();
+        assert!(missing.contains("no file") && missing.contains("CREATE TABLE roles"), "{missing}");
+        let empty = dir.path().join("empty.db");
+        Connection::open(&empty).unwrap().execute_batch("CREATE TABLE other(name TEXT)").unwrap();
+        assert!(check(&empty).unwrap_err().contains("no table roles"));
+        let text = dir.path().join("text.db");
+        std::fs::write(&text, "this is a text and not a database".repeat(100)).unwrap();
+        assert!(check(&text).unwrap_err().contains("no SQLite file"));
     }
 
     #[tokio::test]

@@ -1,7 +1,10 @@
 //! Nodes of `role` as real processes, and the requests that people and operators make.
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, header::CONTENT_TYPE};
+use reqwest::{
+    Body, Client, Method, RequestBuilder, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use tokio::process::Command;
 
 use super::{child::Process, eventually, ports};
@@ -179,7 +182,12 @@ impl Node {
 
     /// Gives `name` a new role.
     pub async fn put(&self, name: impl AsRef<[u8]>, role: impl Into<Body>) -> Said {
-        self.change(self.client.put(self.role_url(name)).body(role)).await
+        let role: Body = role.into();
+        let request = self.client.put(self.role_url(name));
+        // The client says nothing of an empty body, which would be none at all.
+        let is_empty = role.as_bytes().is_some_and(<[u8]>::is_empty);
+        let request = if is_empty { request.header(CONTENT_LENGTH, 0) } else { request };
+        self.change(request.body(role)).await
     }
 
     /// Deletes the role of `name`.

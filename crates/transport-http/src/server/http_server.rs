@@ -40,11 +40,17 @@ impl Server {
     }
 
     /// Sets the time in which the head of a request must be complete, however slowly it comes,
-    /// counted from the opening of the connection or the end of the previous answer. An idle
-    /// connection is closed by this, too. The handshake of TLS has as long before it. Defaults to
-    /// 10 s.
+    /// counted from its first byte. The first byte of a new connection has as long, and so has the
+    /// handshake of TLS before it. Defaults to 10 s.
     pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
         self.settings.header_read_timeout = timeout.min(MAX_TIMEOUT);
+        self
+    }
+
+    /// Sets the time for which a connection may be idle between two requests; then it is closed.
+    /// Defaults to the time of a head, [`header_read_timeout`](Self::header_read_timeout).
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.idle_timeout = Some(timeout.min(MAX_TIMEOUT));
         self
     }
 

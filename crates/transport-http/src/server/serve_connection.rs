@@ -22,6 +22,7 @@ use tower::Service;
 
 use crate::server::{
     connection::{ActiveBody, Connection, Origin},
+    head_timeout::HeadTimeout,
     linger::linger,
     listener::Accepted,
     read_timeout::ReadTimeout,
@@ -69,6 +70,8 @@ async fn serve_stream(
 ) {
     let ends_at = stream.has_lifetime().then(|| Instant::now() + settings.tls_lifetime);
     let io = WriteTimeout::new(TokioIo::new(stream), settings.write_timeout, connection.clone());
+    let idle_timeout = settings.idle_timeout.unwrap_or(settings.header_read_timeout);
+    let io = HeadTimeout::new(io, settings.header_read_timeout, idle_timeout, connection.clone());
     let (is_draining, is_new) = (draining.clone(), Arc::new(AtomicBool::new(true)));
     let has_no_request = is_new.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -88,7 +91,8 @@ async fn serve_stream(
     });
     let mut serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_read_timeout)
+        // Measured by `HeadTimeout`: hyper's time for a head would begin with the wait for it.
+        .header_read_timeout(None)
         // A client that has sent all its requests still wants the answers.
         .half_close(true)
         .max_buf_size(settings.max_head_bytes)
@@ -109,7 +113,7 @@ async fn serve_stream(
         Ok(()) if *draining.borrow() => {}
         Err(error) if !error.is_parse() => tracing::debug!(%error, "a connection ended early"),
         // An answer may be on its way, and so may the request that it refuses.
-        Ok(()) | Err(_) => linger(serving.into_parts().io.into_inner().into_inner()).await,
+        Ok(()) | Err(_) => linger(serving.into_parts().io.into_inner().into_inner().into_inner()).await,
     }
 }
 

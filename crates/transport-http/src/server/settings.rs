@@ -11,6 +11,8 @@ pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60)
 pub(super) struct ServerSettings {
     pub(super) max_connections: usize,
     pub(super) header_read_timeout: Duration,
+    /// The time between two requests; as long as a head has where it is not set.
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) max_head_bytes: usize,
     pub(super) body_read_timeout: Duration,
     pub(super) write_timeout: Duration,
@@ -25,6 +27,7 @@ impl Default for ServerSettings {
         ServerSettings {
             max_connections: 1_024,
             header_read_timeout: Duration::from_secs(10),
+            idle_timeout: None,
             max_head_bytes: 16 * 1024,
             body_read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
