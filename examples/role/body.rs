@@ -1,6 +1,6 @@
 //! Request bodies: how long they may be and take, and how much memory they share.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::Pin, time::Duration};
 
 use axum::{
     body::Body,
@@ -8,18 +8,13 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use peercache::{ArrivingBytes, BodyShare};
+use tokio::time::timeout;
 
 /// A body up to this length needs no budget, so that every connection can have one.
 const SMALL_BODY_BYTES: usize = 4 << 10;
 
-/// The time that a larger body waits for budget.
-const BUDGET_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time that a body may take to arrive, with that wait.
+/// The time that a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The most bytes read and thrown away of a refused body. Many clients look for a response only
@@ -29,18 +24,18 @@ const DISCARDED_BYTES_MAX: usize = 128 << 20;
 /// Reads the bodies of requests up to a limit.
 ///
 /// All bodies that are not small share a budget of one of the longest, so that many long bodies
-/// cost no more memory than one.
+/// cost no more memory than one. They take it as they come: one that drips holds what it has sent,
+/// and is cut off when others need the room.
 #[derive(Clone)]
 pub struct Bodies {
     body_bytes_max: usize,
-    /// The shared budget, in bytes.
-    budget: Arc<Semaphore>,
+    arriving: ArrivingBytes,
 }
 
-/// A body that was read, and its budget, which is free again when it is dropped.
+/// A body that was read, and its share of the budget, which is free again when it is dropped.
 pub struct WholeBody {
     pub bytes: Bytes,
-    pub budget: Option<OwnedSemaphorePermit>,
+    pub share: BodyShare,
 }
 
 /// The reason why a body was not read.
@@ -55,7 +50,7 @@ pub enum Unread {
 impl Bodies {
     /// Makes a reader of bodies of at most `body_bytes_max` bytes.
     pub fn new(body_bytes_max: usize) -> Self {
-        Bodies { body_bytes_max, budget: Arc::new(Semaphore::new(body_bytes_max)) }
+        Bodies { body_bytes_max, arriving: ArrivingBytes::new(body_bytes_max) }
     }
 
     /// Reads the whole body, unless it is too long.
@@ -76,28 +71,30 @@ impl Bodies {
     }
 
     async fn collect(&self, announced: Option<usize>, body: &mut Body) -> Result<WholeBody, Unread> {
-        let (mut bytes, mut budget) = (BytesMut::new(), None);
-        while let Some(piece) = next_piece(body).await {
+        let (mut bytes, mut share) = (BytesMut::new(), self.arriving.begin());
+        loop {
+            let piece = tokio::select! {
+                piece = next_piece(body) => piece,
+                () = share.cut_off() => return Err(Unread::NoBudget),
+            };
+            let Some(piece) = piece else { break };
             let piece = piece.map_err(|_| Unread::Broken)?;
             let length = bytes.len() + piece.len();
             if length > self.body_bytes_max {
                 return Err(Unread::TooLong);
             }
-            if length > SMALL_BODY_BYTES && budget.is_none() {
-                // All that it may need at once. Two bodies that each had a part and waited for more
-                // would wait for ever.
-                budget = Some(self.reserve(announced.unwrap_or(self.body_bytes_max)).await?);
-                bytes.reserve(announced.unwrap_or(0).saturating_sub(bytes.len()));
+            let counted = length.saturating_sub(SMALL_BODY_BYTES).min(piece.len());
+            if counted > 0 {
+                share.grow(counted).await.map_err(|_| Unread::NoBudget)?;
+            }
+            if bytes.is_empty() {
+                // A claim is believed as far as one piece; the buffer doubles from there.
+                bytes.reserve(announced.unwrap_or(0).min(2 * piece.len()));
             }
             bytes.extend_from_slice(&piece);
         }
-        Ok(WholeBody { bytes: bytes.freeze(), budget })
-    }
-
-    async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Unread> {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let budget = timeout(BUDGET_TIMEOUT, self.budget.clone().acquire_many_owned(permits)).await;
-        budget.ok().and_then(Result::ok).ok_or(Unread::NoBudget)
+        share.arrived();
+        Ok(WholeBody { bytes: bytes.freeze(), share })
     }
 }
 
@@ -138,7 +135,10 @@ async fn next_piece(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
 mod tests {
     use std::{
         convert::Infallible,
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
         task::{Context, Poll},
     };
 
@@ -222,6 +222,48 @@ mod tests {
         assert_eq!(read(&bodies, 4, false).await.0, Ok(4 << 10));
         drop(longest);
         assert_eq!(read(&bodies, 5, true).await.0, Ok(5 << 10));
+    }
+
+    /// A body of the pieces that a test gives it.
+    struct Dripping(tokio::sync::mpsc::Receiver<Bytes>);
+
+    impl http_body::Body for Dripping {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    /// Three clients that dripped a chunked body took the whole budget three times over, and most
+    /// others had none.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_keeps_no_other_from_being_read() {
+        let bodies = Bodies::new(32 << 20);
+        let (senders, dripping): (Vec<_>, Vec<_>) = (0..3)
+            .map(|_| {
+                let (sender, receiver) = tokio::sync::mpsc::channel(1);
+                let (bodies, body) = (bodies.clone(), Body::new(Dripping(receiver)));
+                let read = async move { bodies.read(&HeaderMap::new(), body).await.map(|body| body.bytes) };
+                (sender, tokio::spawn(read))
+            })
+            .unzip();
+        for _ in 0..5 {
+            for sender in &senders {
+                sender.send(Bytes::from_static(&[b'x'; 2_000])).await.unwrap();
+            }
+            for _ in 0..6 {
+                assert_eq!(read(&bodies, 5, false).await.0, Ok(5 << 10));
+            }
+        }
+        drop(senders);
+        for dripped in dripping {
+            assert_eq!(dripped.await.unwrap().ok().map(|bytes| bytes.len()), Some(10_000));
+        }
     }
 
     #[tokio::test(start_paused = true)]

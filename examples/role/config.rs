@@ -64,8 +64,8 @@ pub struct Config {
     )]
     pub self_url: String,
 
-    /// All members, this node among them, separated by commas; PUT /peers at the admin port replaces
-    /// the list of a running node [default: this node alone]
+    /// All members, this node among them, separated by commas; PUT /peers at the admin port
+    /// replaces the list of a running node [default: this node alone]
     #[arg(long, env = "ROLE_PEERS", value_name = "URL", value_delimiter = ',', value_parser = member)]
     pub peers: Vec<String>,
 

@@ -138,7 +138,7 @@ async fn put_role(
         return (StatusCode::BAD_REQUEST, NO_BODY).into_response();
     }
     match request.within(updates.bodies.read(&headers, body)).await {
-        Some(Ok(role)) => updates.answer(&request, Change::Put(role.bytes), role.budget).await,
+        Some(Ok(role)) => updates.answer(&request, Change::Put(role.bytes), role.share).await,
         Some(Err(unread)) => unread.into_response(),
         None => (StatusCode::GATEWAY_TIMEOUT, NOTHING_YET).into_response(),
     }

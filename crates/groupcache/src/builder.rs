@@ -243,8 +243,8 @@ impl<V: Value> GroupBuilder<V> {
             hot_share: settings.hot_share,
         };
         let (members, clock, runtime) = (groups.members().clone(), groups.clock().clone(), groups.runtime().clone());
-        // It follows the member list before it is registered: once peers are served, no change of the
-        // ring may be missed.
+        // It follows the member list before it is registered: once peers are served, no change of
+        // the ring may be missed.
         let state = GroupState::new(name.into(), members, clock, runtime, loader, settings, cache);
         groups.register(state.clone())?;
         Ok(Core::new(state))

@@ -148,7 +148,7 @@ impl TimedWatch {
         &self.watch.carrier
     }
 
-    /// Ready when the carrier has fallen silent.
+    /// Polls for the silence of the carrier.
     pub(crate) fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.beat.as_mut().poll(cx));

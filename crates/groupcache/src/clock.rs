@@ -59,8 +59,8 @@ impl Clock {
     }
 
     /// Tokio's time, for tests that pause and advance it. A task ticks in the runtime of the first
-    /// miss, or of a later one if that is gone, so that what has expired is swept out. A get sees the
-    /// exact time.
+    /// miss, or of a later one if that is gone, so that what has expired is swept out. A get sees
+    /// the exact time.
     pub fn tokio() -> Self {
         Clock::new(Time::Tokio(OnceLock::new()))
     }

@@ -144,7 +144,8 @@ impl<V: Value> Core<V> {
         started
     }
 
-    /// Provides what every miss needs: a key that is owned, a place for its work, a clock that ticks.
+    /// Provides what every miss needs: a key that is owned, a place for its work, a clock that
+    /// ticks.
     fn prepare(&self, key: &[u8]) -> Result<(Key, Place), Error> {
         self.state.counters.loads.count();
         if key.len() > self.state.settings.limits.max_key_bytes {

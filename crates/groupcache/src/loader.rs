@@ -38,7 +38,7 @@ use crate::{
 /// # Loaders that block
 /// A loader must not block its thread: callers and peers that the thread would serve wait with it,
 /// and the heartbeat that tells a peer that a load is running stops. Give a blocking function to
-/// [`blocking_loader_fn`], or move the blocking part to a thread as above. `load_timeout` bounds
+/// [`blocking_loader_fn`](crate::blocking_loader_fn), or move the blocking part to a thread as above. `load_timeout` bounds
 /// the wait of a blocked load's callers all the same, as long as the runtime has another thread
 /// for them. In a runtime of one thread nothing can.
 ///

@@ -40,8 +40,8 @@ pub struct Members {
 struct MembersState {
     config: MembersConfig,
     view: RwLock<Arc<View>>,
-    /// Held while a list replaces another, so that two calls of [`Members::set`] follow each other,
-    /// and no group begins in between.
+    /// The lock of a change: held while a list replaces another, so that two calls of
+    /// [`Members::set`] follow each other, and no group begins in between.
     changing: Mutex<()>,
     followers: Followers,
     incarnation: u64,

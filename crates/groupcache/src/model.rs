@@ -88,7 +88,7 @@ impl KeyStore {
     }
 
     pub fn remove(&self) {
-        self.store.remove(&key(), NOW_MS);
+        self.store.remove(&key());
     }
 
     pub fn set(&self, number: u32) {
@@ -98,7 +98,7 @@ impl KeyStore {
     }
 
     pub fn clear(&self) {
-        self.store.clear(NOW_MS);
+        self.store.clear();
     }
 
     pub fn in_flight(&self) -> usize {

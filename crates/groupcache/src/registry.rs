@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use tokio::runtime::Handle;
@@ -19,6 +22,8 @@ pub struct Groups {
     clock: Clock,
     runtime: NodeRuntime,
     by_name: Arc<RwLock<ByName>>,
+    /// The longest value of any group so far.
+    max_value_bytes: Arc<AtomicUsize>,
 }
 
 type ByName = HashMap<Arc<str>, Arc<dyn ServedGroup>>;
@@ -32,12 +37,18 @@ impl Groups {
     /// Creates the groups with a clock of your choice: tests that pause tokio's time want
     /// [`Clock::tokio`].
     pub fn with_clock(members: Members, clock: Clock) -> Self {
-        Groups { members, clock, runtime: NodeRuntime::default(), by_name: Arc::default() }
+        Groups {
+            members,
+            clock,
+            runtime: NodeRuntime::default(),
+            by_name: Arc::default(),
+            max_value_bytes: Arc::default(),
+        }
     }
 
-    /// Has this runtime carry all work of all groups: loads, fetches and updates, whoever starts
-    /// them. The first call counts. Defaults to the runtime that [serves](Self::served_in), and
-    /// without one to the runtime of each caller.
+    /// Has this runtime carry all work of all groups: loads, fetches and updates, from whatever
+    /// runtime they are started. The first call counts. Defaults to the runtime that
+    /// [serves](Self::served_in), and without one to the runtime of each caller.
     ///
     /// A caller of another runtime watches this one. When it has shown no sign of life for 100 ms,
     /// the caller begins again in its own runtime, and what comes late is ignored.
@@ -66,6 +77,12 @@ impl Groups {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// The longest value, in bytes, that any group registered so far takes. A server that is told
+    /// of no other limit reads values up to this.
+    pub fn max_value_bytes(&self) -> usize {
+        self.max_value_bytes.load(Relaxed)
+    }
+
     /// Removes a group, so that its name is free and peers are served from it no more. Handles of
     /// it go on. Says whether there was one.
     pub fn remove(&self, name: &str) -> bool {
@@ -88,6 +105,7 @@ impl Groups {
         match self.by_name.write().unwrap_or_else(PoisonError::into_inner).entry(group.name().clone()) {
             Entry::Occupied(taken) => Err(BuildError::DuplicateGroup(taken.key().to_string())),
             Entry::Vacant(free) => {
+                self.max_value_bytes.fetch_max(group.max_value_bytes(), Relaxed);
                 free.insert(group);
                 Ok(())
             }

@@ -237,8 +237,8 @@ impl<V: Value> Store<V> {
         joined
     }
 
-    /// Gives up the flight that `waiter` waits for: its waiters start again, and its result will not
-    /// be written.
+    /// Gives up the flight that `waiter` waits for: its waiters start again, and its result will
+    /// not be written.
     pub(crate) fn give_up(&self, key: &FlightKey, waiter: &Waiter<V>) {
         let detached = self.flights.lock(key).detach_awaited(key, waiter);
         if let Some(detached) = detached {
@@ -341,9 +341,8 @@ impl<V: Value> Store<V> {
     }
 
     /// Removes the key, and with it its back-off.
-    pub(crate) fn remove(&self, key: &Key, now_ms: u64) {
+    pub(crate) fn remove(&self, key: &Key) {
         self.change(Scope::Key(key), || {
-            self.set_order.note_removed(key, now_ms);
             self.backoff.forget(key, self.cache.budget());
             self.cache.remove(key.as_bytes())
         });
@@ -355,7 +354,6 @@ impl<V: Value> Store<V> {
             if self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
                 Discarded::default()
             } else {
-                self.set_order.note_removed(key, now_ms);
                 self.cache.remove(key.as_bytes())
             }
         });
@@ -388,9 +386,8 @@ impl<V: Value> Store<V> {
     }
 
     /// Removes all keys, and all back-offs.
-    pub(crate) fn clear(&self, now_ms: u64) {
+    pub(crate) fn clear(&self) {
         self.change(Scope::All, || {
-            self.set_order.note_cleared(now_ms);
             self.cache.clear();
             self.backoff.clear(self.cache.budget());
             Discarded::default()
@@ -400,7 +397,6 @@ impl<V: Value> Store<V> {
     /// Removes all keys for a clear made `age_ms` ago, but for those that were set since.
     pub(crate) fn clear_late(&self, age_ms: u64, now_ms: u64) {
         self.change(Scope::All, || {
-            self.set_order.note_cleared(now_ms);
             self.cache.clear_late(age_ms, now_ms);
             Discarded::default()
         });

@@ -99,7 +99,7 @@ fn a_refresh_in_such_a_runtime_keeps_nobody_waiting() {
     assert_eq!(group.stats().refreshes, 1);
     live.block_on(async {
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(group.get("key").await.expect("it is loaded anew"), "value");
+        assert_eq!(group.get("key").await.expect("it is loaded again"), "value");
     });
 }
 

@@ -125,11 +125,12 @@ impl NodeBuilder {
         self
     }
 
-    /// Has this runtime carry all work of the node: loads, fetches and updates, whoever starts them.
+    /// Has this runtime carry all work of the node: loads, fetches and updates, from whatever
+    /// runtime they are started.
     ///
-    /// Defaults to the runtime that [serves](Node::serve), and before there is one to the runtime of
-    /// each caller. A caller of another runtime watches the one that carries its work: when that has
-    /// shown no sign of life for 100 ms, the caller begins again in its own.
+    /// Defaults to the runtime that [serves](Node::serve), and before there is one to the runtime
+    /// of each caller. A caller of another runtime watches the one that carries its work: when that
+    /// has shown no sign of life for 100 ms, the caller begins again in its own.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self

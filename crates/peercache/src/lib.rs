@@ -39,7 +39,8 @@ pub use peercache_groupcache::{
 pub use peercache_transport_http::Tls;
 #[cfg(feature = "http")]
 pub use peercache_transport_http::{
-    Dialect, HttpPool, HttpPoolBuilder, Listener, Membership, NodeId, PeerServer, Secrets, Server, listen,
+    ArrivingBytes, BodyShare, CutOff, Dialect, HttpPool, HttpPoolBuilder, Listener, Membership, NodeId, PeerServer,
+    Secrets, Server, listen,
 };
 
 /// The crate `peercache-consistenthash`: the owner of a key among names.

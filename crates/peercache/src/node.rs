@@ -75,9 +75,9 @@ impl Node {
     /// Serves peers on `listener` until [`shutdown`](Node::shutdown).
     ///
     /// The future owns all it needs: spawn it. Its runtime carries all work of the groups from then
-    /// on, unless the node was given [another](NodeBuilder::runtime). It speaks TLS where the node has certificates. The
-    /// limits are the defaults of [`Server`]. For others, serve [`router`](Node::router) on
-    /// [`listener`](Node::listener) with a `Server` of your own.
+    /// on, unless the node was given [another](NodeBuilder::runtime). It speaks TLS where the node
+    /// has certificates. The limits are the defaults of [`Server`]. For others, serve
+    /// [`router`](Node::router) on [`listener`](Node::listener) with a `Server` of your own.
     ///
     /// # Errors
     /// `PermissionDenied` for an address that is refused by

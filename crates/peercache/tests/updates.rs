@@ -5,7 +5,7 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use peercache::{Always, Bytes, HttpPool, UpdateError};
+use peercache::{Always, Bytes, GroupBuilder, HttpPool, UpdateError};
 use support::{
     Member, database::Database, key_of, link::Link, listeners, name_of, pool, random::Random, until, watched,
 };
@@ -454,4 +454,26 @@ async fn a_remove_while_members_hear_of_another_one_is_true_or_says_that_it_is_n
         assert_eq!(values(&members, &key).await, only("new"), "round {round}, removed again");
     }
     println!("{known} of {ROUNDS} removes were known to all");
+}
+
+/// A group's limit holds for values that are set on the way to their owner, too: nobody sets the
+/// server's.
+#[tokio::test]
+async fn a_value_as_long_as_the_groups_limit_is_set_from_every_node() {
+    let database = Database::default();
+    let listeners = listeners::<2>().await;
+    let list: Vec<String> = listeners.iter().map(name_of).collect();
+    let members = listeners.map(|listener| {
+        let name = name_of(&listener);
+        let group = |group: GroupBuilder<Bytes>| {
+            group.max_bytes(256 << 20).max_value_bytes(64 << 20).update_timeout(Duration::from_secs(30))
+        };
+        Member::start_as(name, listener, &list, pool(), group, database.clone())
+    });
+    for (setter, owner) in [(0, 0), (0, 1), (1, 0)] {
+        let key = key_of(&list[owner], &members[0]);
+        let value = Bytes::from(vec![b'x'; 40 << 20]);
+        watched(members[setter].group.set(&key, value)).await.expect("it is set");
+        assert_eq!(watched(members[owner].group.get(&key)).await.expect("it is there").len(), 40 << 20);
+    }
 }

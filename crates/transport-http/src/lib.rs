@@ -36,5 +36,9 @@ pub use peercache_groupcache::BuildError;
 pub use crate::{client::builder::HttpPoolBuilder, client::pool::HttpPool};
 #[cfg(feature = "server")]
 pub use crate::{
-    server::http_server::Server, server::listen::listen, server::listener::Listener, server::router::PeerServer,
+    server::arriving_bytes::{ArrivingBytes, BodyShare, CutOff},
+    server::http_server::Server,
+    server::listen::listen,
+    server::listener::Listener,
+    server::router::PeerServer,
 };

@@ -9,6 +9,7 @@ pub(crate) mod get_http;
 pub(crate) mod get_native;
 pub(crate) mod receive_update;
 
+pub(crate) mod arriving_bytes;
 pub(crate) mod batch_body;
 pub(crate) mod prefixed_body;
 pub(crate) mod reply_frames;

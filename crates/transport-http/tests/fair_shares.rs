@@ -9,10 +9,10 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use peercache_groupcache::{Change, Connect, Member, PeerRequest, PeerUpdate, Reply, Served};
+use peercache_groupcache::{Change, Connect, Member, PeerRequest, PeerUpdate, Reply, Served, SetValue, Stamp};
 use peercache_transport_http::{Dialect, HttpPool};
 use support::{ack, ask, found, group, groups, node, pool, send_update, soon, updated_group, words_of};
-use tokio::{runtime::Builder, sync::Notify, time::Duration};
+use tokio::{io::AsyncWriteExt, net::TcpStream, runtime::Builder, sync::Notify, time::Duration};
 
 /// The connections of one pair of nodes in these tests.
 const CONNECTIONS: usize = 8;
@@ -111,4 +111,32 @@ fn what_waits_in_a_runtime_that_shuts_down_fails_without_a_deadlock() {
         let failed = answers.recv_timeout(Duration::from_secs(20));
         assert_eq!(failed, Ok(true), "the {nth}th answer");
     }
+}
+
+/// 32 connections that claimed a length and sent nothing stopped all bodies over 4 KiB, and one
+/// that claimed 20 MiB stopped large values.
+#[tokio::test]
+async fn bodies_that_are_claimed_and_not_sent_stop_no_others() {
+    let groups = groups();
+    updated_group(&groups, "updated", |_| Ok(ack(1)));
+    let node = node(groups).await;
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(node.address).await.unwrap();
+        let head = "POST /_peercache/v1/update HTTP/1.1\r\nhost: h\r\npeercache: 1; node=00000000000000ff\r\n\
+                    content-length: 20000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Some of it comes, so that its handler waits for the rest.
+        stream.write_all(&[0; 8_000]).await.unwrap();
+        idle.push(stream);
+    }
+    let peer = pool(HttpPool::builder()).connect(&Member::from(&node.url())).unwrap();
+    for bytes in [100_000, 10 << 20] {
+        let stamp = Stamp { incarnation: 1, count: 1 };
+        let value = Bytes::from(vec![b'x'; bytes]);
+        let set = SetValue::new("k".into(), value, None, stamp, Duration::from_secs(60));
+        let update = PeerUpdate::new("updated", 7, Change::Set(set));
+        soon(send_update(&peer, update, Duration::from_secs(60))).await.expect("it is acknowledged");
+    }
+    drop(idle);
 }

@@ -69,8 +69,8 @@ impl Http {
         }
     }
 
-    /// Asks for a URL, and once more on a new connection if the server has closed a kept one: it may
-    /// do so at any time, and a GET changes nothing.
+    /// Asks for a URL, and once more on a new connection if the server has closed a kept one: it
+    /// may do so at any time, and a GET changes nothing.
     async fn ask(&self, url: &Url) -> reqwest::Result<Response> {
         match self.client.get(url.clone()).send().await {
             Err(error) if error.is_request() && !error.is_connect() && !error.is_timeout() => {

@@ -136,7 +136,7 @@ impl Pool {
     }
 
     fn with_connection<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        // Before the file is opened: one that is replaced meanwhile is opened anew the next time.
+        // Before the file is opened: one that is replaced meanwhile is opened again the next time.
         let file = FileId::of(&self.path);
         let connection = self.idle(file).map_or_else(|| self.connect(), Ok)?;
         let result = work(&connection)?;

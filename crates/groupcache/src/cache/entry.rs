@@ -51,7 +51,8 @@ impl Marks {
     /// Whether the caller is the first in 128 ms, so that it starts the refresh. One that hangs, or
     /// that pauses because the origin fails, costs other hits no more than this look.
     fn claim_refresh(&self, now_ms: u64) -> bool {
-        // Zero is never. The numbers come again after 16 s, and a refresh may then start 128 ms late.
+        // Zero is never. The numbers come again after 16 s, and a refresh may then start 128 ms
+        // late.
         let mark = EXPIRES | (((now_ms >> 7) % 127) as u8 + 1);
         // Only an entry that expires is ever due.
         self.0.load(Relaxed) != mark && self.0.swap(mark, Relaxed) != mark

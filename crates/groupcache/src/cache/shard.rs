@@ -365,7 +365,8 @@ impl<V: Value> EntryRef<'_, V> {
         self.entry.stored.value()
     }
 
-    /// Whether this hit is to start a refresh: one is due, and no other hit has started it just now.
+    /// Whether this hit is to start a refresh: one is due, and no other hit has started it just
+    /// now.
     #[inline]
     pub(crate) fn claims_refresh(&self) -> bool {
         self.stage >= Stage::RefreshDue && self.entry.claims_refresh(self.now_ms)

@@ -1,4 +1,5 @@
-//! What is due at a tick: each subscriber is called when its time has come, and not before.
+//! The queue of what is due at a tick: each subscriber is called when its time has come, and not
+//! before.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -65,12 +65,8 @@ impl<V: Value> GroupState<V> {
         // In the second round, all but the missed have acknowledged the first. Under one ring, the
         // sender's list has the same members as ours.
         if update.second && has_same_ring {
-            // What was missed within the time of an update may be newer than this one.
-            let began = Instant::now().checked_sub(self.settings.update_timeout.saturating_mul(STAMP_LIFE));
             let delivered = view.remotes().filter(|remote| !update.missed.contains(&remote.name));
-            if let Some(began) = began {
-                delivered.for_each(|remote| remote.drop_delivered(&self.name, &removal, began));
-            }
+            delivered.for_each(|remote| remote.drop_delivered(&self.name, &removal, Instant::now()));
         }
         if update.age.is_zero() {
             self.apply_removal(&removal);
@@ -131,8 +127,8 @@ impl<V: Value> GroupState<V> {
     }
 
     /// Stores a value that was set. Loads and fetches of the key that are in flight do not replace
-    /// it. A value that would not be cached if it were loaded is not kept either: the key is removed,
-    /// and that is an error.
+    /// it. A value that would not be cached if it were loaded is not kept either: the key is
+    /// removed, and that is an error.
     pub(crate) fn store_set(
         &self,
         key: &Key,
@@ -144,9 +140,9 @@ impl<V: Value> GroupState<V> {
         self.count_update();
         let now_ms = self.clock.exact_ms();
         match self.settings.expiry_policy.of_loaded(key, ttl, now_ms) {
-            None => self.store.remove(key, now_ms),
+            None => self.store.remove(key),
             Some(expiry) if !self.admits(weight, expiry) => {
-                self.store.remove(key, now_ms);
+                self.store.remove(key);
                 let message = "the value would evict most others and is not kept, its key is removed";
                 return Err(Error::with_message(ErrorKind::ValueTooLarge, message));
             }
@@ -170,10 +166,9 @@ impl<V: Value> GroupState<V> {
     /// Removes these keys here. Gets that wait for a load or a fetch of one retry.
     pub(crate) fn apply_removal(&self, removal: &Removal) {
         self.count_update();
-        let now_ms = self.clock.exact_ms();
         match removal {
-            Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove(key, now_ms)),
-            Removal::All => self.store.clear(now_ms),
+            Removal::Keys(keys) => keys.iter().for_each(|key| self.store.remove(key)),
+            Removal::All => self.store.clear(),
         }
     }
 

@@ -265,8 +265,8 @@ impl<'a, V: Value> Rounds<'a, V> {
         self.send(true, |remote| (holder != Some(&remote.name)).then(|| removal.change())).await;
     }
 
-    /// Gives the value to its owner. Returns whether the owner has taken it; an error if it does not
-    /// keep it.
+    /// Gives the value to its owner. Returns whether the owner has taken it; an error if it does
+    /// not keep it.
     async fn send_value(&mut self, new: &NewValue<V>) -> Result<bool, Error> {
         let Broadcast { state, .. } = self.broadcast;
         let Owner::Remote(owner) = self.view.owner(new.key.as_bytes()) else {

@@ -19,7 +19,7 @@ use crate::{
 /// flight and shows no sign of life: the flight is then given up, and its late result ignored.
 pub(crate) struct FlightWait<V> {
     waiter: Waiter<V>,
-    /// Only for a flight that another runtime carries.
+    /// The watch on another runtime, if that carries the flight.
     watch: Option<Box<Watched<V>>>,
 }
 

@@ -86,8 +86,8 @@ impl<V: Value> Load<V> {
         let watched = state.watch_load(publisher.key().clone(), publisher.waiter());
         let key = publisher.key().clone();
         let scope = LoadScope::current().loading(state.id(), vec![key.clone()], Arc::new(permit));
-        // The permit goes with the scope, before the waiters are told: one that asks for the next key
-        // at once finds it free.
+        // The permit goes with the scope, before the waiters are told: one that asks for the next
+        // key at once finds it free.
         let loaded = scope.run(any::load(loader, key, load_timeout)).await;
         drop(watched);
         publisher.publish_loaded(loaded);

@@ -24,6 +24,10 @@ impl<V: Value> ServedGroup for GroupState<V> {
         &self.name
     }
 
+    fn max_value_bytes(&self) -> usize {
+        self.settings.limits.max_value_bytes
+    }
+
     fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served {
         self.counters.server_requests.count();
         let (core, context) = (Core::new(self), GetContext::for_peer(terms));

@@ -181,7 +181,8 @@ impl<V: Value> GroupState<V> {
             self.counters.too_large_to_cache.count();
             self.too_large_warning.call_once(|| {
                 let group = &self.name;
-                tracing::warn!(%group, weight, max_bytes, "a value is too large for the group's budget and is not cached");
+                let why = "a value is too large for the group's budget and is not cached";
+                tracing::warn!(%group, weight, max_bytes, "{why}");
             });
         }
         is_admitted

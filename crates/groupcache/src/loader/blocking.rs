@@ -8,7 +8,8 @@ use crate::{
     loader::{IntoLoaded, LoadError, Loaded, Loader},
 };
 
-/// A loader from a closure that blocks its thread: `blocking_loader_fn(|key| Ok(read_file(&key)?))`.
+/// A loader from a closure that blocks its thread: `blocking_loader_fn(|key|
+/// Ok(read_file(&key)?))`.
 ///
 /// It runs on tokio's threads for blocking work, of which a runtime has 512 by default; a load
 /// waits for a free one. `load_timeout` ends the wait of the callers, but no thread can be stopped.

@@ -16,7 +16,7 @@ tokio::task_local! {
 struct Load {
     group: GroupId,
     keys: Vec<Key>,
-    /// Held until the last part of the load has ended, a thread that blocks included.
+    /// The load's permit, until the last part of it has ended, a thread that blocks included.
     _permit: Arc<OwnedSemaphorePermit>,
     around: Option<Arc<Load>>,
 }

@@ -49,14 +49,14 @@ struct Running {
     since: Instant,
 }
 
-/// The wait from which a failure is a silence. One that comes at once is none: it costs nobody time,
-/// and the member may be there, such as one that has no such group.
+/// The wait from which a failure is a silence. One that comes at once is none: it costs nobody
+/// time, and the member may be there, such as one that has no such group.
 const SILENCE: Duration = Duration::from_millis(100);
 
 /// The time after a silence for which a member is known not to answer.
 const KNOWN_ABSENT: Duration = Duration::from_secs(1);
 
-/// The updates that are delivered to one member at once.
+/// The groups of which updates are delivered to one member at once.
 const MAX_DELIVERIES: usize = 8;
 
 /// The time after which a task that has not gone on is taken to be in a runtime that nobody drives,
@@ -203,21 +203,23 @@ impl Remote {
         Some(delivery.undelivered.to_send())
     }
 
-    /// Tries once to deliver, some updates side by side. Returns whether all were delivered.
+    /// Tries once to deliver: groups side by side, and the updates of one in their order. Returns
+    /// whether all were delivered.
     async fn deliver(&self, groups: Vec<(Arc<str>, Vec<Pending>)>) -> bool {
-        let changes = groups
-            .into_iter()
-            .flat_map(|(group, pending)| pending.into_iter().map(move |pending| (group.clone(), pending)));
-        let mut delivering = stream::iter(changes)
-            .map(|(group, pending)| async move { self.deliver_one(&group, &pending).await })
-            .buffer_unordered(MAX_DELIVERIES);
-        while let Some(is_delivered) = delivering.next().await {
-            if !is_delivered {
-                // It is out of reach; the rest would be, too.
-                return false;
+        let deliver_group = |(group, pending): (Arc<str>, Vec<Pending>)| async move {
+            for pending in &pending {
+                if !self.deliver_one(&group, pending).await {
+                    return false;
+                }
             }
+            true
+        };
+        let mut delivering = stream::iter(groups).map(deliver_group).buffer_unordered(MAX_DELIVERIES);
+        let mut are_delivered = true;
+        while let Some(is_delivered) = delivering.next().await {
+            are_delivered &= is_delivered;
         }
-        true
+        are_delivered
     }
 
     async fn deliver_one(&self, group: &Arc<str>, pending: &Pending) -> bool {

@@ -94,7 +94,7 @@ impl Undelivered {
     /// Drops what was missed of these keys before `began`: the member has acknowledged an update of
     /// them that began then. What it has missed since is newer, and stays.
     pub(crate) fn drop_delivered(&mut self, group: &Arc<str>, removal: &Removal, began: Instant) {
-        self.change(group, |pending, _| pending.drop_until(removal, |since| since < began));
+        self.change(group, |pending, _| pending.drop_until(removal, |since| since <= began));
     }
 
     /// Everything to send now: the changes of each group, in the order of their times.

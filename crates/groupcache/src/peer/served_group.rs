@@ -5,6 +5,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use crate::{
     error::{Error, ErrorKind},
     key::Key,
+    limits::Limits,
     peer::update::{Ack, PeerUpdate},
     peer::{PeerReply, Terms},
 };
@@ -16,6 +17,11 @@ use crate::{
 pub trait ServedGroup: Send + Sync + 'static {
     /// The group's name.
     fn name(&self) -> &Arc<str>;
+
+    /// The longest value of the group, in bytes: a server reads no longer one. Defaults to 32 MiB.
+    fn max_value_bytes(&self) -> usize {
+        Limits::DEFAULT.max_value_bytes
+    }
 
     /// Answers a peer. A cached value is there at once. Otherwise a load is in flight when this
     /// returns, and it goes on even if the answer is dropped.

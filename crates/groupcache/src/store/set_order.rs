@@ -13,8 +13,9 @@
 //!                               reads v1 again: older by its stamp
 //! ```
 //!
-//! Each set carries a stamp that its owner gave it, and no two stamps are equal. The owner remembers
-//! the latest stamp for which a key was changed, for as long as a set with an older one may come.
+//! Each set carries a stamp that its owner gave it, and no two stamps are equal. The owner
+//! remembers the latest stamp for which a key was set, also if it was removed since, for as long as
+//! a set with an older one may come.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -36,8 +37,6 @@ const MAX_KEYS: usize = 4_096;
 pub(crate) struct SetOrder {
     last_stamp: AtomicU64,
     latest: Mutex<Latest>,
-    /// The number of keys remembered, for a look without the lock.
-    len: AtomicU64,
 }
 
 #[derive(Default)]
@@ -51,18 +50,18 @@ struct Latest {
 /// The place of a set in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// It is the latest change of its key.
+    /// It is the latest set of its key.
     Latest,
-    /// The key was changed since it got its stamp, perhaps by this very set.
+    /// The key was set since it got its stamp, perhaps by this very set.
     Superseded,
-    /// It is not known any more what was changed since.
+    /// It is not known any more what was set since.
     Forgotten,
 }
 
 impl SetOrder {
     pub(crate) fn new(hasher: RandomState) -> Self {
         let latest = Latest { stamps: HashMap::with_hasher(hasher), ..Latest::default() };
-        SetOrder { last_stamp: AtomicU64::new(0), latest: Mutex::new(latest), len: AtomicU64::new(0) }
+        SetOrder { last_stamp: AtomicU64::new(0), latest: Mutex::new(latest) }
     }
 
     /// A stamp of this moment, later than all before it.
@@ -78,8 +77,8 @@ impl SetOrder {
         now_ms.checked_sub(stamp >> COUNT_BITS)
     }
 
-    /// Takes the turn of a set with this stamp. Called under the lock of the key. Stamps from before
-    /// `oldest_ms` are forgotten: no set may carry one any more.
+    /// Takes the turn of a set with this stamp. Called under the lock of the key. Stamps from
+    /// before `oldest_ms` are forgotten: no set may carry one any more.
     pub(crate) fn take_turn(&self, key: &Key, stamp: u64, oldest_ms: u64) -> Turn {
         let mut latest = lock(&self.latest);
         let turn = match latest.stamps.get(key) {
@@ -91,30 +90,9 @@ impl SetOrder {
             }
         };
         let forgotten = latest.forget(oldest_ms << COUNT_BITS);
-        self.len.store(latest.stamps.len() as u64, Ordering::Relaxed);
         drop(latest);
         drop(forgotten);
         turn
-    }
-
-    /// Records that a key was removed: a set from before that, which was taken once, is not taken
-    /// again. Called under the lock of the key.
-    pub(crate) fn note_removed(&self, key: &Key, now_ms: u64) {
-        if self.len.load(Ordering::Relaxed) > 0 {
-            let stamp = self.stamp(now_ms);
-            let mut latest = lock(&self.latest);
-            if latest.stamps.contains_key(key) {
-                latest.insert(key.clone(), stamp);
-            }
-        }
-    }
-
-    /// Records that all keys were removed.
-    pub(crate) fn note_cleared(&self, now_ms: u64) {
-        if self.len.load(Ordering::Relaxed) > 0 {
-            let keys: Vec<Key> = lock(&self.latest).stamps.keys().cloned().collect();
-            keys.iter().for_each(|key| self.note_removed(key, now_ms));
-        }
     }
 }
 
@@ -169,15 +147,6 @@ mod tests {
             [Turn::Latest, Turn::Latest, Turn::Superseded, Turn::Superseded]
         );
         assert_eq!(order.take_turn(&Key::from("other"), first, 0), Turn::Latest);
-    }
-
-    #[test]
-    fn a_removal_counts_as_a_change() {
-        let (order, key) = (order(), Key::from("key"));
-        let [first, late] = [order.stamp(1), order.stamp(1)];
-        order.take_turn(&key, first, 0);
-        order.note_cleared(2);
-        assert_eq!([first, late].map(|stamp| order.take_turn(&key, stamp, 0)), [Turn::Superseded; 2]);
     }
 
     #[test]

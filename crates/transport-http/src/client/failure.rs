@@ -18,8 +18,8 @@ pub(super) enum RequestError {
 }
 
 impl RequestError {
-    /// The overload of this node: it asks the peer for as many keys as it may. It goes to the engine
-    /// in the form of an owner's, which is no final answer either: the group may load here.
+    /// The overload of this node: it asks the peer for as many keys as it may. It goes to the
+    /// engine in the form of an owner's, which is no final answer either: the group may load here.
     pub(super) fn overloaded() -> Self {
         RequestError::Answered(Error::new(ErrorKind::Overloaded))
     }

@@ -126,7 +126,7 @@ impl RequestQueue {
         let mut state = self.state();
         let excess = state.requests.add_update(update);
         self.dispatch(state);
-        if let Err(update) = excess {
+        if let Some(update) = excess {
             update.reply.send(Err(PeerError::failed(self.peer.failure(Failure::TooManyUpdates))));
         }
     }

@@ -102,16 +102,13 @@ impl QueueState {
         self.groups.push_front(place.group, pending);
     }
 
-    /// Adds an update.
-    ///
-    /// # Errors
-    /// The update, if there is no place for it.
-    pub(super) fn add_update(&mut self, update: PendingUpdate) -> Result<(), PendingUpdate> {
+    /// Adds an update, or gives it back if there is no place for it.
+    pub(super) fn add_update(&mut self, update: PendingUpdate) -> Option<PendingUpdate> {
         if self.updates.len() + self.updates_in_flight >= MAX_UPDATES {
-            return Err(update);
+            return Some(update);
         }
         self.updates.push_back(update);
-        Ok(())
+        None
     }
 
     /// Whether a batch is in flight.

@@ -62,7 +62,7 @@ struct Name {
     last: Option<(Instant, Answer)>,
     /// The last addresses; an error since then does not change them.
     addresses: Option<Arc<[IpAddr]>>,
-    /// Where the answer of the look-up in flight comes from.
+    /// The end at which the answer of the look-up in flight comes.
     in_flight: Option<watch::Receiver<Option<Answer>>>,
 }
 
@@ -126,7 +126,7 @@ impl Names {
             state.threads -= 1;
             let stranded = if state.threads == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
             drop(state);
-            stranded.into_iter().for_each(|look_up| self.finish(look_up, Err(why.clone())));
+            stranded.into_iter().for_each(|look_up| self.finish(&look_up, Err(why.clone())));
         }
     }
 
@@ -138,11 +138,11 @@ impl Names {
                 Ok(addresses) => Ok(addresses.into_iter().take(MAX_ADDRESSES).collect()),
                 Err(error) => Err(format!("its name has no address: {error}").into()),
             };
-            self.finish(look_up, answer);
+            self.finish(&look_up, answer);
         }
     }
 
-    fn finish(&self, look_up: LookUp, answer: Answer) {
+    fn finish(&self, look_up: &LookUp, answer: Answer) {
         let now = {
             let _clock = look_up.clock.enter();
             Instant::now()

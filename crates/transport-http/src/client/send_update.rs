@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use peercache_groupcache::{Ack, Error, ErrorKind, PeerUpdate};
+use tokio::time::Instant;
 
 use crate::{
     client::connection::Connection,
@@ -20,12 +21,13 @@ use crate::{
     wire::{error_codes, update},
 };
 
-/// Sends an update, in as many requests as it takes. The peer may be silent for the whole
-/// `timeout`.
+/// Sends an update that was given `since`, in as many requests as it takes. The peer may be silent
+/// for the whole `timeout`.
 pub(super) async fn send(
     peer: &PeerState,
     connection: &mut dyn Connection,
     update: PeerUpdate,
+    since: Instant,
     timeout: Duration,
 ) -> Result<Ack, RequestError> {
     let ring = update.ring;
@@ -34,9 +36,15 @@ pub(super) async fn send(
     if peer.protocol.protocol() == Protocol::Http && !probe(peer, connection).await? {
         return Err(RequestError::NotCarried);
     }
+    // The age of an update that is told late is that of the moment when it leaves: whatever it
+    // waits for before is no time in which a newer value may be lost.
+    connection.connect_ahead().await?;
     let mut ack = None;
-    for part in &parts {
-        let next = send_part(peer, connection, update::body(part), timeout).await?;
+    for mut part in parts {
+        if !part.age.is_zero() {
+            part.age += since.elapsed();
+        }
+        let next = send_part(peer, connection, update::body(&part), timeout).await?;
         ack = Some(combine(ack, next, ring));
     }
     Ok(ack.expect("an update has one part at least"))

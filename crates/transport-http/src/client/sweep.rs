@@ -1,4 +1,4 @@
-//! When a table that grows is looked through for entries of no use.
+//! The time at which a table that grows is looked through for entries of no use.
 
 /// The length below which no table is looked through.
 const MIN_LEN: usize = 64;

@@ -106,7 +106,7 @@ async fn wait_for_job(
 /// Sends an update. Returns whether the connection can be used again.
 async fn send(peer: &PeerState, connection: &mut dyn Connection, update: PendingUpdate) -> bool {
     let PendingUpdate { update, timeout, since, reply } = update;
-    let sent = timeout_at(since + timeout, send_update::send(peer, connection, update, timeout)).await;
+    let sent = timeout_at(since + timeout, send_update::send(peer, connection, update, since, timeout)).await;
     let sent = sent.unwrap_or_else(|_| Err(Failure::TooLate(timeout).into()));
     let is_kept = !matches!(sent, Err(RequestError::Failed(_)));
     reply.send(sent.map_err(|error| peer.error(error)));

@@ -62,6 +62,9 @@ impl Acceptor {
     /// queue, and closes it.
     pub(super) fn accept_queued(&mut self, listener: Listener) {
         let Ok(mut queue) = listener.into_queue() else { return };
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.forget(ended);
+        }
         while self.has_free() {
             match queue.next() {
                 Some(Ok(accepted)) => self.open(accepted),
@@ -112,8 +115,12 @@ impl Acceptor {
         let Some(ended) = self.tasks.join_next_with_id().await else {
             return false;
         };
-        self.connections.remove(&ended.map_or_else(|panicked| panicked.id(), |(id, ())| id));
+        self.forget(ended);
         true
+    }
+
+    fn forget(&mut self, ended: Result<(task::Id, ()), task::JoinError>) {
+        self.connections.remove(&ended.map_or_else(|panicked| panicked.id(), |(id, ())| id));
     }
 
     fn open(&mut self, accepted: Accepted) {

@@ -28,6 +28,7 @@ pub(super) struct HeadTimeout<T> {
     /// Whether a part of a head has come in that wait.
     has_begun: bool,
     timer: Pin<Box<Sleep>>,
+    has_timed_out: bool,
 }
 
 impl<T> HeadTimeout<T> {
@@ -35,11 +36,25 @@ impl<T> HeadTimeout<T> {
     pub(super) fn new(io: T, head_timeout: Duration, idle_timeout: Duration, connection: Arc<Connection>) -> Self {
         let timer = Box::pin(sleep_until(Instant::now() + head_timeout));
         let idle_since = connection.idle_since();
-        HeadTimeout { io, connection, head_timeout, idle_timeout, idle_since, has_begun: false, timer }
+        HeadTimeout {
+            io,
+            connection,
+            head_timeout,
+            idle_timeout,
+            idle_since,
+            has_begun: false,
+            timer,
+            has_timed_out: false,
+        }
     }
 
     pub(super) fn into_inner(self) -> T {
         self.io
+    }
+
+    /// Whether its time was over before a request had come.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.has_timed_out
     }
 
     /// Records that bytes have come.
@@ -58,7 +73,10 @@ impl<T> HeadTimeout<T> {
             self.measure(idle_since, self.idle_timeout);
             self.has_begun = false;
         }
-        self.timer.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "no request came in time")))
+        self.timer.as_mut().poll(cx).map(|()| {
+            self.has_timed_out = true;
+            Err(io::Error::new(io::ErrorKind::TimedOut, "no request came in time"))
+        })
     }
 
     fn measure(&mut self, idle_since: u64, time: Duration) {

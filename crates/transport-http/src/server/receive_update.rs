@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) async fn answer(state: &ServerState, admitted: &Admitted, body: Body) -> Response {
-    let (max_bytes, max_value_bytes) = (update::max_bytes(state.max_key_bytes), state.max_value_bytes);
+    let (max_bytes, max_value_bytes) = (update::max_bytes(state.max_key_bytes), state.max_value_bytes());
     // The body keeps its permit until the update is made.
     let body = match request_body::read(state, admitted, body, BodyLimits { max_bytes, max_value_bytes }).await {
         Ok(body) => body,
@@ -23,7 +23,7 @@ pub(super) async fn answer(state: &ServerState, admitted: &Admitted, body: Body)
     let Some(update) = update::read(body.bytes, state.max_key_bytes) else {
         return bad_request();
     };
-    if matches!(&update.change, Change::Set(set) if set.value.len() > state.max_value_bytes) {
+    if matches!(&update.change, Change::Set(set) if set.value.len() > max_value_bytes) {
         return text(StatusCode::PAYLOAD_TOO_LARGE, "the value is too long\n");
     }
     let Some(group) = state.groups.get(&update.group) else {

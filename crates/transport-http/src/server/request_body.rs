@@ -6,16 +6,17 @@ use http::StatusCode;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
-use tokio::{sync::SemaphorePermit, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     auth::gate::Admitted,
+    server::arriving_bytes::{BodyShare, CutOff},
     server::response::{bad_request, text},
     server::state::ServerState,
     wire::gather::Gather,
 };
 
-/// The longest body, in bytes, that needs no permit: one may be waited for on every connection.
+/// The first bytes of a body that need no share: as many may be waited for on every connection.
 const SMALL_BODY_BYTES: usize = 4 * 1024;
 
 /// The bytes that a body may have.
@@ -27,15 +28,16 @@ pub(super) struct BodyLimits {
     pub(super) max_value_bytes: usize,
 }
 
-/// A body with its permit.
-pub(super) struct RequestBody<'a> {
+/// A body with its share of the bytes that arrive.
+pub(super) struct RequestBody {
     pub(super) bytes: Bytes,
-    _permit: Option<SemaphorePermit<'a>>,
+    _share: BodyShare,
 }
 
 enum ReadError {
     TooLong,
     Broken,
+    CutOff,
     NotTheSigned,
 }
 
@@ -44,16 +46,17 @@ enum ReadError {
 ///
 /// # Errors
 /// The answer to a body that cannot be read.
-pub(super) async fn read<'a>(
-    state: &'a ServerState,
+pub(super) async fn read(
+    state: &ServerState,
     admitted: &Admitted,
     body: Body,
     limits: BodyLimits,
-) -> Result<RequestBody<'a>, Response> {
+) -> Result<RequestBody, Response> {
     match timeout(state.body_read_timeout, gather(state, admitted, body, limits)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(ReadError::TooLong)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long\n")),
         Ok(Err(ReadError::Broken)) => Err(bad_request()),
+        Ok(Err(ReadError::CutOff)) => Err(text(StatusCode::SERVICE_UNAVAILABLE, "the body came too slowly\n")),
         Ok(Err(ReadError::NotTheSigned)) => {
             Err(text(StatusCode::FORBIDDEN, "the body is not the one that was signed\n"))
         }
@@ -61,43 +64,47 @@ pub(super) async fn read<'a>(
     }
 }
 
-async fn gather<'a>(
-    state: &'a ServerState,
+async fn gather(
+    state: &ServerState,
     admitted: &Admitted,
     mut body: Body,
     limits: BodyLimits,
-) -> Result<RequestBody<'a>, ReadError> {
+) -> Result<RequestBody, ReadError> {
     let max_bytes = limits.max_bytes.saturating_add(limits.max_value_bytes);
     let hint = body.size_hint();
     let claimed = usize::try_from(hint.lower()).unwrap_or(usize::MAX);
     if claimed > max_bytes {
         return Err(ReadError::TooLong);
     }
-    // A chunked body does not say in advance how long it is.
-    let expected = hint.exact().map_or(max_bytes, |_| claimed);
-    let mut permit = None;
-    if claimed > SMALL_BODY_BYTES {
-        permit = Some(permit_for(state, expected, limits).await);
-    }
+    let mut share = state.arriving.begin();
     let mut hasher = Sha256::new();
     let mut gather = Gather::new(hint.exact().map(|_| claimed), max_bytes);
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = share.cut_off() => return Err(ReadError::CutOff),
+        };
+        let Some(frame) = frame else { break };
         let Ok(piece) = frame.map_err(|_| ReadError::Broken)?.into_data() else { continue };
-        if permit.is_none() && gather.len() + piece.len() > SMALL_BODY_BYTES {
-            permit = Some(permit_for(state, expected, limits).await);
+        let length = gather.len() + piece.len();
+        let counted = length.saturating_sub(SMALL_BODY_BYTES).min(piece.len());
+        if counted > 0 {
+            share.grow(counted).await?;
         }
         if admitted.is_signed() {
             hasher.update(&piece);
         }
         gather.push(piece).map_err(|_| ReadError::TooLong)?;
     }
+    share.arrived();
     if !admitted.is_body(|| hasher.finalize().into()) {
         return Err(ReadError::NotTheSigned);
     }
-    Ok(RequestBody { bytes: gather.finish(), _permit: permit })
+    Ok(RequestBody { bytes: gather.finish(), _share: share })
 }
 
-/// The permit of a body that is not small: one of few for keys, one by size for a large value.
-async fn permit_for(state: &ServerState, expected: usize, limits: BodyLimits) -> SemaphorePermit<'_> {
-    if expected > limits.max_bytes { state.permits.value(expected).await } else { state.permits.large_body().await }
+impl From<CutOff> for ReadError {
+    fn from(CutOff: CutOff) -> Self {
+        ReadError::CutOff
+    }
 }

@@ -17,6 +17,7 @@ use crate::{
     dialect::Dialect,
     membership::Membership,
     server::access::Access,
+    server::arriving_bytes::ArrivingBytes,
     server::listener::Listener,
     server::permits::Permits,
     server::response::text,
@@ -28,15 +29,15 @@ use crate::{
     wire::paths::{GET_PATH, UPDATE_PATH},
 };
 
+/// The bytes of request bodies that arrive at once: as many as may be on their way out.
+const MAX_ARRIVING_BYTES: usize = 20 * 1024 * 1024;
+
 /// The time in which the body of a request has to arrive. It is a key or a few.
 const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Readers that do not read cost less than 50 MB with it: a hundred clients that asked for one
 /// string of 4 MiB cost 45 MiB, the allocator's share included. A longer value goes alone.
 const MAX_HELD_BYTES: usize = 20 * 1024 * 1024;
-
-/// The largest setting for the longest value. Much longer ones have no place in a frame.
-const VALUE_BYTES_LIMIT: usize = u32::MAX as usize >> 1;
 
 /// Answers peers, ours and Go's, from a node's groups.
 ///
@@ -49,7 +50,8 @@ pub struct PeerServer {
     max_key_bytes: usize,
     body_read_timeout: Duration,
     max_held_bytes: usize,
-    max_value_bytes: usize,
+    /// `None` is that of the groups.
+    max_value_bytes: Option<usize>,
     membership: Membership,
     dialect: Dialect,
 }
@@ -64,7 +66,7 @@ impl PeerServer {
             max_key_bytes: Limits::DEFAULT.max_key_bytes,
             body_read_timeout: BODY_READ_TIMEOUT,
             max_held_bytes: MAX_HELD_BYTES,
-            max_value_bytes: Limits::DEFAULT.max_value_bytes,
+            max_value_bytes: None,
             dialect: Dialect::default(),
         }
     }
@@ -119,13 +121,13 @@ impl PeerServer {
         self
     }
 
-    /// Sets the longest value that a peer may set, in bytes, at most 2 GiB. Defaults to
-    /// [32 MiB](Limits::DEFAULT).
+    /// Sets the longest value that a peer may set, in bytes, at most 2 GiB. Defaults to the longest
+    /// that any of the groups takes.
     ///
-    /// Values that are not small wait their turn to arrive, so that peers that send slowly make the
-    /// node hold no more than 20 MiB at once, or one longer value.
+    /// Bodies that arrive share 20 MiB, as [`ArrivingBytes`] says: a longer one arrives alone, and
+    /// the slowest is cut off where there is no room.
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
-        self.max_value_bytes = bytes.min(VALUE_BYTES_LIMIT);
+        self.max_value_bytes = Some(bytes);
         self
     }
 
@@ -182,6 +184,7 @@ impl PeerServer {
             body_read_timeout: self.body_read_timeout,
             budget: Arc::new(ResponseBudget::new(self.max_held_bytes)),
             permits: Permits::new(),
+            arriving: ArrivingBytes::new(MAX_ARRIVING_BYTES),
         });
         let native = |action| any(move |state, request| answer_native(state, request, action));
         Router::new()

@@ -108,12 +108,15 @@ async fn serve_stream(
             (&mut serving).await
         }
     };
+    let io = serving.into_parts().io;
     match ended {
+        // Nothing that it may wait for is on its way.
+        _ if io.has_timed_out() => tracing::debug!("no request came in time"),
         // An idle connection that the shutdown closed has nothing on its way.
         Ok(()) if *draining.borrow() => {}
         Err(error) if !error.is_parse() => tracing::debug!(%error, "a connection ended early"),
         // An answer may be on its way, and so may the request that it refuses.
-        Ok(()) | Err(_) => linger(serving.into_parts().io.into_inner().into_inner().into_inner()).await,
+        Ok(()) | Err(_) => linger(io.into_inner().into_inner().into_inner()).await,
     }
 }
 

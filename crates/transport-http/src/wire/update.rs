@@ -292,8 +292,8 @@ mod tests {
         let key = || prop::collection::vec(any::<u8>(), 0..20).prop_map(Key::from);
         let ms = || (0..u32::MAX).prop_map(|ms| Duration::from_millis(ms.into()));
         let set = (key(), any::<Vec<u8>>(), prop::option::of(ms()), any::<(u64, u64)>(), ms()).prop_map(
-            |(key, value, ttl, (incarnation, ms), within)| {
-                Change::Set(SetValue::new(key, value.into(), ttl, Stamp { incarnation, ms }, within))
+            |(key, value, ttl, (incarnation, count), within)| {
+                Change::Set(SetValue::new(key, value.into(), ttl, Stamp { incarnation, count }, within))
             },
         );
         let remove = prop::collection::vec(key(), 0..9).prop_map(Change::Remove);
