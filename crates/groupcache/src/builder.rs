@@ -165,6 +165,13 @@ impl<V: Value> GroupBuilder<V> {
         self
     }
 
+    /// Whether keys are logged as they are. Else a log has a fingerprint of each, which is the same
+    /// for the same key as long as the process lives. Defaults to false: keys may be secrets.
+    pub fn log_keys(mut self, log_keys: bool) -> Self {
+        self.settings.log_keys = log_keys;
+        self
+    }
+
     /// The time that each member has to acknowledge an update before it is reported as missed.
     /// Defaults to 1 s.
     pub fn update_timeout(mut self, timeout: Duration) -> Self {

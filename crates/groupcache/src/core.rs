@@ -16,7 +16,7 @@ pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod load_batch;
 pub(crate) mod load_limit;
-pub(crate) mod log_limit;
+pub(crate) mod logged_key;
 pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod state;

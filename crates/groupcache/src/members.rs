@@ -1,6 +1,7 @@
 //! The members of the cluster as this node knows them, and how one member list replaces another.
 
 pub(crate) mod departed;
+pub(crate) mod failure_log;
 pub(crate) mod followers;
 pub(crate) mod member;
 pub(crate) mod placement;

@@ -33,6 +33,7 @@ pub(crate) struct Settings<V> {
     pub(crate) error_backoff: (Duration, Duration),
     pub(crate) update_timeout: Duration,
     pub(crate) overload: OverloadPolicy,
+    pub(crate) log_keys: bool,
 }
 
 /// The answer to a get whose key belongs to a member that has too much to do, or that cannot be
@@ -91,6 +92,7 @@ impl<V: Value> Default for Settings<V> {
             // Long enough for a member that is well.
             update_timeout: Duration::from_secs(1),
             overload: OverloadPolicy::default(),
+            log_keys: false,
         }
     }
 }

@@ -246,16 +246,23 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Ends a load from outside with an error, which has the key pause. Says whether it was still
-    /// in progress.
-    pub(crate) fn end_overdue(&self, key: &Key, waiter: &Waiter<V>, error: Error, now_ms: u64) -> bool {
+    /// Ends a load from outside with an error, which has the key pause. If it was still in progress,
+    /// `before_told` runs before its waiters go on.
+    pub(crate) fn end_overdue(
+        &self,
+        key: &Key,
+        waiter: &Waiter<V>,
+        error: Error,
+        now_ms: u64,
+        before_told: impl FnOnce(),
+    ) {
         let flight = FlightKey::load(key.clone());
         let mut shard = self.flights.lock(&flight);
-        let Some(detached) = shard.detach_awaited(&flight, waiter) else { return false };
+        let Some(detached) = shard.detach_awaited(&flight, waiter) else { return };
         self.backoff.record_failure(key, error.clone(), now_ms, self.cache.budget());
         drop(shard);
+        before_told();
         detached.tell(FlightResult::Done(Err(error)));
-        true
     }
 
     /// Ends a flight with a value or a "not found". `place` is asked under the lock for the lane

@@ -86,8 +86,9 @@ async fn a_loader_that_blocks_its_thread_does_not_hold_its_callers_beyond_their_
         let _ = blocked.lock().expect("no panic").recv();
         Ok("late".to_owned())
     });
-    let group = groups().group("group", loader).max_bytes(1 << 20).load_timeout(Duration::from_millis(50)).build();
-    let group = group.expect("the settings are fine");
+    let hour = Duration::from_secs(3_600);
+    let group = groups().group("group", loader).max_bytes(1 << 20).error_backoff(hour, hour);
+    let group = group.load_timeout(Duration::from_millis(50)).build().expect("the settings are fine");
     let error = group.get("key").await.expect_err("the loader is blocked");
     assert_eq!((error.kind(), group.stats().blocked_loads), (ErrorKind::LoadTimedOut, 1));
     let error = group.get("key").await.expect_err("it has failed a moment ago");

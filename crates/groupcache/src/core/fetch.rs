@@ -144,6 +144,7 @@ impl<V: Value> Fetch<V> {
         match answer.and_then(|reply| self.decode(reply)) {
             Ok(fetched) => {
                 counters.peer_loads.count();
+                self.log_return();
                 self.publisher.publish_fetched(fetched);
             }
             Err(PeerError::Answered(error)) if error.kind() == ErrorKind::Overloaded => self.end_overloaded(error),
@@ -219,12 +220,19 @@ impl<V: Value> Fetch<V> {
     /// Logs that the owner failed, with a warning once a second at most: a dead peer fails every
     /// fetch.
     fn log_failure(&self, cause: &BoxError) {
-        let (state, key) = (self.state(), self.publisher.key());
-        let group = &state.name;
-        if state.peer_warnings.due(state.clock.coarse_ms()) {
-            tracing::warn!(%group, %key, %cause, "a peer failed, loading here");
+        let (state, member) = (self.state(), &self.owner.name);
+        let (group, key) = (&state.name, state.logged(self.publisher.key()));
+        if self.owner.failures.failed(state.clock.coarse_ms()) {
+            tracing::warn!(%member, %group, %key, %cause, "a peer failed, loading here");
         } else {
-            tracing::debug!(%group, %key, %cause, "a peer failed, loading here");
+            tracing::debug!(%member, %group, %key, %cause, "a peer failed, loading here");
+        }
+    }
+
+    /// Logs that the owner, which had failed, answers again.
+    fn log_return(&self) {
+        if self.owner.failures.answered() {
+            tracing::info!(member = self.owner.name, "a peer that had failed answers again");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     clock::due::{Alarm, OnTick},
     core::carriers::{Carriers, MaxWork, Place},
-    core::log_limit::LogLimit,
+    core::logged_key::LoggedKey,
     core::watchdog::{Watchdog, Watched},
     error::{Error, ErrorKind},
     key::Key,
@@ -45,7 +45,8 @@ pub(crate) struct GroupState<V> {
     carriers: Carriers,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
-    pub(crate) peer_warnings: LogLimit,
+    /// Hashes keys for the log.
+    log_hasher: ahash::RandomState,
     watchdog: Watchdog<V>,
     too_large_warning: Once,
     /// Rings when something has expired.
@@ -79,7 +80,7 @@ impl<V: Value> GroupState<V> {
             carriers: Carriers::new(max_work),
             settings,
             counters: Counters::default(),
-            peer_warnings: LogLimit::default(),
+            log_hasher: ahash::RandomState::new(),
             watchdog: Watchdog::default(),
             too_large_warning: Once::new(),
             alarm: clock.alarm(group.clone()),
@@ -114,6 +115,11 @@ impl<V: Value> GroupState<V> {
         self.alarm.due_by(self.store.next_due_ms().min(self.watchdog.next_due_ms()));
     }
 
+    /// The key as it is logged.
+    pub(crate) fn logged<'k>(&self, key: &'k Key) -> LoggedKey<'k> {
+        LoggedKey::new(key, self.settings.log_keys, &self.log_hasher)
+    }
+
     /// The number of this group.
     pub(crate) fn id(self: &Arc<Self>) -> GroupId {
         Arc::as_ptr(self).addr()
@@ -140,9 +146,7 @@ impl<V: Value> GroupState<V> {
         for (key, waiter) in self.watchdog.take_overdue(now_ms) {
             let message = "the loader did not end in time, and blocks its thread";
             let error = Error::with_message(ErrorKind::LoadTimedOut, message);
-            if self.store.end_overdue(&key, &waiter, error, now_ms) {
-                self.counters.blocked_loads.count();
-            }
+            self.store.end_overdue(&key, &waiter, error, now_ms, || self.counters.blocked_loads.count());
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    members::failure_log::FailureLog,
     members::undelivered::{Pending, Removal, Undelivered},
     peer::update::{Ack, PeerUpdate},
     peer::{Peer, PeerError, Reply},
@@ -27,6 +28,7 @@ pub(crate) struct Remote {
     /// The URL at which `peer` reaches it.
     pub(crate) address: String,
     pub(crate) peer: Arc<dyn Peer>,
+    pub(crate) failures: FailureLog,
     delivery: Mutex<Delivery>,
     /// The time at which it was last tried, if its last exchange failed by silence.
     silent: Mutex<Option<Instant>>,
@@ -72,7 +74,14 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Remote {
     pub(crate) fn new(name: String, address: String, peer: Arc<dyn Peer>) -> Self {
-        Remote { name, address, peer, delivery: Mutex::default(), silent: Mutex::default() }
+        Remote {
+            name,
+            address,
+            peer,
+            failures: FailureLog::default(),
+            delivery: Mutex::default(),
+            silent: Mutex::default(),
+        }
     }
 
     pub(crate) fn name_and_address(&self) -> (&str, &str) {
