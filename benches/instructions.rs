@@ -45,13 +45,13 @@ const KINDS: [(&str, Run); 4] = [("group", group), ("awaited", awaited), ("cache
 
 /// A hit of a group, polled once.
 fn group(count: usize) {
-    let whole = filled(WholeGroup::without_ticks(MAX_BYTES), KEYS);
+    let whole = filled(WholeGroup::without_workers(MAX_BYTES), KEYS);
     hits(asked(&keys(), count), |key| whole.get(key));
 }
 
 /// A hit of a group, awaited in a runtime.
 fn awaited(count: usize) {
-    let WholeGroup { group, runtime } = filled(WholeGroup::without_ticks(MAX_BYTES), KEYS);
+    let WholeGroup { group, runtime } = filled(WholeGroup::without_workers(MAX_BYTES), KEYS);
     runtime.block_on(awaited_hits(&group, asked(&keys(), count)));
 }
 

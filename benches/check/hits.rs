@@ -38,7 +38,7 @@ const SYSTEMS: [System; 3] = [System::Group, System::Cache, System::Map];
 impl Filled {
     fn new(keys: usize) -> Self {
         Filled {
-            group: filled(WholeGroup::without_ticks(MAX_BYTES), keys),
+            group: filled(WholeGroup::without_workers(MAX_BYTES), keys),
             cache: filled(Cache::with_bytes(MAX_BYTES), keys),
             map: filled(Map::new(MAX_BYTES, keys), keys),
         }
@@ -170,7 +170,7 @@ fn geometric_mean(name: String, cells: &[Number]) -> Number {
 fn allocations(effort: Effort) -> Number {
     const HITS: usize = 10_000;
     let keys: Vec<Key> = (0..effort.keys.min(1_000)).map(key).collect();
-    let group = filled(WholeGroup::without_ticks(MAX_BYTES), keys.len());
+    let group = filled(WholeGroup::without_workers(MAX_BYTES), keys.len());
     let counted = allocation_counter::measure(|| hits(keys.iter().cycle().take(HITS), |key| group.get(key)));
     Number::new("hit-allocations", counted.count_total as f64 / HITS as f64)
 }

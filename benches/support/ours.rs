@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use peercache_groupcache::{Clock, Group, Groups, Members, loader_fn};
+use peercache_groupcache::{Group, Groups, Members, loader_fn};
 use peercache_lru::ShardedCache;
 use tokio::runtime::{Builder, Runtime};
 
@@ -80,18 +80,18 @@ impl Rival for WholeGroup {
 impl WholeGroup {
     /// A group as the builder gives it for a budget.
     pub fn with_bytes(max_bytes: usize) -> Self {
-        WholeGroup::new(max_bytes, Clock::system(), Builder::new_multi_thread().worker_threads(1))
+        WholeGroup::new(max_bytes, Builder::new_multi_thread().worker_threads(1))
     }
 
-    /// A group with tokio's time, which stands still while the runtime does: a thread that ticks
-    /// would be measured as well.
-    pub fn without_ticks(max_bytes: usize) -> Self {
-        WholeGroup::new(max_bytes, Clock::tokio(), &mut Builder::new_current_thread())
+    /// A group in a runtime without threads. Its clock has one, as wherever it is used; with nothing
+    /// due a tick of it takes next to nothing.
+    pub fn without_workers(max_bytes: usize) -> Self {
+        WholeGroup::new(max_bytes, &mut Builder::new_current_thread())
     }
 
-    fn new(max_bytes: usize, clock: Clock, runtime: &mut Builder) -> Self {
+    fn new(max_bytes: usize, runtime: &mut Builder) -> Self {
         let runtime = runtime.enable_time().build().expect("a runtime starts");
-        let groups = Groups::with_clock(Members::alone(), clock);
+        let groups = Groups::new(Members::alone());
         let group = groups.group("bench", loader_fn(|_| async { Ok(value()) })).max_bytes(max_bytes).build();
         WholeGroup { group: group.expect("the settings are good"), runtime }
     }
