@@ -83,8 +83,8 @@ impl WholeGroup {
         WholeGroup::new(max_bytes, Builder::new_multi_thread().worker_threads(1))
     }
 
-    /// A group in a runtime without threads. Its clock has one, as wherever it is used; with nothing
-    /// due a tick of it takes next to nothing.
+    /// A group in a runtime without threads. Its clock has one, as wherever it is used; with
+    /// nothing due a tick of it takes next to nothing.
     pub fn without_workers(max_bytes: usize) -> Self {
         WholeGroup::new(max_bytes, &mut Builder::new_current_thread())
     }

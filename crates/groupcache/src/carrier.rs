@@ -66,9 +66,11 @@ impl Carrier {
         !self.has_gone.load(Relaxed) && self.silent_at.load(Relaxed) != self.life.load(Relaxed) + 1
     }
 
-    /// Notes that work of this runtime was dropped: it has shut down, or has no timer.
-    pub(crate) fn note_gone(&self) {
-        self.has_gone.store(true, Relaxed);
+    /// Whether it is still there, after work of it was dropped: a runtime that has shut down drops
+    /// the next sign of life too.
+    pub(crate) fn is_there(self: &Arc<Self>) -> bool {
+        self.ask();
+        !self.has_gone.load(Relaxed)
     }
 
     /// The signs of life so far. The next one is on its way when this returns, if the runtime is
@@ -101,7 +103,7 @@ impl Sign {
 impl Drop for Sign {
     fn drop(&mut self) {
         if !self.was_given {
-            self.carrier.note_gone();
+            self.carrier.has_gone.store(true, Relaxed);
         }
     }
 }
@@ -252,7 +254,8 @@ mod tests {
         choice.serve(serving.handle().clone());
         choice.give(given.handle().clone());
         assert_eq!(choice.chosen().map(|carrier| carrier.id()), Some(given_id));
-        choice.chosen().expect("the given one").note_gone();
+        drop(given);
+        assert!(!choice.chosen().expect("nobody has asked it yet").is_there());
         assert_eq!(choice.chosen().map(|carrier| carrier.id()), Some(serving_id));
     }
 }

@@ -246,8 +246,8 @@ impl<V: Value> Store<V> {
         }
     }
 
-    /// Ends a load from outside with an error, which has the key pause. If it was still in progress,
-    /// `before_told` runs before its waiters go on.
+    /// Ends a load from outside with an error, which has the key pause. If it was still in
+    /// progress, `before_told` runs before its waiters go on.
     pub(crate) fn end_overdue(
         &self,
         key: &Key,

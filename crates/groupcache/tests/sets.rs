@@ -352,6 +352,24 @@ async fn a_set_that_is_read_twice_brings_no_older_value_back() {
     assert_eq!(cluster["b"].read(&key).await, "v1", "the key was removed since");
 }
 
+/// Neither a value that is not kept for its size nor one that has no life takes a newer value away.
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_not_kept_and_comes_late_removes_nothing() {
+    let cluster = Cluster::with(ABC, |group| group.max_bytes(1 << 20));
+    let owner = &cluster["b"];
+    let key = cluster.key_of("b");
+    let late = |value: Vec<u8>, ttl| {
+        let set = SetValue::new(key.clone().into(), value.into(), ttl, stamp_of(owner), ms(1_000));
+        PeerUpdate::new(GROUP, owner.groups.members().view().digest(), Change::Set(set))
+    };
+    let late = [late(vec![b'x'; 900 << 10], None), late(b"dead".to_vec(), Some(ms(0)))];
+    soon(cluster["c"].group.set(&key, Bytes::from("newer"))).await.unwrap();
+    for set in late {
+        let _ = owner.groups.get(GROUP).unwrap().update(set);
+        assert_eq!(cluster.read(&key).await, "newer newer newer");
+    }
+}
+
 /// A value whose decoder does something else first.
 #[derive(Clone)]
 struct Slow(Bytes);

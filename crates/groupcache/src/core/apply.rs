@@ -27,6 +27,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     cache::entry::{Entry, Origin},
+    cache::expiry::Expiry,
     cache::stored::Stored,
     catch_panic::caught,
     clock::millis,
@@ -126,9 +127,9 @@ impl<V: Value> GroupState<V> {
         now_ms.saturating_sub(millis(self.settings.update_timeout.saturating_mul(STAMP_LIFE)))
     }
 
-    /// Stores a value that was set. Loads and fetches of the key that are in flight do not replace
-    /// it. A value that would not be cached if it were loaded is not kept either: the key is
-    /// removed, and that is an error.
+    /// Stores a value that was set, if it is its `turn`. Loads and fetches of the key that are in
+    /// flight do not replace it. A value that would not be cached if it were loaded is not kept
+    /// either: the key is removed, and that is an error.
     pub(crate) fn store_set(
         &self,
         key: &Key,
@@ -139,21 +140,18 @@ impl<V: Value> GroupState<V> {
     ) -> Result<Turn, Error> {
         self.count_update();
         let now_ms = self.clock.exact_ms();
-        match self.settings.expiry_policy.of_loaded(key, ttl, now_ms) {
-            None => self.store.remove(key),
-            Some(expiry) if !self.admits(weight, expiry) => {
-                self.store.remove(key);
-                let message = "the value would evict most others and is not kept, its key is removed";
-                return Err(Error::with_message(ErrorKind::ValueTooLarge, message));
-            }
-            Some(expiry) => {
-                let entry = Entry { stored, origin: Origin::Set, expiry, in_demand: false };
-                let turn = self.store.set(key, weight, entry, || self.place_of_loaded(key, expiry, now_ms), turn);
-                self.set_alarm();
-                return Ok(turn);
-            }
+        let expiry = self.settings.expiry_policy.of_loaded(key, ttl, now_ms);
+        let kept = expiry.filter(|expiry| self.admits(weight, *expiry));
+        let in_demand = false;
+        let entry = Entry { stored, origin: Origin::Set, expiry: kept.unwrap_or(Expiry::never(now_ms)), in_demand };
+        let place = || self.place_of_loaded(key, kept?, now_ms);
+        let turn = self.store.set(key, weight, entry, place, turn);
+        self.set_alarm();
+        if expiry.is_some() && kept.is_none() && turn != Turn::Forgotten {
+            let message = "the value would evict most others and is not kept, its key is removed";
+            return Err(Error::with_message(ErrorKind::ValueTooLarge, message));
         }
-        Ok(Turn::Latest)
+        Ok(turn)
     }
 
     /// The turn of a value that this node sets for a key of its own, now.

@@ -145,7 +145,8 @@ impl<V: Value> GroupState<V> {
             };
             let carrier = &place.workplace.carrier;
             let mut task = runtime.spawn(broadcast.run());
-            let mut watch = Some(carrier.clone()).filter(|_| carrier.id() != place.caller).and_then(TimedWatch::new);
+            let is_foreign = carrier.id() != place.caller;
+            let mut watch = Some(carrier.clone()).filter(|_| is_foreign).and_then(TimedWatch::new);
             let made = poll_fn(|cx| match (Pin::new(&mut task).poll(cx), &mut watch) {
                 (Poll::Ready(made), _) => Poll::Ready(Some(made)),
                 (Poll::Pending, Some(watch)) => watch.poll_silent(cx).map(|()| None),
@@ -153,9 +154,9 @@ impl<V: Value> GroupState<V> {
             });
             match made.await {
                 Some(Ok(result)) => return result,
-                Some(Err(_)) if carrier.id() != place.caller => carrier.note_gone(),
+                Some(Err(dropped)) if dropped.is_cancelled() && is_foreign && !carrier.is_there() => {}
                 Some(Err(_)) => {
-                    let message = "the runtime went down while the change was made";
+                    let message = "the change was broken off: its runtime went down, or it panicked";
                     return Err(Error::with_message(ErrorKind::LoadFailed, message).into());
                 }
                 None => self.counters.silent_runtimes.count(),
@@ -270,10 +271,8 @@ impl<'a, V: Value> Rounds<'a, V> {
     async fn send_value(&mut self, new: &NewValue<V>) -> Result<bool, Error> {
         let Broadcast { state, .. } = self.broadcast;
         let Owner::Remote(owner) = self.view.owner(new.key.as_bytes()) else {
-            return {
-                let turn = || state.turn_now(&new.key);
-                state.store_set(&new.key, new.stored.clone(), new.ttl, new.weight, turn).map(|_| true)
-            };
+            let turn = || state.turn_now(&new.key);
+            return state.store_set(&new.key, new.stored.clone(), new.ttl, new.weight, turn).map(|_| true);
         };
         let unreached = self.unreached();
         let progress = self.members.iter_mut().find(|progress| progress.remote.name == owner.name);

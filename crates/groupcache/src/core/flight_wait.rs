@@ -50,11 +50,12 @@ impl<V: Value> Future for FlightWait<V> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<FlightResult<V>> {
         let FlightWait { waiter, watch } = &mut *self;
         match (Pin::new(&mut *waiter).poll(cx), watch) {
-            (Poll::Ready(Err(_)), Some(watched)) => {
-                // Its runtime has dropped the work.
-                watched.watch.carrier().note_gone();
-                Poll::Ready(FlightResult::Abandoned)
+            // Its runtime has dropped the work. One that is still there may do so again, so that
+            // try counts.
+            (Poll::Ready(Err(_)), Some(watched)) if watched.watch.carrier().is_there() => {
+                Poll::Ready(FlightResult::Retry)
             }
+            (Poll::Ready(Err(_)), Some(_)) => Poll::Ready(FlightResult::Abandoned),
             (Poll::Ready(result), _) => Poll::Ready(flight_result(result)),
             (Poll::Pending, None) => Poll::Pending,
             (Poll::Pending, Some(watched)) => watched.watch.poll_silent(cx).map(|()| {
