@@ -96,12 +96,13 @@ type Listener = JoinHandle<io::Result<()>>;
 
 impl Service {
     async fn start(config: &Config, node: Node, roles: Group<Bytes>, updates: Updates) -> anyhow::Result<Self> {
-        let front = listen("--listen", &config.listen).await?;
         let peers = listen("--peer-listen", &config.peer_listen).await?;
-        let admin = listen("--admin-listen", &config.admin_listen).await?;
         let peer_address = peers.local_addr()?;
         // A wrong flag like others, though the system says only now what the host of it means.
+        // Nobody is let in before.
         node.check_listener(peer_address).unwrap_or_else(|error| Config::refuse(error));
+        let front = listen("--listen", &config.listen).await?;
+        let admin = listen("--admin-listen", &config.admin_listen).await?;
         trust::warn_of_other_port(&config.self_url, peer_address);
         tracing::info!(
             front = %front.local_addr()?,

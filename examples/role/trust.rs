@@ -100,9 +100,17 @@ fn certificate_files(config: &Config) -> anyhow::Result<Option<[&PathBuf; 3]>> {
     }
 }
 
-/// The sentence for a member list, or a listener, that is refused at the start.
+/// The sentence for a node that is refused at the start, with the flags to correct.
 pub fn refusal(error: &BuildError) -> String {
-    format!("{error}; correct --self-url or --peers")
+    match error {
+        BuildError::Setting { name: "cluster", expected } => format!("--cluster must be {expected}"),
+        BuildError::Setting { name: "name", expected } => format!("--self-url must be {expected}"),
+        BuildError::Setting { name: "peer_timeout", expected } => format!("--peer-timeout-ms must be {expected}"),
+        BuildError::Setting { .. } | BuildError::Transport(_) => error.to_string(),
+        // It names the flags itself.
+        BuildError::MemberName { why, .. } if why.contains("--") => error.to_string(),
+        _ => format!("{error}; correct --self-url or --peers"),
+    }
 }
 
 /// Warns of a name at which peers would not reach this listener. A proxy in between may make it
@@ -126,7 +134,23 @@ fn self_port(url: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use peercache::Node;
+
     use super::*;
+
+    #[test]
+    fn a_refusal_names_the_flags_to_correct() {
+        let refused = |node: NodeBuilder| refusal(&node.build().expect_err("it is refused"));
+        let node = || Node::builder("http://127.0.0.1:1").members(["http://127.0.0.1:1"]);
+        let cluster = refused(node().cluster("c".repeat(256)));
+        assert_eq!(cluster, "--cluster must be a name of at most 255 bytes");
+        let long = format!("http://{}", "a".repeat(1024));
+        assert_eq!(refused(Node::builder(&long).members([&long])), "--self-url must be at most 1 KiB");
+        let twice = refused(node().members(["http://127.0.0.1:1"; 2]));
+        assert!(twice.ends_with("twice; correct --self-url or --peers"), "{twice}");
+        let beyond = refused(node().members(["http://127.0.0.1:1", "http://192.0.2.1:1"]));
+        assert!(beyond.contains("--trust-network") && !beyond.contains("correct"), "{beyond}");
+    }
 
     #[test]
     fn the_port_of_a_url_may_be_left_out() {

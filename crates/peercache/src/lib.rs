@@ -40,7 +40,7 @@ pub use peercache_transport_http::Tls;
 #[cfg(feature = "http")]
 pub use peercache_transport_http::{
     ArrivingBytes, BodyShare, CutOff, Dialect, HttpPool, HttpPoolBuilder, Listener, Membership, NodeId, PeerServer,
-    Secrets, Server, listen,
+    Secrets, Server, TrustStats, listen,
 };
 
 /// The crate `peercache-consistenthash`: the owner of a key among names.

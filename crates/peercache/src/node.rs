@@ -4,7 +4,7 @@ use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use peercache_groupcache::{BatchLoader, BuildError, GroupBuilder, Groups, Loader, Member, Members};
-use peercache_transport_http::{Listener, PeerServer, Server};
+use peercache_transport_http::{Listener, PeerServer, Server, TrustStats};
 use tokio::{net::TcpListener, runtime::Handle, sync::watch};
 
 use crate::builder::NodeBuilder;
@@ -157,6 +157,12 @@ impl Node {
     /// The list of members, with their names and their shares of the keys.
     pub fn members(&self) -> &Members {
         self.shared.groups.members()
+    }
+
+    /// The numbers of requests that this node refused, by reason, and of answers that it did not
+    /// believe, since it started.
+    pub fn trust_stats(&self) -> TrustStats {
+        self.shared.peer_server.trust_stats()
     }
 
     /// The groups of this node by name, as its server for peers sees them.

@@ -6,6 +6,8 @@ use std::{
 };
 
 use http::Uri;
+#[cfg(feature = "server")]
+use http::uri::Authority;
 
 /// The place at which a member is reached, read from its URL. Two spellings of one place are equal:
 /// the case of scheme and host, the default port, the dot behind a name and the forms of an IPv6
@@ -85,7 +87,7 @@ impl MemberAddress {
     pub(crate) fn is_on_loopback(&self) -> bool {
         match &self.host {
             Host::Ip(ip) => is_loopback(*ip),
-            Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+            Host::Name(name) => is_localhost(name),
         }
     }
 }
@@ -95,6 +97,23 @@ const NOT_A_URL: &str = "it is not a URL with a host, such as http://10.0.0.2:80
 /// Whether an address of the network is one of this machine alone.
 pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
+}
+
+/// Whether the host of a request may be a name that somebody on the web owns: not an IP address,
+/// nor `localhost`, nor a name without a dot. A port makes no difference.
+#[cfg(feature = "server")]
+pub(crate) fn may_be_public(text: &[u8]) -> bool {
+    let Ok(authority) = Authority::try_from(text) else { return true };
+    match Host::read(authority.host()) {
+        Ok(Host::Ip(_)) => false,
+        Ok(Host::Name(name)) => name.contains('.') && !is_localhost(&name),
+        Err(_) => true,
+    }
+}
+
+/// Whether a name in lower case is reserved for this machine (RFC 6761, section 6.3).
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn check_spelling(url: &str) -> Result<(), &'static str> {
@@ -275,6 +294,18 @@ mod tests {
         ] {
             assert_ne!(MemberAddress::read(one), MemberAddress::read(other), "{one} {other}");
         }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn hosts_that_somebody_on_the_web_may_own() {
+        for host in ["localhost", "LOCALHOST.:80", "a.localhost:1", "127.0.0.1:9090", "[::1]:9090", "role"] {
+            assert!(!may_be_public(host.as_bytes()), "{host}");
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example", "a.notlocalhost", "0.0.0.0:1", "", "a b"] {
+            assert!(may_be_public(host.as_bytes()), "{host}");
+        }
+        assert!(may_be_public(b"\xff"));
     }
 
     #[test]

@@ -9,7 +9,9 @@
 pub(crate) mod credentials;
 pub(crate) mod gate;
 pub(crate) mod keyring;
+pub(crate) mod log_limit;
 pub(crate) mod nonces;
 pub(crate) mod reload;
 pub(crate) mod replay;
 pub(crate) mod secrets;
+pub(crate) mod trust_stats;

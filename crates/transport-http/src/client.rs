@@ -33,7 +33,6 @@ pub(crate) mod connection_hyper;
 pub(crate) mod connection_reqwest;
 pub(crate) mod dial;
 pub(crate) mod failure;
-pub(crate) mod impostor_log;
 pub(crate) mod network;
 pub(crate) mod open_files;
 pub(crate) mod race;

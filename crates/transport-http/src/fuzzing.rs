@@ -71,18 +71,26 @@ mod tests {
     use super::*;
     use crate::wire::frame::{header, kind};
 
+    /// The number of changed headers for each of the corpus, unless the environment says another.
+    const HEADERS: usize = 20_000;
+
+    fn count_from(variable: &str, default: usize) -> usize {
+        std::env::var(variable).map_or(default, |count| count.parse().unwrap())
+    }
+
     #[test]
     fn the_corpus_of_headers_is_read() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/identity");
         let files: Vec<_> = fs::read_dir(corpus).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
         assert!(files.len() >= 4, "{} files", files.len());
+        let headers = count_from("PEERCACHE_FUZZ_HEADERS", HEADERS);
         let seed = rand_seed();
         println!("seed {seed:#x}");
         let mut random = Random(seed);
         for file in &files {
             read_identity(file);
             // Some bytes changed, in each of many ways.
-            for _ in 0..20_000 {
+            for _ in 0..headers {
                 let mut changed = file.clone();
                 for _ in 0..=random.next() % 3 {
                     let at = random.next() as usize % changed.len();
@@ -106,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_million_frames_are_read() {
-        let frames = std::env::var("PEERCACHE_FUZZ_FRAMES").map_or(FRAMES, |count| count.parse().unwrap());
+        let frames = count_from("PEERCACHE_FUZZ_FRAMES", FRAMES);
         let seed = rand_seed();
         println!("seed {seed:#x}");
         let (mut random, mut bytes) = (Random(seed), Vec::new());

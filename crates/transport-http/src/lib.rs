@@ -24,7 +24,7 @@ mod server;
 #[cfg(fuzzing)]
 pub use crate::fuzzing::{read_as_both_sides, read_identity};
 
-pub use crate::auth::secrets::Secrets;
+pub use crate::auth::{secrets::Secrets, trust_stats::TrustStats};
 pub use crate::dialect::Dialect;
 pub use crate::membership::Membership;
 pub use crate::node_id::{NodeId, NotANodeId};

@@ -1,12 +1,17 @@
 //! Facts that a node's pool and its server share: who the node is, and whom it trusts.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use peercache_groupcache::{BuildError, Member};
 
 use crate::{
     address::{MemberAddress, is_loopback},
-    auth::{credentials::Credentials, gate::Gate, secrets::Secrets},
+    auth::{
+        credentials::Credentials,
+        gate::Gate,
+        secrets::Secrets,
+        trust_stats::{TrustCounters, TrustStats},
+    },
     dialect::Dialect,
     node_id::NodeId,
     wire::identity::{MAX_CLUSTER_BYTES, MAX_NAME_BYTES},
@@ -29,6 +34,7 @@ pub struct Membership {
     tls: Option<crate::tls::Tls>,
     trusts_network: bool,
     opens_gets: bool,
+    trust_counters: Arc<TrustCounters>,
 }
 
 impl Membership {
@@ -44,6 +50,7 @@ impl Membership {
             tls: None,
             trusts_network: false,
             opens_gets: false,
+            trust_counters: Arc::default(),
         }
     }
 
@@ -95,6 +102,15 @@ impl Membership {
     /// The name by which members know this node.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The numbers of requests that were refused, and of answers that were not believed.
+    pub fn trust_stats(&self) -> TrustStats {
+        self.trust_counters.stats()
+    }
+
+    pub(crate) fn trust_counters(&self) -> &TrustCounters {
+        &self.trust_counters
     }
 
     pub(crate) fn credentials(&self) -> Credentials {

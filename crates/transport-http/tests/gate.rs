@@ -253,6 +253,23 @@ async fn an_update_is_made_once_and_a_get_as_often_as_it_is_asked_for() {
     assert_eq!(received.lock().unwrap().len(), 1);
 }
 
+/// Somebody on the way can copy a head and send it on with another body, or none.
+#[tokio::test]
+async fn a_copied_head_does_not_take_the_place_of_its_update() {
+    let (node, received) = node_with(|membership| membership.secrets(secrets(&[ONE]))).await;
+    let mut member = asker(&node, Some(ONE));
+    assert_eq!(status(&ask_signed(&node, &mut member, UPDATE, 1, CLEAR).await), 200);
+    let header = member.header("POST", UPDATE, 2, CLEAR);
+    let mut other = CLEAR.to_vec();
+    *other.last_mut().unwrap() = b'h';
+    for copy in [&other[..], b""] {
+        assert_eq!(status(&ask(&node, "POST", UPDATE, &header, copy).await), 403);
+    }
+    assert_eq!(status(&ask(&node, "POST", UPDATE, &header, CLEAR).await), 200);
+    assert_eq!(status(&ask(&node, "POST", UPDATE, &header, CLEAR).await), 403, "it was made");
+    assert_eq!(received.lock().unwrap().len(), 2);
+}
+
 #[tokio::test]
 async fn a_body_in_pieces_is_the_one_that_was_signed_or_nothing() {
     let (node, received) = node_with(|membership| membership.secrets(secrets(&[ONE]))).await;
@@ -346,6 +363,72 @@ async fn where_neither_is_set_gets_of_golangs_are_answered_on_this_machine() {
         let answer = ask(&node, "PUT", "/_groupcache/echo/k", "", b"").await;
         assert_eq!(status(&answer), if expected == 200 { 405 } else { 403 });
     }
+}
+
+/// A page of the web whose name was made to resolve to this machine may send any header.
+#[tokio::test]
+async fn where_only_this_machine_may_ask_it_asks_by_no_name_of_the_web() {
+    const PATH: &str = "/_groupcache/echo/k";
+    let (open, received) = node_with(|membership| membership).await;
+    let (secret, _) = node_with(|membership| membership.secrets(secrets(&[ONE])).open_gets(true)).await;
+    let (trusted, _) = node_with(|membership| membership.trust_network(true)).await;
+    for (node, host, expected) in [
+        (&open, "localhost:9090", 200),
+        (&open, "127.0.0.1", 200),
+        (&open, "[::1]:80", 200),
+        (&open, "evil.example:9090", 403),
+        (&open, "127.0.0.1.evil.example", 403),
+        (&open, "a b", 403),
+        (&secret, "role.example", 200),
+        (&trusted, "role.example", 200),
+    ] {
+        let to_host = async |request: Vec<u8>| {
+            let text = String::from_utf8(request).unwrap().replacen("host: x", &format!("host: {host}"), 1);
+            raw(node.address, text.as_bytes()).await
+        };
+        assert_eq!(status(&to_host(request("GET", PATH, "", b"")).await), expected, "{host}");
+        if host == "evil.example:9090" {
+            let header = asker(node, None).header("POST", UPDATE, 0, b"");
+            assert_eq!(status(&to_host(request("POST", UPDATE, &header, b"")).await), 403);
+        }
+    }
+    let absolute = request("GET", &format!("http://evil.example{PATH}"), "", b"");
+    assert_eq!(status(&raw(open.address, &absolute).await), 403);
+    assert!(received.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_query_is_covered_by_no_signature_and_is_refused() {
+    let (node, received) = node_with(|membership| membership.secrets(secrets(&[ONE]))).await;
+    let mut member = asker(&node, Some(ONE));
+    assert_eq!(status(&ask_signed(&node, &mut member, GET, 0, ECHO).await), 200);
+    for path in [GET, UPDATE] {
+        let header = member.header("POST", path, 1, ECHO);
+        assert_eq!(status(&ask(&node, "POST", &format!("{path}?key=other"), &header, ECHO).await), 400, "{path}");
+    }
+    assert!(received.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn refusals_are_counted_by_reason() {
+    let mut membership = None;
+    let (node, _) = node_with(|of_node| membership.insert(of_node.secrets(secrets(&[ONE]))).clone()).await;
+    let membership = membership.unwrap();
+    let mut member = asker(&node, Some(ONE));
+    assert_eq!(status(&ask_signed(&node, &mut member, UPDATE, 1, CLEAR).await), 200);
+    let header = member.header("POST", UPDATE, 1, CLEAR);
+    for _ in 0..2 {
+        assert_eq!(status(&ask(&node, "POST", UPDATE, &header, CLEAR).await), 403, "it is repeated");
+    }
+    ask(&node, "POST", GET, "", ECHO).await;
+    ask(&node, "GET", "/_groupcache/echo/k", "", b"").await;
+    let header = Asker { cluster: "other".into(), ..member.clone() }.header("POST", GET, 0, ECHO);
+    ask(&node, "POST", GET, &header, ECHO).await;
+    let stats = membership.trust_stats();
+    let expected = [("unsigned", 1), ("repeated", 2), ("strangers", 1), ("closed_gets", 1), ("other_clusters", 1)];
+    let found = [stats.unsigned, stats.repeated, stats.strangers, stats.closed_gets, stats.other_clusters];
+    assert_eq!(found, expected.map(|(_, number)| number), "{expected:?}");
+    assert_eq!((stats.bad_signatures, stats.impostors), (0, 0));
 }
 
 #[tokio::test]

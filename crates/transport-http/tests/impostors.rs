@@ -65,6 +65,12 @@ fn strangers() -> Vec<(&'static str, Vec<u8>)> {
         ("garbage of the right type", answer("200 OK", GO, PAGE)),
         ("a message without a value", answer("200 OK", GO, b"\x18\x05")),
         ("a coded value", answer("200 OK", &format!("{GO}content-encoding: gzip\r\n"), b"\x0a\x01v")),
+        ("a value of two types", answer("200 OK", &format!("{GO}{HTML}"), b"\x0a\x01v")),
+        ("an error of two types", answer("500 X", &format!("{TEXT}{NOSNIFF}{HTML}"), b"oops\n")),
+        (
+            "a value that is coded in a second header",
+            answer("200 OK", &format!("{GO}content-encoding: identity\r\ncontent-encoding: gzip\r\n"), b"\x0a\x01v"),
+        ),
         ("frames", answer("200 OK", "", VALUE)),
         ("204", answer("204 No Content", "", b"")),
         ("206", answer("206 Partial Content", GO, b"\x0a\x01v")),

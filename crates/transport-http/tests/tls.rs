@@ -4,7 +4,7 @@ mod support;
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use peercache_transport_http::{Membership, PeerServer, Secrets, Server, Tls};
+use peercache_transport_http::{Listener, Membership, PeerServer, Secrets, Server, Tls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use support::{groups, raw, read_to_close, signing::Asker, soon, status_and_body};
 use tokio::{
@@ -183,6 +183,26 @@ async fn a_member_is_answered_and_its_certificate_is_enough_for_a_plain_get() {
         status_and_body(&ask(&client, &node, &request("POST", "/_peercache/v1/get", "", ECHO)).await.unwrap()).0,
         403
     );
+}
+
+/// The certificates that count are those of the listener's authority, whatever the membership's is.
+#[tokio::test]
+async fn a_listener_of_another_authority_takes_that_ones_certificates() {
+    let (members, others) = (Authority::new(), Authority::named("another"));
+    let of_members = Files::new("authority", &members, &members.certify("127.0.0.1"));
+    let of_others = Files::new("authority-other", &others, &others.certify("127.0.0.1"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("https://{address}");
+    let server = PeerServer::new(groups()).membership(Membership::new(&url).tls(of_members.tls()));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let listener = Listener::tls(listener, of_others.tls());
+    tokio::spawn(Server::new(server.router()).serve(listener, async move { drop(stopped.await) }));
+    let node = TlsNode { address, url, _stop: stop };
+    let of_other = others.client(Some(&others.certify("any.host")));
+    let answer = ask(&of_other, &node, &native_get(&node, None, "")).await.unwrap();
+    assert_eq!(status_and_body(&answer), (200, ECHOED));
+    ask(&others.client(Some(&members.certify("any.host"))), &node, &plain_get()).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -158,25 +158,23 @@ impl Credentials {
         head: &response::Parts,
     ) -> Result<Checked, Impostor> {
         let Answerer { identity, nonce, proof } = Answerer::read(&head.headers).ok_or(Impostor::Stranger)?;
-        if identity.node == self.identity.node {
-            return Err(Impostor::IsSelf);
+        let is_self = identity.node == self.identity.node;
+        let Some(secrets) = &self.secrets else {
+            if is_self {
+                return Err(Impostor::IsSelf);
+            }
+            return self.is_meant(&identity, to).map(|()| Checked::Believed(identity));
+        };
+        // Everybody can say that it is this node. It has to prove that, too.
+        if !is_self {
+            self.is_meant(&identity, to)?;
         }
-        if identity.cluster != self.identity.cluster {
-            return Err(Impostor::OtherCluster(identity.cluster));
-        }
-        // An earlier release, which says no name, is taken at its word where nothing has to be
-        // shown.
-        let may_be_nameless = self.identity.cluster.is_empty() && self.secrets.is_none();
-        if *identity.name != *to && !(identity.name.is_empty() && may_be_nameless) {
-            return Err(Impostor::OtherMember(identity.name));
-        }
-        let Some(secrets) = &self.secrets else { return Ok(Checked::Believed(identity)) };
         let nonce = nonce.ok_or(Impostor::NoProof)?;
         let answered = |request| Answered {
             version: identity.version,
             request,
             status: head.status.as_u16(),
-            name: to,
+            name: &identity.name,
             node: identity.node.to_u64(),
             nonce,
         };
@@ -194,12 +192,29 @@ impl Credentials {
         if !is_proved {
             return Err(Impostor::NoProof);
         }
+        if is_self {
+            return Err(Impostor::IsSelf);
+        }
         if !is_signed || head.status == http::StatusCode::UNAUTHORIZED {
             session.set_nonce(nonce);
             return Ok(Checked::SignAgain);
         }
         session.set_nonce(nonce);
         Ok(Checked::Believed(identity))
+    }
+
+    /// Checks that an answerer is of this cluster, and the member `to`.
+    fn is_meant(&self, identity: &Identity, to: &str) -> Result<(), Impostor> {
+        if identity.cluster != self.identity.cluster {
+            return Err(Impostor::OtherCluster(identity.cluster.clone()));
+        }
+        // An earlier release, which says no name, is taken at its word where nothing has to be
+        // shown.
+        let may_be_nameless = self.identity.cluster.is_empty() && self.secrets.is_none();
+        if *identity.name != *to && !(identity.name.is_empty() && may_be_nameless) {
+            return Err(Impostor::OtherMember(identity.name.clone()));
+        }
+        Ok(())
     }
 }
 
@@ -215,6 +230,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use http::{HeaderMap, Request, Response, StatusCode, request};
 
     use super::*;
@@ -252,9 +268,10 @@ mod tests {
         let (shown, _) = a.credentials.show(&a.session, to, (&Method::POST, PATH, body), true).await;
         let (head, body) = head(shown.header.clone(), body);
         let admitted = b.gate.admit(&head, Repeats::Refused).await;
+        let admitted = admitted.and_then(|admitted| b.gate.use_up(&admitted).map(|()| admitted));
         let status = admitted.as_ref().map_or_else(|refusal| refusal.status().0, |_| StatusCode::OK);
         let first = match &admitted {
-            Err(Refusal::Unsigned) => b.gate.provable(&head).await,
+            Err(Refusal::Unsigned | Refusal::IsSelf) => b.gate.provable(&head).await,
             _ => None,
         };
         let provable = admitted.as_ref().ok().and_then(Admitted::provable).or(first.as_ref());
@@ -333,8 +350,12 @@ mod tests {
         assert!(ask(&a, &b, "b", b"").await.0.is_err());
         let (shown, _) = a.credentials.show(&a.session, "b", (&Method::POST, PATH, b"body"), true).await;
         let (captured, body) = head(shown.header.clone(), b"body");
-        assert!(b.gate.admit(&captured, Repeats::Refused).await.unwrap().is_body(|| body_hash(&body)));
-        // Made again.
+        let admitted = [0, 1].map(|_| b.gate.admit(&captured, Repeats::Refused));
+        let [first, second] = admitted.map(|admitted| admitted.now_or_never().unwrap().unwrap());
+        assert!(first.is_body(|| body_hash(&body)));
+        b.gate.use_up(&first).expect("heads alone use nothing up");
+        // Made again, while the first was under way and later.
+        assert_eq!(b.gate.use_up(&second).unwrap_err(), Refusal::Repeated);
         assert_eq!(b.gate.admit(&captured, Repeats::Refused).await.unwrap_err(), Refusal::Repeated);
         // Sent to somebody else.
         assert_eq!(c.gate.admit(&captured, Repeats::Allowed).await.unwrap_err(), Refusal::OtherMember);
@@ -346,6 +367,48 @@ mod tests {
         let mut other = captured.clone();
         other.method = Method::PUT;
         assert_eq!(b.gate.admit(&other, Repeats::Allowed).await.unwrap_err(), Refusal::BadSignature);
+    }
+
+    #[tokio::test]
+    async fn a_captured_request_is_good_for_nothing_after_more_askers_than_are_remembered() {
+        let (a, b) = (side("", "a", &[ONE]), side("", "b", &[ONE]));
+        assert!(ask(&a, &b, "b", b"").await.0.is_err());
+        let (shown, _) = a.credentials.show(&a.session, "b", (&Method::POST, PATH, b"body"), true).await;
+        let (captured, _) = head(shown.header.clone(), b"body");
+        b.gate.use_up(&b.gate.admit(&captured, Repeats::Refused).await.unwrap()).unwrap();
+        // Each of these processes is one more asker, and knows the nonce.
+        for _ in 0..8 * 1024 {
+            let other = side("", "a", &[ONE]);
+            other.session.set_nonce(a.session.nonce().unwrap());
+            match ask(&other, &b, "b", b"body").await.0 {
+                Ok(true) => {}
+                Err(Refusal::Unsigned) => break,
+                end => panic!("{end:?}"),
+            }
+        }
+        assert_eq!(b.gate.admit(&captured, Repeats::Refused).await.unwrap_err(), Refusal::Unsigned);
+        assert!(ask(&a, &b, "b", b"body").await.0.is_err(), "the nonce is another one");
+        assert_eq!(ask(&a, &b, "b", b"body").await.0, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn who_says_that_it_is_this_node_has_to_prove_it() {
+        let (a, b) = (side("", "a", &[ONE]), side("", "b", &[ONE]));
+        // The list has this node a second time, as "x".
+        assert_eq!(ask(&a, &a, "x", b"").await, (Err(Refusal::Unsigned), Err(Impostor::IsSelf)));
+        a.session.set_nonce(a.gate.nonce());
+        assert_eq!(ask(&a, &a, "x", b"").await, (Err(Refusal::IsSelf), Err(Impostor::IsSelf)));
+        // A stranger that has heard the id.
+        let stranger = Gate::new(a.credentials.identity.node, "", "x", None);
+        let (shown, _) = b.credentials.show(&b.session, "a", (&Method::POST, PATH, b""), true).await;
+        let said = Asker::read(&HeaderMap::from_iter([(HEADER, shown.header.clone())])).unwrap();
+        let header = Asker { identity: a.credentials.identity.clone(), ..said }.header();
+        let (forged, _) = head(header, b"");
+        assert_eq!(a.gate.admit(&forged, Repeats::Allowed).await.unwrap_err(), Refusal::Unsigned);
+        let answer = Response::builder().header(HEADER, stranger.header(None, StatusCode::OK));
+        let (answer, ()) = answer.body(()).unwrap().into_parts();
+        let (shown, _) = a.credentials.show(&a.session, "x", (&Method::POST, PATH, b""), true).await;
+        assert_eq!(a.credentials.check(&a.session, "x", &shown, &answer).await, Err(Impostor::NoProof));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use crate::{
     auth::{
         keyring::{Answered, BodyHash, KeyId, Keyring, Signed, Tag},
         nonces::Nonces,
-        replay::UsedCounts,
+        replay::{Use, UsedCounts},
         secrets::Secrets,
     },
     node_id::NodeId,
@@ -27,11 +27,21 @@ pub(crate) struct Gate {
 }
 
 /// A request that is answered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Admitted {
     /// The hash of the body that was signed.
     body: Option<BodyHash>,
+    /// The count that it uses up; `None` where it may be made again.
+    count: Option<Count>,
     provable: Option<Provable>,
+}
+
+/// The count of a signed request that is made once.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    node: u64,
+    nonce: u128,
+    count: u64,
 }
 
 /// The part of a request that its answer proves the secret with: its tag, or its challenge.
@@ -51,7 +61,7 @@ pub(crate) enum Refusal {
     OtherCluster,
     /// It is meant for another member.
     OtherMember,
-    /// It was sent by this very process.
+    /// It was sent by this very process, as far as it has to prove that.
     IsSelf,
     /// It is not signed, or with a nonce that is over. It is to be repeated with the nonce in the
     /// answer.
@@ -64,6 +74,9 @@ pub(crate) enum Refusal {
     NoCertificate,
     /// It is one of golang's GETs, which this node does not answer to everybody.
     GetsClosed,
+    /// It is to a host of the web, where only this machine may ask: of a page whose name was
+    /// pointed here.
+    ForeignHost,
 }
 
 /// Whether a request may be made again.
@@ -99,8 +112,9 @@ impl Gate {
     /// Reads who asks, and checks that it is of this cluster and means this member.
     pub(crate) fn identify(&self, head: &Parts) -> Result<Asker, Refusal> {
         let asker = Asker::read(&head.headers).ok_or(Refusal::Stranger)?;
-        if asker.identity.node == self.identity.node {
-            return Err(Refusal::IsSelf);
+        if self.is_self(&asker) {
+            // Everybody can say so. Where there is a secret it has to be signed like anything else.
+            return if self.demands_signatures() { Ok(asker) } else { Err(Refusal::IsSelf) };
         }
         if asker.identity.cluster != self.identity.cluster {
             return Err(Refusal::OtherCluster);
@@ -114,18 +128,23 @@ impl Gate {
         }
     }
 
+    fn is_self(&self, asker: &Asker) -> bool {
+        asker.identity.node == self.identity.node
+    }
+
     /// Checks the signature of an asker that was identified, where there is a secret.
     pub(crate) async fn verify(&self, asker: Asker, head: &Parts, repeats: Repeats) -> Result<Admitted, Refusal> {
         let Some(secrets) = &self.secrets else {
-            return Ok(Admitted { body: None, provable: None });
+            return Ok(Admitted::default());
         };
+        let is_self = self.is_self(&asker);
         let signature = asker.signature.ok_or(Refusal::Unsigned)?;
         let keyring = secrets.knowing(signature.key).await.ok_or(Refusal::BadSignature)?;
         let keys = keyring.find(signature.key).ok_or(Refusal::BadSignature)?;
         let signed = Signed {
             version: asker.identity.version,
             cluster: &asker.identity.cluster,
-            to: &self.identity.name,
+            to: asker.to.as_deref().unwrap_or_default(),
             name: &asker.identity.name,
             node: asker.identity.node.to_u64(),
             nonce: signature.nonce,
@@ -141,18 +160,43 @@ impl Gate {
         if !self.nonces.takes(signature.nonce, Instant::now()) {
             return Err(Refusal::Unsigned);
         }
-        if repeats == Repeats::Refused && !self.used_counts.try_use(signed.node, signature.count) {
+        if is_self {
+            return Err(Refusal::IsSelf);
+        }
+        let Signature { nonce, count, .. } = signature;
+        let count = (repeats == Repeats::Refused).then_some(Count { node: signed.node, nonce, count });
+        // Its body need not be read to know this.
+        if count.is_some_and(|Count { node, count, .. }| !self.used_counts.is_free(node, count)) {
             return Err(Refusal::Repeated);
         }
         let provable = Provable { key: signature.key, request: signature.tag, keyring };
-        Ok(Admitted { body: Some(signature.body), provable: Some(provable) })
+        Ok(Admitted { body: Some(signature.body), count, provable: Some(provable) })
+    }
+
+    /// Uses up the count of a request whose body is there. Until then a copy of its head, sent on
+    /// by somebody on the way, must not take the place of the request itself.
+    pub(crate) fn use_up(&self, admitted: &Admitted) -> Result<(), Refusal> {
+        let Some(Count { node, nonce, count }) = admitted.count else { return Ok(()) };
+        match self.used_counts.try_use(node, count) {
+            Use::First if self.nonces.takes(nonce, Instant::now()) => Ok(()),
+            // It came before, was forgotten with all others, and the nonce with them.
+            Use::First => Err(Refusal::Unsigned),
+            Use::Repeated => Err(Refusal::Repeated),
+            Use::TooManyAskers => {
+                // First the nonces, so that nothing that was used comes to an empty table.
+                self.nonces.renew(Instant::now());
+                self.used_counts.forget_all();
+                Err(Refusal::Unsigned)
+            }
+        }
     }
 
     /// The part of a request that a 401 proves the secret with, so that nobody but a member can
     /// have an asker sign what it has to say.
     ///
-    /// A nonce that is over came with a good tag, and the proof is over that. A first contact has a
-    /// challenge; it is proved with the first secret, which all members know while it is changed.
+    /// A nonce that is over came with a good tag, and the proof is over that; so did the request of
+    /// this node to itself. A first contact has a challenge; it is proved with the first secret,
+    /// which all members know while it is changed.
     pub(crate) async fn provable(&self, head: &Parts) -> Option<Provable> {
         let asker = Asker::read(&head.headers)?;
         let secrets = self.secrets.as_ref()?;
@@ -184,6 +228,14 @@ impl Gate {
     }
 }
 
+#[cfg(test)]
+impl Gate {
+    /// The nonce that it hands out.
+    pub(crate) fn nonce(&self) -> u128 {
+        self.nonces.current(Instant::now())
+    }
+}
+
 impl Admitted {
     /// Whether [`is_body`](Self::is_body) looks at the hash.
     pub(crate) fn is_signed(&self) -> bool {
@@ -202,6 +254,9 @@ impl Admitted {
 }
 
 impl Refusal {
+    /// The number of reasons.
+    pub(crate) const COUNT: usize = Refusal::ForeignHost as usize + 1;
+
     /// The status, and a text for people.
     pub(crate) fn status(self) -> (StatusCode, &'static str) {
         match self {
@@ -214,6 +269,7 @@ impl Refusal {
             Refusal::Repeated => (StatusCode::FORBIDDEN, "the request was made before"),
             Refusal::NoCertificate => (StatusCode::FORBIDDEN, "members only: the connection shows no certificate"),
             Refusal::GetsClosed => (StatusCode::FORBIDDEN, "members only: plain GETs are not answered here"),
+            Refusal::ForeignHost => (StatusCode::FORBIDDEN, "this machine only: ask by localhost or an IP address"),
         }
     }
 }

@@ -40,6 +40,12 @@ impl Nonces {
         self.with(now, |state| nonce == state.current || Some(nonce) == state.previous)
     }
 
+    /// Ends all nonces that were handed out.
+    pub(crate) fn renew(&self, now: Instant) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
+            State { current: random(), since: now, previous: None };
+    }
+
     fn with<T>(&self, now: Instant, read: impl FnOnce(&State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let age = now.saturating_duration_since(state.since);

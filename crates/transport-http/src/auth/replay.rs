@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// The farthest that a count may lie behind the highest one: updates overtake each other, a few at
@@ -12,7 +12,8 @@ pub(crate) const WINDOW: u64 = 1024;
 
 /// The most askers that are remembered: a list has at most 1,000 members, and each may restart
 /// within the lifetime of two nonces. Only requests whose tag is right are counted, so strangers
-/// fill no place.
+/// fill no place. One asker more, and all have to sign with a new nonce: to forget one would be to
+/// take its recorded updates again.
 const MAX_ASKERS: usize = 8 * 1024;
 
 const WORDS: usize = (WINDOW / 64) as usize;
@@ -26,8 +27,16 @@ pub(crate) struct UsedCounts {
 #[derive(Default)]
 struct State {
     windows: HashMap<u64, Window>,
-    /// Grows with every request, to know who has been silent longest.
-    time: u64,
+}
+
+/// The end of a try to use a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    First,
+    /// It was used before, or may have been.
+    Repeated,
+    /// There is no place for another asker.
+    TooManyAskers,
 }
 
 /// The highest count and which of the [`WINDOW`] up to it have been used.
@@ -35,47 +44,56 @@ struct Window {
     highest: u64,
     /// A bit for each count, at its remainder by [`WINDOW`].
     used: [u64; WORDS],
-    last_use: u64,
 }
 
 impl UsedCounts {
-    /// Uses a count of an asker: false if it was used before, or may have been.
-    pub(crate) fn try_use(&self, node: u64, count: u64) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.time += 1;
-        let time = state.time;
+    /// Whether a count of an asker may be used, without using it.
+    pub(crate) fn is_free(&self, node: u64, count: u64) -> bool {
+        self.state().windows.get(&node).is_none_or(|window| window.is_free(count))
+    }
+
+    /// Uses a count of an asker.
+    pub(crate) fn try_use(&self, node: u64, count: u64) -> Use {
+        let mut state = self.state();
         if state.windows.len() >= MAX_ASKERS && !state.windows.contains_key(&node) {
-            state.forget_longest_silent();
+            return Use::TooManyAskers;
         }
         let window = state.windows.entry(node).or_insert_with(|| Window::starting_at(count));
-        window.last_use = time;
-        window.try_use(count)
+        if window.try_use(count) { Use::First } else { Use::Repeated }
     }
-}
 
-impl State {
-    fn forget_longest_silent(&mut self) {
-        let silent = self.windows.iter().min_by_key(|(_, window)| window.last_use).map(|(&node, _)| node);
-        silent.map(|node| self.windows.remove(&node));
+    /// Forgets all counts. To be called when no request that was signed before is taken any more.
+    pub(crate) fn forget_all(&self) {
+        let forgotten = std::mem::take(&mut *self.state());
+        drop(forgotten);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Window {
     /// A window that knows nothing of what was before, but that it may have been used.
     fn starting_at(count: u64) -> Self {
-        Window { highest: count, used: [0; WORDS], last_use: 0 }
+        Window { highest: count, used: [0; WORDS] }
+    }
+
+    fn is_free(&self, count: u64) -> bool {
+        let (word, bit) = place(count);
+        count > self.highest || (self.highest - count < WINDOW && self.used[word] & bit == 0)
     }
 
     fn try_use(&mut self, count: u64) -> bool {
-        if count > self.highest {
-            self.advance(count);
-        } else if self.highest - count >= WINDOW {
+        if !self.is_free(count) {
             return false;
         }
+        if count > self.highest {
+            self.advance(count);
+        }
         let (word, bit) = place(count);
-        let is_new = self.used[word] & bit == 0;
         self.used[word] |= bit;
-        is_new
+        true
     }
 
     /// Makes room for a new highest count: what falls out of the window was used, as far as anybody
@@ -112,29 +130,37 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_count_is_used_once() {
-        let used = UsedCounts::default();
-        assert!(used.try_use(1, 5));
-        assert!(!used.try_use(1, 5));
-        assert!(used.try_use(2, 5), "another asker counts for itself");
-        assert!(used.try_use(1, 4), "updates overtake each other");
-        assert!(!used.try_use(1, 4));
-        assert!(used.try_use(1, 5 + WINDOW));
-        assert!(!used.try_use(1, 5), "it is too old to be known");
-        assert!(used.try_use(1, 6));
+    /// Whether the count is used for the first time, after a look that uses nothing.
+    fn uses(used: &UsedCounts, node: u64, count: u64) -> bool {
+        let is_free = used.is_free(node, count);
+        assert_eq!(used.is_free(node, count), is_free);
+        assert_eq!(used.try_use(node, count), if is_free { Use::First } else { Use::Repeated });
+        is_free
     }
 
     #[test]
-    fn the_longest_silent_asker_is_forgotten_first() {
+    fn a_count_is_used_once() {
+        let used = UsedCounts::default();
+        assert!(uses(&used, 1, 5));
+        assert!(!uses(&used, 1, 5));
+        assert!(uses(&used, 2, 5), "another asker counts for itself");
+        assert!(uses(&used, 1, 4), "updates overtake each other");
+        assert!(!uses(&used, 1, 4));
+        assert!(uses(&used, 1, 5 + WINDOW));
+        assert!(!uses(&used, 1, 5), "it is too old to be known");
+        assert!(uses(&used, 1, 6));
+    }
+
+    #[test]
+    fn no_asker_is_forgotten_for_another() {
         let used = UsedCounts::default();
         for node in 0..MAX_ASKERS as u64 {
-            assert!(used.try_use(node, 1));
+            assert!(uses(&used, node, 1));
         }
-        assert!(used.try_use(0, 2));
-        assert!(used.try_use(u64::MAX, 1));
-        assert!(!used.try_use(0, 1), "who has just asked is remembered");
-        assert_eq!(used.state.lock().unwrap().windows.len(), MAX_ASKERS);
+        assert_eq!(used.try_use(u64::MAX, 1), Use::TooManyAskers);
+        assert!(uses(&used, 0, 2) && !uses(&used, 1, 1));
+        used.forget_all();
+        assert!(uses(&used, u64::MAX, 1));
     }
 
     proptest! {
@@ -147,7 +173,7 @@ mod tests {
             for count in counts {
                 let is_within = highest.is_none_or(|highest| count > highest || highest - count < WINDOW);
                 let expected = is_within && model.insert(count);
-                prop_assert_eq!(used.try_use(7, count), expected);
+                prop_assert_eq!(uses(&used, 7, count), expected);
                 highest = Some(highest.map_or(count, |highest| highest.max(count)));
             }
         }

@@ -39,7 +39,8 @@ pub(super) async fn fetch(
     let answer = Request::get(&path)?.send(peer, connection).await?;
     let may_be_go = answer.may_be_go();
     let Answer { head, from } = answer;
-    if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+    let mut codings = head.headers.get_all(header::CONTENT_ENCODING).iter();
+    if let Some(coding) = codings.find(|coding| *coding != "identity") {
         return Err(Failure::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
     }
     let body = ResponseBody::new(connection, peer.config.peer_timeout);
@@ -105,8 +106,10 @@ pub(super) fn is_go_error(head: &response::Parts) -> bool {
     has(head, header::X_CONTENT_TYPE_OPTIONS, "nosniff") && has(head, header::CONTENT_TYPE, "text/plain; charset=utf-8")
 }
 
+/// Whether it has this header once, and with this value.
 fn has(head: &response::Parts, name: HeaderName, value: &str) -> bool {
-    head.headers.get(name).is_some_and(|header| header == value)
+    let mut headers = head.headers.get_all(name).iter();
+    headers.next().is_some_and(|header| header == value) && headers.next().is_none()
 }
 
 /// The path of a request; `None` when it would not arrive as it was sent.

@@ -2,9 +2,10 @@
 //! understands.
 
 use std::{
+    mem::{Discriminant, discriminant},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,10 +13,10 @@ use std::{
 use peercache_groupcache::{Member, PeerError, PeerRequest};
 
 use crate::{
-    auth::credentials::Session,
+    auth::credentials::{Impostor, Session},
+    auth::log_limit::LogLimit,
     client::config::PoolConfig,
     client::failure::{Failure, PeerFailure, RequestError},
-    client::impostor_log::ImpostorLog,
     client::protocol_state::ProtocolState,
 };
 
@@ -31,9 +32,8 @@ pub(super) struct PeerState {
     pub(super) protocol: ProtocolState,
     /// The number of times that it was heard.
     heard: AtomicU64,
-    /// Whether the log says already that this peer is this node itself.
-    reported_self: AtomicBool,
-    impostor_log: ImpostorLog,
+    /// The reasons why its answers are not believed.
+    impostor_log: LogLimit<Discriminant<Impostor>>,
 }
 
 impl PeerState {
@@ -46,8 +46,7 @@ impl PeerState {
             config,
             protocol,
             heard: AtomicU64::new(0),
-            reported_self: AtomicBool::new(false),
-            impostor_log: ImpostorLog::default(),
+            impostor_log: LogLimit::default(),
         }
     }
 
@@ -76,17 +75,17 @@ impl PeerState {
         }
     }
 
-    /// The failure with this peer's name. The first time that the peer is this node itself is
-    /// logged, and once a minute that it is somebody else.
+    /// The failure with this peer's name. An answer that is not believed is counted, and logged
+    /// once a minute for each reason.
     pub(super) fn failure(&self, failure: Failure) -> PeerFailure {
         match &failure {
-            Failure::IsSelf if !self.reported_self.swap(true, Ordering::Relaxed) => {
+            Failure::IsSelf if self.is_impostor_due(&Impostor::IsSelf) => {
                 tracing::error!(
                     peer = %self.name,
                     "this peer is this node itself: it is in the peer list under two names"
                 );
             }
-            Failure::Impostor(reason) if self.impostor_log.is_due(reason) => {
+            Failure::Impostor(reason) if self.is_impostor_due(reason) => {
                 tracing::warn!(
                     peer = %self.name, address = %self.address, %reason,
                     "what answers at this peer's address is not believed; its keys are loaded here"
@@ -95,5 +94,10 @@ impl PeerState {
             _ => {}
         }
         PeerFailure { peer: self.name.clone(), failure }
+    }
+
+    fn is_impostor_due(&self, impostor: &Impostor) -> bool {
+        self.config.membership.trust_counters().count_impostor();
+        self.impostor_log.is_due(discriminant(impostor))
     }
 }

@@ -1,6 +1,7 @@
 //! One connection as the server counts it: idle, or with a request in flight.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -29,6 +30,8 @@ pub(super) struct Connection {
 pub(super) struct Origin {
     /// Whether only this machine can reach the listener.
     pub(super) is_local: bool,
+    /// The address of the client, where it has one.
+    pub(super) address: Option<IpAddr>,
     /// Whether the client has shown a certificate of the members' authority.
     pub(super) has_certificate: bool,
 }

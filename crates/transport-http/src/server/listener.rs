@@ -1,6 +1,6 @@
 //! The listeners that connections of a server come from: TCP, TLS over TCP, or a unix socket.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
@@ -52,14 +52,19 @@ pub(super) struct Accepted {
 }
 
 enum AcceptedStream {
-    Tcp(TcpStream),
+    Tcp(TcpStream, SocketAddr),
     #[cfg(unix)]
     Unix(UnixStream),
 }
 
 impl Listener {
-    /// Speaks TLS on the connections of `listener`, and demands a member's certificate of each
-    /// client. A new connection uses the files as they are then; an old one ends after an hour.
+    /// Speaks TLS on the connections of `listener`, and demands a certificate of each client. A new
+    /// connection uses the files as they are then; an old one ends after an hour.
+    ///
+    /// Every client that shows a certificate of the authority in `tls` is a member to the router
+    /// that is served here. So that has to be the authority of the members' certificates, and of
+    /// no others: give it the very [`Tls`] of the [`Membership`](crate::Membership), as
+    /// [`PeerServer::listener`](crate::PeerServer::listener) does.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(listener: TcpListener, tls: Tls) -> Self {
@@ -87,7 +92,10 @@ impl Listener {
     /// Waits for the next connection.
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         let stream = match &self.socket {
-            Socket::Tcp(listener) => AcceptedStream::Tcp(listener.accept().await?.0),
+            Socket::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                AcceptedStream::Tcp(stream, address)
+            }
             #[cfg(unix)]
             Socket::Unix(listener) => AcceptedStream::Unix(listener.accept().await?.0),
         };
@@ -105,9 +113,9 @@ impl Listener {
             Socket::Tcp(listener) => {
                 let listener = listener.into_std()?;
                 Box::new(move || {
-                    let (stream, _) = listener.accept()?;
+                    let (stream, address) = listener.accept()?;
                     stream.set_nonblocking(true)?;
-                    TcpStream::from_std(stream).map(AcceptedStream::Tcp)
+                    TcpStream::from_std(stream).map(|stream| AcceptedStream::Tcp(stream, address))
                 })
             }
             #[cfg(unix)]
@@ -128,9 +136,10 @@ impl Accepted {
     /// The stream of its requests, after the handshake of TLS where that is spoken. It is for the
     /// caller to bound its time.
     pub(super) async fn open(self) -> io::Result<(Stream, Origin)> {
-        let origin = Origin { is_local: self.kind.is_local, has_certificate: false };
+        let origin = Origin { is_local: self.kind.is_local, address: None, has_certificate: false };
         match self.stream {
-            AcceptedStream::Tcp(stream) => {
+            AcceptedStream::Tcp(stream, address) => {
+                let origin = Origin { address: Some(address.ip()), ..origin };
                 // Without it small answers wait for the other side's acknowledgement. It fails on
                 // dead connections only.
                 let _ = stream.set_nodelay(true);

@@ -1,7 +1,7 @@
 //! An update, as it is received and made.
 
 use axum::{body::Body, response::Response};
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use http_body_util::Full;
 use peercache_groupcache::Change;
 
@@ -13,13 +13,16 @@ use crate::{
     wire::{error_codes, frame, update},
 };
 
-pub(super) async fn answer(state: &ServerState, admitted: &Admitted, body: Body) -> Response {
+pub(super) async fn answer(state: &ServerState, head: &Parts, admitted: &Admitted, body: Body) -> Response {
     let (max_bytes, max_value_bytes) = (update::max_bytes(state.max_key_bytes), state.max_value_bytes());
     // The body keeps its permit until the update is made.
     let body = match request_body::read(state, admitted, body, BodyLimits { max_bytes, max_value_bytes }).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
+    if let Some(refusal) = state.access.use_up(head, admitted) {
+        return refusal;
+    }
     let Some(update) = update::read(body.bytes, state.max_key_bytes) else {
         return bad_request();
     };

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     auth::gate::{Admitted, Repeats},
+    auth::trust_stats::TrustStats,
     dialect::Dialect,
     membership::Membership,
     server::access::Access,
@@ -140,6 +141,12 @@ impl PeerServer {
         self.membership.check_listener(address, self.dialect)
     }
 
+    /// The numbers of requests that were refused, and of answers that were not believed, as
+    /// [`Membership::trust_stats`] has them.
+    pub fn trust_stats(&self) -> TrustStats {
+        self.membership.trust_stats()
+    }
+
     /// The listener to serve the [`router`](Self::router) on: it speaks TLS where the membership
     /// has certificates.
     ///
@@ -244,8 +251,10 @@ async fn answer_native(State(state): State<Arc<ServerState>>, request: Request, 
     let answer = match action {
         Action::Unknown => text(StatusCode::NOT_FOUND, "no such path\n"),
         Action::Get | Action::Update if head.method != Method::POST => wrong_method("POST"),
+        // A signature does not cover it.
+        _ if head.uri.query().is_some() => text(StatusCode::BAD_REQUEST, "no query is understood\n"),
         Action::Get => get_native::answer(&state, &admitted, body).await,
-        Action::Update => receive_update::answer(&state, &admitted, body).await,
+        Action::Update => receive_update::answer(&state, &head, &admitted, body).await,
     };
     state.access.identified(answer, admitted.provable())
 }
