@@ -1,5 +1,7 @@
 //! Nodes of `role` as real processes, and the requests that people and operators make.
 
+use std::path::Path;
+
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use reqwest::{
     Body, Client, Method, RequestBuilder, Response, StatusCode,
@@ -8,6 +10,9 @@ use reqwest::{
 use tokio::process::Command;
 
 use super::{child::Process, eventually, ports};
+
+/// The program under test.
+pub const ROLE: &str = env!("CARGO_BIN_EXE_role");
 
 /// Nodes of `role` that know each other, as real processes.
 pub struct Cluster {
@@ -47,14 +52,26 @@ impl Cluster {
     }
 
     /// Starts a node for each list of flags. Their addresses begin with `scheme`.
-    pub async fn start_each(scheme: &str, others: &[String], mut flags: Vec<Vec<String>>) -> Self {
+    pub async fn start_each(scheme: &str, others: &[String], flags: Vec<Vec<String>>) -> Self {
+        let programs = vec![Path::new(ROLE); flags.len()];
+        Cluster::start_programs(&programs, scheme, others, flags).await
+    }
+
+    /// Starts a node of each of these programs, which are `role` in one release or another.
+    pub async fn start_programs(
+        programs: &[&Path],
+        scheme: &str,
+        others: &[String],
+        mut flags: Vec<Vec<String>>,
+    ) -> Self {
         let addresses: Vec<[u16; 3]> = flags.iter().map(|_| [ports::free(), ports::free(), ports::free()]).collect();
         let peers: Vec<String> = addresses.iter().map(|ports| format!("{scheme}://127.0.0.1:{}", ports[1])).collect();
         let all = [peers.as_slice(), others].concat().join(",");
         for (flags, peer) in flags.iter_mut().zip(peers) {
             flags.extend(["--self-url".to_owned(), peer, "--peers".to_owned(), all.clone()]);
         }
-        let nodes: Vec<Node> = addresses.iter().zip(&flags).map(|(ports, flags)| Node::start(*ports, flags)).collect();
+        let of_all = programs.iter().zip(addresses).zip(&flags);
+        let nodes: Vec<Node> = of_all.map(|((program, ports), flags)| Node::start(program, ports, flags)).collect();
         for node in &nodes {
             node.ready().await;
         }
@@ -65,7 +82,7 @@ impl Cluster {
     pub async fn restart(&mut self, index: usize) {
         let old = &self.nodes[index];
         let ports = [&old.front, &old.peer, &old.admin].map(|address| port(address));
-        let node = Node::start(ports, &self.flags[index]);
+        let node = Node::start(Path::new(ROLE), ports, &self.flags[index]);
         node.ready().await;
         self.nodes[index] = node;
     }
@@ -103,9 +120,9 @@ fn port(address: &str) -> u16 {
 
 impl Node {
     /// Starts one on these ports. Its name is what `--self-url` says.
-    fn start(ports: [u16; 3], flags: &[String]) -> Self {
+    fn start(program: &Path, ports: [u16; 3], flags: &[String]) -> Self {
         let [front, peer, admin] = ports.map(|port| format!("127.0.0.1:{port}"));
-        let mut command = role();
+        let mut command = clean(program);
         command.args(["--listen", &front, "--peer-listen", &peer, "--admin-listen", &admin]);
         command.arg("--exit-with-stdin").args(flags);
         let name = flags.iter().position(|flag| flag == "--self-url").map(|index| flags[index + 1].clone());
@@ -257,7 +274,11 @@ impl Reply {
 
 /// The program under test, without the variables of this process's environment that it would read.
 pub fn role() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_role"));
+    clean(Path::new(ROLE))
+}
+
+fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ROLE_") {
             command.env_remove(name);
