@@ -6,6 +6,7 @@
 //! A fetch may fall back to a load. All of them share `state`, which calls none of them.
 
 pub(crate) mod apply;
+pub(crate) mod awaited_loads;
 pub(crate) mod broadcast;
 pub(crate) mod carriers;
 pub(crate) mod fetch;
@@ -18,6 +19,7 @@ pub(crate) mod load_batch;
 pub(crate) mod load_limit;
 pub(crate) mod logged_key;
 pub(crate) mod publish;
+pub(crate) mod reply;
 pub(crate) mod serve;
 pub(crate) mod state;
 pub(crate) mod watchdog;

@@ -49,7 +49,7 @@ pub use crate::{
     members::view::View,
     members::{Members, MembersBuilder},
     peer::reply_meta::ReplyMeta,
-    peer::served_group::{Served, ServedGroup},
+    peer::served_group::{HoldAll, HoldLimit, Served, ServedGroup},
     peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
     peer::{Connect, Peer, PeerError, PeerReply, PeerRequest, Reply, Terms},
     registry::Groups,

@@ -8,7 +8,8 @@ use std::{
 };
 
 use peercache_groupcache::{
-    Bytes, Connect, Groups, Key, Members, Peer, PeerError, PeerReply, PeerRequest, Reply, Served, ServedGroup, Terms,
+    Bytes, Connect, Groups, HoldLimit, Key, Members, Peer, PeerError, PeerReply, PeerRequest, Reply, Served,
+    ServedGroup, Terms,
 };
 use peercache_transport_http::{Dialect, HttpPool};
 use support::{found, node, pool, read_request, scripted, soon, words_of};
@@ -138,7 +139,7 @@ impl ServedGroup for Sizes {
         found(self.value.clone())
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, _: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, _: Arc<dyn HoldLimit>) -> Vec<Served> {
         self.asked_together.lock().unwrap().push(keys.len());
         keys.iter().map(|key| self.clone().answer(key.as_bytes(), terms)).collect()
     }

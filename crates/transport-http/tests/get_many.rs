@@ -11,7 +11,7 @@ use std::{
 };
 
 use peercache_groupcache::{
-    Bytes, Connect, Error, ErrorKind, Groups, Key, Members, Peer, PeerReply, Served, ServedGroup, Terms,
+    Bytes, Connect, Error, ErrorKind, Groups, HoldLimit, Key, Members, Peer, PeerReply, Served, ServedGroup, Terms,
 };
 use peercache_transport_http::{Dialect, HttpPool, Server};
 use support::{
@@ -59,7 +59,7 @@ impl ServedGroup for Counting {
         }))
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, _: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, _: Arc<dyn HoldLimit>) -> Vec<Served> {
         self.asked.lock().unwrap().push(keys.len());
         keys.iter().map(|key| self.clone().answer(key.as_bytes(), terms)).collect()
     }

@@ -114,7 +114,7 @@ impl<V: Value> Shard<V> {
         }
     }
 
-    /// Looks up a key without counting a use.
+    /// Looks up a key without counting a use. A peer is told the key's rate, too.
     pub(super) fn peek(
         &self,
         hash: u64,
@@ -124,7 +124,10 @@ impl<V: Value> Shard<V> {
         now_ms: u64,
     ) -> Option<Found<V>> {
         let found = self.look_up(hash, key, now_ms)?;
-        found.is_acceptable(requester, freshness).then(|| found.found())
+        found.is_acceptable(requester, freshness).then(|| match requester {
+            Requester::Local => found.found(),
+            Requester::Peer => found.served(),
+        })
     }
 
     /// The value for a requester who cannot have a new one.
@@ -363,6 +366,11 @@ impl<V: Value> EntryRef<'_, V> {
     #[inline]
     pub(crate) fn value(&self) -> Option<V> {
         self.entry.stored.value()
+    }
+
+    /// The bytes that the value holds, without a clone of it.
+    pub(crate) fn weight(&self) -> usize {
+        self.entry.stored.weight()
     }
 
     /// Whether this hit is to start a refresh: one is due, and no other hit has started it just

@@ -55,6 +55,14 @@ impl<V: Value> Stored<V> {
         }
     }
 
+    /// The bytes that the value holds; none for a "not found".
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Stored::Joined { block, key_bytes } => block.weight() - *key_bytes as usize,
+            Stored::Apart { value, .. } => value.as_ref().map_or(0, V::weight),
+        }
+    }
+
     pub(crate) fn is_found(&self) -> bool {
         !matches!(self, Stored::Apart { value: None, .. })
     }
@@ -108,6 +116,7 @@ mod tests {
     fn round_trip<V: Value + PartialEq + std::fmt::Debug>(key: &[u8], value: Option<&V>) {
         let stored = Stored::new(key, value.cloned());
         assert_eq!((stored.key(), stored.value().as_ref(), stored.is_found()), (key, value, value.is_some()));
+        assert_eq!(stored.weight(), value.map_or(0, V::weight));
     }
 
     #[test]

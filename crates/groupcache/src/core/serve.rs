@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use crate::{
-    answer::Source,
-    cache::entry::Found,
-    catch_panic::caught,
     core::Core,
+    core::awaited_loads::AwaitedLoads,
     core::get_context::GetContext,
     core::join::Started,
+    core::reply::{encode, find_or_load, peek},
     core::state::GroupState,
-    error::{Error, ErrorKind},
+    error::Error,
     key::Key,
-    peer::served_group::{Served, ServedGroup},
+    peer::Terms,
+    peer::served_group::{HoldLimit, Served, ServedGroup},
     peer::update::{Ack, PeerUpdate},
-    peer::{PeerReply, Terms, reply_meta::ReplyMeta},
-    store::flight::{FlightResult, Outcome},
+    store::flight::FlightResult,
     value::Value,
 };
 
@@ -38,26 +37,28 @@ impl<V: Value> ServedGroup for GroupState<V> {
         serve(core, Key::copy_from(key), context, started)
     }
 
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, hold: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, limit: Arc<dyn HoldLimit>) -> Vec<Served> {
         let (core, context) = (Core::new(self), GetContext::for_peer(terms));
         let mut served = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         for key in keys {
             core.state.counters.server_requests.count();
-            match core.look_up(key.as_bytes(), context.requester, context.freshness, |seen| seen.served()) {
-                Some(found) => {
-                    let is_held = hold(found.value.as_ref().map_or(0, V::weight));
-                    served.push(Some(serve_found(core.clone(), found, is_held)));
-                }
+            match serve_cached(&core, &key, context, &*limit) {
+                Some(cached) => served.push(Some(cached)),
                 None => {
                     missing.push((served.len(), key));
                     served.push(None);
                 }
             }
         }
+        let mut awaited = AwaitedLoads::new(core.clone(), context, limit);
         for (position, key, started) in core.start_many(missing, context) {
-            served[position] = Some(serve(core.clone(), key, context, started));
+            served[position] = Some(match started {
+                Started::Done(result) => serve(core.clone(), key, context, Started::Done(result)),
+                waiting @ Started::Waiting(_) => awaited.add(key, waiting),
+            });
         }
+        awaited.watch();
         served.into_iter().map(|served| served.expect("every key was found or has been started")).collect()
     }
 
@@ -68,13 +69,31 @@ impl<V: Value> ServedGroup for GroupState<V> {
     }
 }
 
-/// Answers with a cached value: encoded now, or when the transport has room for it.
-fn serve_found<V: Value>(core: Core<V>, found: Found<V>, is_held: bool) -> Served {
-    if is_held {
-        Served::Ready(encode(&core.state, Ok(found)))
-    } else {
-        Served::Loading(Box::pin(async move { encode(&core.state, Ok(found)) }))
-    }
+/// A value of this many bytes is cloned to see whether it may be held. Longer ones are looked up a
+/// second time if they may: clones of a thousand strings would be as much as the cache.
+const SMALL_BYTES: usize = 2 * 1024;
+
+/// Answers with a cached value, if there is one: now, or when the transport has room for it.
+fn serve_cached<V: Value>(core: &Core<V>, key: &Key, context: GetContext, limit: &dyn HoldLimit) -> Option<Served> {
+    let (weight, small) = core.look_up(key.as_bytes(), context.requester, context.freshness, |seen| {
+        let weight = seen.weight();
+        (weight, (weight <= SMALL_BYTES).then(|| seen.served()))
+    })?;
+    let found = if limit.admits(weight) { small.or_else(|| peek(core, key, context)) } else { None };
+    Some(match found {
+        Some(found) => Served::Ready(encode(&core.state, Ok(found))),
+        None => serve_later(core.clone(), key, context),
+    })
+}
+
+/// Answers with what is cached when it can be sent, or loads it again. The key is copied: it may be
+/// a part of a request, which is not kept alive until then.
+fn serve_later<V: Value>(core: Core<V>, key: &Key, context: GetContext) -> Served {
+    let key = Key::copy_from(key.as_bytes());
+    Served::Loading(Box::pin(async move {
+        let outcome = find_or_load(&core, &key, context).await;
+        encode(&core.state, outcome)
+    }))
 }
 
 /// Answers with the result of a load.
@@ -89,18 +108,4 @@ fn serve<V: Value>(core: Core<V>, key: Key, context: GetContext, started: Starte
             encode(&core.state, outcome)
         })),
     }
-}
-
-fn encode<V: Value>(state: &GroupState<V>, outcome: Outcome<V>) -> Result<PeerReply, Error> {
-    let found = outcome?;
-    let meta = ReplyMeta {
-        age: found.age(),
-        remaining: found.remaining(),
-        stale: found.source == Source::Stale,
-        ring: Some(state.members.view().digest()),
-        minute_qps: found.qps,
-    };
-    let encoded = found.value.map(|value| caught("the encoder", || value.encode())).transpose()?;
-    let value = encoded.transpose().map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
-    Ok(PeerReply { value, meta })
 }

@@ -32,16 +32,15 @@ pub trait ServedGroup: Send + Sync + 'static {
     /// Answers a peer that asks for many keys, each in its place. Keys that are not cached are
     /// loaded together where the group has a [`BatchLoader`](crate::BatchLoader).
     ///
-    /// The server decides how much is held before its peer reads it. `hold` is called once for each
-    /// cached value, with its size in bytes as far as it is known before the value is encoded. If
-    /// it returns `true`, the value is [`Ready`](Served::Ready); if not, it is
-    /// [`Loading`](Served::Loading), and encoded when that is polled.
+    /// The server decides how much is held before its peer reads it, by `limit`. A cached value
+    /// that it admits is [`Ready`](Served::Ready). All others are [`Loading`](Served::Loading), and
+    /// what has been loaded and finds no room is taken from the cache when that is polled.
     ///
     /// Defaults to [`answer`](ServedGroup::answer) for each key, and once more for each value that
-    /// is not held.
-    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, hold: &mut dyn FnMut(usize) -> bool) -> Vec<Served> {
+    /// is not admitted.
+    fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, limit: Arc<dyn HoldLimit>) -> Vec<Served> {
         let answer = |key: Key| match self.clone().answer(key.as_bytes(), terms) {
-            Served::Ready(Ok(reply)) if !hold(reply.value.as_ref().map_or(0, bytes::Bytes::len)) => {
+            Served::Ready(Ok(reply)) if !limit.admits(reply.value.as_ref().map_or(0, bytes::Bytes::len)) => {
                 answer_later(self.clone(), &key, terms)
             }
             served => served,
@@ -59,6 +58,31 @@ pub trait ServedGroup: Send + Sync + 'static {
     fn update(self: Arc<Self>, update: PeerUpdate) -> Result<Ack, Error> {
         let _ = update;
         Err(Error::with_message(ErrorKind::LoadFailed, "this group takes no changes"))
+    }
+}
+
+/// A limit on the values that are held for a peer that has not read them yet. Sizes are in bytes,
+/// as far as they are known before a value is encoded.
+pub trait HoldLimit: Send + Sync + 'static {
+    /// Whether one more value of this size, which is cached, is encoded and held at once.
+    fn admits(&self, bytes: usize) -> bool;
+
+    /// Takes room for a value of this size, which has been loaded: until what this returns is
+    /// dropped. `None` if there is no room.
+    fn take_room(&self, bytes: usize) -> Option<Box<dyn Send + Sync>>;
+}
+
+/// A limit that holds everything, for peers that always read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HoldAll;
+
+impl HoldLimit for HoldAll {
+    fn admits(&self, _: usize) -> bool {
+        true
+    }
+
+    fn take_room(&self, _: usize) -> Option<Box<dyn Send + Sync>> {
+        Some(Box::new(()))
     }
 }
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 use peercache_groupcache::{
-    Ack, BoxError, Change, Connect, Groups, Member, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Reply, Served,
+    Ack, BoxError, Change, Connect, Groups, HoldAll, Member, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate,
+    Reply, Served,
 };
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -371,7 +372,9 @@ impl Net {
         };
         let served = match requests {
             [one] => vec![group.answer(one.key.as_bytes(), one.terms)],
-            many => group.answer_many(many.iter().map(|one| one.key.clone()).collect(), many[0].terms, &mut |_| true),
+            many => {
+                group.answer_many(many.iter().map(|one| one.key.clone()).collect(), many[0].terms, Arc::new(HoldAll))
+            }
         };
         for (nth, served) in served.into_iter().enumerate() {
             let (net, parts) = (self.clone(), parts.clone());

@@ -7,8 +7,8 @@ use std::{
 };
 
 use peercache_groupcache::{
-    Ack, BoxError, Bytes, Change, Connect, Error, Groups, Key, Member, Peer, PeerError, PeerReply, PeerRequest,
-    PeerUpdate, Reply, ReplyMeta, Served, ServedGroup,
+    Ack, BoxError, Bytes, Change, Connect, Error, Groups, HoldAll, Key, Member, Peer, PeerError, PeerReply,
+    PeerRequest, PeerUpdate, Reply, ReplyMeta, Served, ServedGroup,
 };
 
 use super::Watched;
@@ -270,7 +270,7 @@ impl Link {
             [one] => vec![group.answer(one.key.as_bytes(), one.terms)],
             many => {
                 let keys: Vec<Key> = many.iter().map(|request| request.key.clone()).collect();
-                group.answer_many(keys, many[0].terms, &mut |_| true)
+                group.answer_many(keys, many[0].terms, Arc::new(HoldAll))
             }
         };
         for (served, reply) in served.into_iter().zip(replies) {

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     server::prefixed_body::MAX_COPIED_BYTES,
-    server::ready_values::ReadyValues,
+    server::ready_values::BatchLimit,
     server::reply_frames::{RequestLimits, write_head},
     server::response_budget::{ResponseBudget, reserved, value_bytes},
     server::single_body::heartbeat,
@@ -47,13 +47,13 @@ pub(super) struct BatchBody {
 
 /// The answers to the keys of one batch, as they come.
 ///
-/// Few of them are in memory before they are sent: those that [`ReadyValues`] holds, and at most
-/// one more. A load that has ended is not polled before its value can be sent.
+/// Few of them are in memory before they are sent: those that [`BatchLimit`] holds, and at most one
+/// more. A load that has ended is not polled before its value can be sent.
 pub(super) struct Answers {
     budget: Arc<ResponseBudget>,
     group: Arc<dyn ServedGroup>,
     ready: VecDeque<Outcome>,
-    ready_values: ReadyValues,
+    limit: Arc<BatchLimit>,
     loading: FuturesUnordered<Loading>,
     /// Whether the callers of each key said how long they wait, by its index.
     have_deadlines: Vec<bool>,
@@ -85,7 +85,7 @@ impl Answers {
         keys_permit: OwnedSemaphorePermit,
     ) -> Self {
         Answers {
-            ready_values: ReadyValues::new(budget.clone()),
+            limit: Arc::new(BatchLimit::new(budget.clone())),
             budget,
             group,
             ready: VecDeque::new(),
@@ -98,8 +98,7 @@ impl Answers {
     /// Asks the group for these keys, all on the same terms.
     pub(super) fn ask(&mut self, keys: Vec<(u16, Bytes)>, terms: Terms) {
         let (indices, keys): (Vec<u16>, Vec<Key>) = keys.into_iter().map(|(index, key)| (index, key.into())).unzip();
-        let mut hold = |value_bytes| self.ready_values.admit(value_bytes);
-        let served = self.group.clone().answer_many(keys.clone(), terms, &mut hold);
+        let served = self.group.clone().answer_many(keys.clone(), terms, self.limit.clone());
         if terms.timeout.is_some() {
             indices.iter().for_each(|index| self.have_deadlines[usize::from(*index)] = true);
         }
@@ -118,8 +117,8 @@ impl Answers {
         }
     }
 
-    fn holds(&mut self, outcome: &Result<PeerReply, Error>) -> bool {
-        self.ready_values.hold(outcome.as_ref().map_or(0, value_bytes))
+    fn holds(&self, outcome: &Result<PeerReply, Error>) -> bool {
+        self.limit.holds(outcome.as_ref().map_or(0, value_bytes))
     }
 
     /// Asks the group again once the answer can be sent: it was there, and is too much to hold.

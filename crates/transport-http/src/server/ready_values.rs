@@ -1,10 +1,11 @@
 //! The values of one batch that are held ready for a reader who has not asked for them yet.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use peercache_groupcache::HoldLimit;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::server::response_budget::ResponseBudget;
+use crate::server::response_budget::{Landed, ResponseBudget};
 
 /// The most bytes of values that one batch holds ready without budget. For the rest the group is
 /// asked again when it can be sent: a thousand values may be a thousand times as much as one.
@@ -65,6 +66,38 @@ impl ReadyValues {
     }
 }
 
+/// The limit that a group is told: that of [`ReadyValues`] for what is cached. What has been loaded
+/// shares a budget with all other batches until it is sent.
+pub(super) struct BatchLimit {
+    ready: Mutex<ReadyValues>,
+    landed: Landed,
+}
+
+impl BatchLimit {
+    pub(super) fn new(budget: Arc<ResponseBudget>) -> Self {
+        BatchLimit { landed: budget.landed(), ready: Mutex::new(ReadyValues::new(budget)) }
+    }
+
+    /// Whether one more answer, of this many bytes, is held.
+    pub(super) fn holds(&self, value_bytes: usize) -> bool {
+        self.ready().hold(value_bytes)
+    }
+
+    fn ready(&self) -> MutexGuard<'_, ReadyValues> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HoldLimit for BatchLimit {
+    fn admits(&self, bytes: usize) -> bool {
+        self.ready().admit(bytes)
+    }
+
+    fn take_room(&self, bytes: usize) -> Option<Box<dyn Send + Sync>> {
+        Some(Box::new(self.landed.try_take(bytes)?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +122,19 @@ mod tests {
     #[test]
     fn without_budget_few_small_values_are_held() {
         assert_eq!(admitted(1_000, 1_024), 32);
+    }
+
+    #[test]
+    fn loaded_values_of_all_batches_share_a_budget() {
+        let budget = Arc::new(ResponseBudget::new(1 << 20));
+        let limits = [0, 1].map(|_| BatchLimit::new(budget.clone()));
+        let mut held: Vec<_> = (0..).map_while(|nth| limits[nth % 2].take_room(1 << 20)).collect();
+        assert_eq!(held.len(), 8);
+        assert!(limits[0].take_room(1).is_none());
+        held.clear();
+        let alone = limits[0].take_room(1 << 30).expect("a longer value goes alone");
+        assert!(limits[1].take_room(1).is_none());
+        drop(alone);
+        assert!(limits[1].take_room(1).is_some());
     }
 }

@@ -24,6 +24,27 @@ const BUDGET_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct ResponseBudget {
     bytes: Arc<Semaphore>,
     max_bytes: u32,
+    landed: Landed,
+}
+
+/// The bytes of values that have been loaded and wait until the body of their batch is polled. They
+/// have a budget of their own, so that they take nothing from those that are being sent.
+#[derive(Clone)]
+pub(super) struct Landed {
+    bytes: Arc<Semaphore>,
+}
+
+/// The most bytes of values that have been loaded and wait. Beyond it they are taken from the cache
+/// once they can be sent.
+const MAX_LANDED_BYTES: u32 = 8 * 1024 * 1024;
+
+impl Landed {
+    /// Takes room for a value, until the permit is dropped. A longer value than all of it goes
+    /// alone.
+    pub(super) fn try_take(&self, value_bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(value_bytes).unwrap_or(u32::MAX).min(MAX_LANDED_BYTES);
+        self.bytes.clone().try_acquire_many_owned(bytes).ok()
+    }
 }
 
 /// There is no budget for a value of this many bytes.
@@ -39,7 +60,13 @@ impl ResponseBudget {
     /// A budget of `max_bytes`. A longer value takes all of it, so that it can be answered.
     pub(super) fn new(max_bytes: usize) -> Self {
         let max_bytes = u32::try_from(max_bytes.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
-        ResponseBudget { bytes: Arc::new(Semaphore::new(max_bytes as usize)), max_bytes }
+        let landed = Landed { bytes: Arc::new(Semaphore::new(MAX_LANDED_BYTES as usize)) };
+        ResponseBudget { bytes: Arc::new(Semaphore::new(max_bytes as usize)), max_bytes, landed }
+    }
+
+    /// The budget of values that wait for their batch.
+    pub(super) fn landed(&self) -> Landed {
+        self.landed.clone()
     }
 
     /// Asks the group, and gives its answer as soon as there is budget for it. When that takes too
