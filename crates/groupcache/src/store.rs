@@ -115,13 +115,6 @@ pub(crate) enum Write<V> {
     Keep,
 }
 
-/// The keys that a change concerns.
-#[derive(Clone, Copy)]
-enum Scope<'a> {
-    Key(&'a Key),
-    All,
-}
-
 impl<V: Value> Store<V> {
     pub(crate) fn new(cache: CacheConfig, backoff: BackoffConfig) -> Self {
         let backoff = Backoff::new(backoff, cache.max_bytes, ahash::RandomState::new());
@@ -311,34 +304,31 @@ impl<V: Value> Store<V> {
 
     // Changes that come from outside a flight.
 
-    /// Runs `change` on the cache, so that no flight from before it publishes after it.
+    /// Runs `change` on the cache, so that no flight of the key from before it publishes after it.
+    /// If it changes nothing, which is `None`, the flights go on.
     ///
-    /// Every remove, set and clear comes through here. The steps are: lock the key's shard, detach
-    /// its flights, change, unlock, drop the discarded values, tell the waiters to retry. The last
-    /// two are outside the lock: a value's drop may take its time, and a waiter that wakes may ask
-    /// for the key at once.
-    fn change(&self, scope: Scope<'_>, change: impl FnOnce() -> Discarded<V>) {
-        let mut detached = Vec::new();
-        let shard = match scope {
-            Scope::Key(key) => {
-                let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
-                let mut shard = self.flights.lock(&load);
-                detached.extend(shard.detach(&load));
-                detached.extend(shard.detach(&fetch));
-                Some(shard)
-            }
-            Scope::All => {
-                // Shard by shard, with no lock held after: see the last race above.
-                detached = self.flights.detach_all();
-                // The table's order differs from run to run. Retries must not, so that a simulated
-                // run can be repeated.
-                detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
-                None
-            }
-        };
+    /// Every remove and set comes through here. The steps are: lock the key's shard, change, detach
+    /// its flights, unlock, drop the discarded values, tell the waiters to retry. The last two are
+    /// outside the lock: a value's drop may take its time, and a waiter that wakes may ask for the
+    /// key at once.
+    fn change(&self, key: &Key, change: impl FnOnce() -> Option<Discarded<V>>) {
+        let (load, fetch) = (FlightKey::load(key.clone()), FlightKey::fetch(key.clone()));
+        let mut shard = self.flights.lock(&load);
         let discarded = change();
+        let detached = discarded.is_some().then(|| [shard.detach(&load), shard.detach(&fetch)]);
         drop(shard);
         drop(discarded);
+        detached.into_iter().flatten().flatten().for_each(|flight| flight.tell(FlightResult::Retry));
+    }
+
+    /// The same of all keys, for a clear.
+    fn change_all(&self, change: impl FnOnce()) {
+        // Shard by shard, with no lock held after: see the last race above.
+        let mut detached = self.flights.detach_all();
+        // The table's order differs from run to run. Retries must not, so that a simulated run can
+        // be repeated.
+        detached.sort_unstable_by(|one, other| one.key().cmp(other.key()));
+        change();
         detached.into_iter().for_each(|flight| flight.tell(FlightResult::Retry));
     }
 
@@ -349,25 +339,22 @@ impl<V: Value> Store<V> {
 
     /// Removes the key, and with it its back-off.
     pub(crate) fn remove(&self, key: &Key) {
-        self.change(Scope::Key(key), || {
+        self.change(key, || {
             self.backoff.forget(key, self.cache.budget());
-            self.cache.remove(key.as_bytes())
+            Some(self.cache.remove(key.as_bytes()))
         });
     }
 
     /// Removes the key for a removal made `age_ms` ago, unless it was set since.
     pub(crate) fn remove_late(&self, key: &Key, age_ms: u64, now_ms: u64) {
-        self.change(Scope::Key(key), || {
-            if self.cache.was_set_within(key.as_bytes(), age_ms, now_ms) {
-                Discarded::default()
-            } else {
-                self.cache.remove(key.as_bytes())
-            }
+        self.change(key, || {
+            let is_newer = self.cache.was_set_within(key.as_bytes(), age_ms, now_ms);
+            Some(if is_newer { Discarded::default() } else { self.cache.remove(key.as_bytes()) })
         });
     }
 
     /// Caches this value for the key, whatever is in flight for it, if `turn` says under the lock
-    /// that it is the latest change. Otherwise the cache stays as it is.
+    /// that it is the latest change. Otherwise the cache stays as it is, and flights go on.
     pub(crate) fn set(
         &self,
         key: &Key,
@@ -379,34 +366,26 @@ impl<V: Value> Store<V> {
         let mut taken = Turn::Superseded;
         // It outlives the lock, so that the value in it is dropped outside of it.
         let mut entry = Some(entry);
-        self.change(Scope::Key(key), || {
+        self.change(key, || {
             taken = turn();
-            match entry.take_if(|_| taken == Turn::Latest) {
-                None => Discarded::default(),
-                Some(entry) => {
-                    self.backoff.forget(key, self.cache.budget());
-                    self.cache.insert(weight, entry, place)
-                }
-            }
+            let entry = entry.take_if(|_| taken == Turn::Latest)?;
+            self.backoff.forget(key, self.cache.budget());
+            Some(self.cache.insert(weight, entry, place))
         });
         taken
     }
 
     /// Removes all keys, and all back-offs.
     pub(crate) fn clear(&self) {
-        self.change(Scope::All, || {
+        self.change_all(|| {
             self.cache.clear();
             self.backoff.clear(self.cache.budget());
-            Discarded::default()
         });
     }
 
     /// Removes all keys for a clear made `age_ms` ago, but for those that were set since.
     pub(crate) fn clear_late(&self, age_ms: u64, now_ms: u64) {
-        self.change(Scope::All, || {
-            self.cache.clear_late(age_ms, now_ms);
-            Discarded::default()
-        });
+        self.change_all(|| self.cache.clear_late(age_ms, now_ms));
     }
 
     // Changes that no flight can undo, and that need no order with flights.

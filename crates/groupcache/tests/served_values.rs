@@ -4,11 +4,12 @@ mod support;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+    atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
 };
+use std::time::Duration;
 
 use peercache_groupcache::{
-    BoxError, Bytes, Group, Groups, HoldLimit, Key, LoadError, Members, Served, Terms, Value, loader_fn,
+    BoxError, Bytes, Clock, Group, Groups, HoldAll, HoldLimit, Key, LoadError, Members, Served, Terms, Value, loader_fn,
 };
 use support::{settle, soon};
 use tokio::sync::Semaphore;
@@ -190,4 +191,31 @@ async fn a_value_that_has_left_the_cache_is_loaded_again() {
     soon(node.group.clear()).await.expect("there is no other member");
     all_arrive(served).await;
     assert_eq!(node.alive.loads.load(SeqCst), 2 * KEYS);
+}
+
+/// A process that is stopped has no ticks; when it goes on, requests may be read before the next.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_stopped_answers_peers_with_nothing_that_has_expired() {
+    let seconds = Arc::new(AtomicU64::new(0));
+    let now = seconds.clone();
+    let groups = Groups::with_clock(Members::alone(), Clock::simulated(move || Duration::from_secs(now.load(SeqCst))));
+    let loads = Arc::new(AtomicUsize::new(0));
+    let counted = loads.clone();
+    let loader = loader_fn(move |_: Key| {
+        let load = counted.fetch_add(1, SeqCst);
+        async move { Ok::<_, LoadError>(load.to_string()) }
+    });
+    let group = groups.group("g", loader).time_to_live(Duration::from_secs(10)).expiry_jitter(0.0).build().unwrap();
+    let served = groups.get("g").unwrap();
+    for (after, many) in [(0, false), (11, false), (22, true)] {
+        seconds.store(after, SeqCst);
+        let answer = if many {
+            served.clone().answer_many(vec![Key::from("key")], Terms::new(), Arc::new(HoldAll)).remove(0)
+        } else {
+            served.clone().answer(b"key", Terms::new())
+        };
+        soon(answer.finish()).await.expect("there is a value");
+        assert_eq!(loads.load(SeqCst), usize::try_from(after / 11).unwrap() + 1);
+    }
+    drop(group);
 }

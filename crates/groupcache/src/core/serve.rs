@@ -29,6 +29,8 @@ impl<V: Value> ServedGroup for GroupState<V> {
 
     fn answer(self: Arc<Self>, key: &[u8], terms: Terms) -> Served {
         self.counters.server_requests.count();
+        // No tick comes while a process is stopped, and a peer would keep what has expired since.
+        self.clock.advance();
         let (core, context) = (Core::new(self), GetContext::for_peer(terms));
         if let Some(found) = core.look_up(key, context.requester, context.freshness, |seen| seen.served()) {
             return Served::Ready(encode(&core.state, Ok(found)));
@@ -38,6 +40,7 @@ impl<V: Value> ServedGroup for GroupState<V> {
     }
 
     fn answer_many(self: Arc<Self>, keys: Vec<Key>, terms: Terms, limit: Arc<dyn HoldLimit>) -> Vec<Served> {
+        self.clock.advance();
         let (core, context) = (Core::new(self), GetContext::for_peer(terms));
         let mut served = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();

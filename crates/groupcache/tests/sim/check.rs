@@ -182,11 +182,17 @@ impl Check<'_> {
         }
     }
 
-    /// Whether a change of the key was in progress at some time from `from` to `to`.
+    /// Whether a change of the key was in progress at some time from `from` to `to`, or on its way
+    /// to a member that had missed it.
     fn changed(&self, item: Item, from: Moment, to: Moment) -> bool {
         let longest_ms = self.plan.update_ms(item.group);
         let mut changes = self.facts.changes.iter().filter(|change| change.keys.has(item));
-        changes.any(|change| change.begun <= to && change.over(longest_ms) >= from)
+        changes.any(|change| {
+            let over = change.over(longest_ms);
+            let is_missed = matches!(change.ended, Some((_, End::Missed(_))));
+            let later_ms = if is_missed { self.plan.wears_off_ms() } else { 0 };
+            change.begun <= to && Moment { ms: over.ms + later_ms, ..over } >= from
+        })
     }
 
     fn every_end_in_time(&self, violations: &mut Vec<Violation>) {

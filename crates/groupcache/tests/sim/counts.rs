@@ -12,7 +12,7 @@ pub struct Counts {
     kinds: [u64; KINDS.len()],
 }
 
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 19] = [
     "gets answered",
     "origin loads",
     "changes acknowledged",
@@ -30,6 +30,8 @@ const KINDS: [&str; 17] = [
     "calls cancelled",
     "calls of a node that stopped",
     "loads in calm",
+    "sets sent twice",
+    "updates during a decoding",
 ];
 
 impl Counts {
@@ -58,6 +60,8 @@ impl Counts {
             ended(|end| end == End::Cancelled),
             ended(|end| end == End::Died),
             facts.loads.iter().filter(|load| facts.calm_at(load.begun).is_some()).count(),
+            events(|event| matches!(event, Event::Repeated { .. })),
+            events(|event| matches!(event, Event::SlowDecode { .. })),
         ];
         Counts { kinds: kinds.map(|count| count as u64) }
     }

@@ -10,6 +10,8 @@ use std::{
 use peercache_groupcache::{BoxError, Bytes, ErrorKind, Source, Value};
 use tokio::time::Instant;
 
+use crate::time::end_decoding;
+
 /// A value: the number of the load or the set that made it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Mark(pub u32);
@@ -100,6 +102,15 @@ pub enum Event {
     Overtook {
         from: u8,
         to: u8,
+    },
+    /// A set is sent a second time.
+    Repeated {
+        from: u8,
+        to: u8,
+    },
+    /// An update arrived at a node that was decoding the value of a set.
+    SlowDecode {
+        node: u8,
     },
     /// The last fault is over for now.
     Mended,
@@ -334,6 +345,7 @@ impl Value for Mark {
     }
 
     fn decode(bytes: Bytes) -> Result<Self, BoxError> {
+        end_decoding();
         Ok(Mark(u32::from_be_bytes(bytes.as_ref().try_into()?)))
     }
 

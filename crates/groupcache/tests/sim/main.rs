@@ -15,6 +15,7 @@ mod origin;
 mod plan;
 mod rng;
 mod run;
+mod time;
 mod world;
 
 use std::{

@@ -22,6 +22,7 @@ use crate::{
     history::{Event, History},
     plan::{DELAY_MS, Plan},
     rng::Rng,
+    time::decode_slowly,
 };
 
 /// The longest time after a thaw until a message that waited for the node is read.
@@ -29,6 +30,18 @@ const THAW_MS: u64 = 200;
 
 /// The sets in a hundred that arrive twice.
 const REPEATED_PERCENT: u64 = 30;
+
+/// The sets in a hundred whose value is slow to decode.
+const SLOW_PERCENT: u64 = 30;
+
+/// The longest time that such a value takes, and that every fourth of them does: longer than
+/// senders wait.
+const DECODE_MS: u64 = 60;
+const LONG_DECODE_MS: u64 = 400;
+
+/// The updates in a hundred that are made at the very end of such a decoding, if there is one, so
+/// that only what is done under the lock comes later.
+const OVERTAKE_PERCENT: u64 = 40;
 
 /// The network. Clones are the same one.
 #[derive(Clone)]
@@ -56,6 +69,8 @@ struct Slot {
     /// Messages that wait for the thaw.
     arrived: Vec<Message>,
     leaving: Vec<Message>,
+    /// Sets whose values are being decoded, and since when.
+    decoding: Vec<(Instant, Message)>,
 }
 
 /// One direction between two nodes.
@@ -82,8 +97,26 @@ pub struct NodeRun {
 struct Message {
     from: NodeRun,
     to: NodeRun,
-    request: bool,
+    kind: Kind,
     open: Box<dyn FnOnce(Groups) + Send>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Get,
+    Remove,
+    Set,
+    Response,
+}
+
+impl Message {
+    fn is_request(&self) -> bool {
+        self.kind != Kind::Response
+    }
+
+    fn is_update(&self) -> bool {
+        matches!(self.kind, Kind::Remove | Kind::Set)
+    }
 }
 
 /// A part of the response to a get.
@@ -93,11 +126,13 @@ enum Part {
 }
 
 /// The links from one node to the others.
+#[derive(Clone)]
 struct Links {
     net: Net,
     from: NodeRun,
 }
 
+#[derive(Clone)]
 struct Link {
     net: Net,
     from: NodeRun,
@@ -152,11 +187,12 @@ impl Net {
     pub fn stop(&self, node: u8) -> Option<Groups> {
         let mut state = self.state();
         let slot = &mut state.slots[usize::from(node)];
-        let lost = (std::mem::take(&mut slot.arrived), std::mem::take(&mut slot.leaving));
+        let lost = [&mut slot.arrived, &mut slot.leaving].map(std::mem::take);
+        let undecoded = std::mem::take(&mut slot.decoding);
         (slot.nth, slot.frozen) = (slot.nth + 1, false);
         let groups = slot.groups.take();
         drop(state);
-        drop(lost);
+        drop((lost, undecoded));
         groups
     }
 
@@ -207,7 +243,7 @@ impl Net {
 
     /// Sends a message. False if the sender gets an error at once.
     fn send(&self, message: Message) -> bool {
-        let (from, to, request) = (message.from, message.to, message.request);
+        let (from, to, request) = (message.from, message.to, message.is_request());
         let mut state = self.state();
         let sender = &mut state.slots[usize::from(from.node)];
         if sender.nth != from.nth {
@@ -260,6 +296,61 @@ impl Net {
 
     fn deliver(&self, message: Message) {
         let mut state = self.state();
+        let (from, to) = (usize::from(message.from.node), usize::from(message.to.node));
+        let there = state.slots[to].nth == message.to.nth;
+        if there && state.slots[to].frozen {
+            return state.slots[to].arrived.push(message);
+        }
+        let rng = &mut state.directions[from][to].rng;
+        if there && message.kind == Kind::Set && rng.percent(SLOW_PERCENT) {
+            let longest_ms = if rng.percent(25) { LONG_DECODE_MS } else { DECODE_MS };
+            let decoded = Duration::from_millis(rng.between(1, longest_ms));
+            state.slots[to].decoding.push((Instant::now(), message));
+            drop(state);
+            let net = self.clone();
+            tokio::spawn(async move {
+                sleep(decoded).await;
+                net.decoded(to as u8);
+            });
+            return;
+        }
+        let is_last = message.is_update() && rng.percent(OVERTAKE_PERCENT);
+        drop(state);
+        if is_last {
+            self.overtake(message);
+        } else {
+            self.open(message);
+        }
+    }
+
+    /// Makes an update, at a node that may have begun to decode the value of a set before. The
+    /// decoding ends with it.
+    fn overtake(&self, message: Message) {
+        let to = message.to.node;
+        let Some((since, slow)) = self.first_decoding(to) else { return self.open(message) };
+        let net = self.clone();
+        let meanwhile = move || {
+            net.history.note(Event::SlowDecode { node: to });
+            net.open(message);
+        };
+        decode_slowly(since, Some(Box::new(meanwhile)), || self.open(slow));
+    }
+
+    /// Makes a set that no update has overtaken.
+    fn decoded(&self, to: u8) {
+        if let Some((since, message)) = self.first_decoding(to) {
+            decode_slowly(since, None, || self.open(message));
+        }
+    }
+
+    fn first_decoding(&self, to: u8) -> Option<(Instant, Message)> {
+        let mut state = self.state();
+        let decoding = &mut state.slots[usize::from(to)].decoding;
+        (!decoding.is_empty()).then(|| decoding.remove(0))
+    }
+
+    fn open(&self, message: Message) {
+        let mut state = self.state();
         let slot = &mut state.slots[usize::from(message.to.node)];
         let there = slot.nth == message.to.nth;
         if there && slot.frozen {
@@ -271,7 +362,7 @@ impl Net {
             Some(groups) => (message.open)(groups),
             None => {
                 let (from, to) = (message.from.node, message.to.node);
-                self.history.note(Event::Dropped { from, to, request: message.request });
+                self.history.note(Event::Dropped { from, to, request: message.is_request() });
             }
         }
     }
@@ -280,7 +371,7 @@ impl Net {
         let parts = parts.clone();
         // The asker may have given up.
         let open = Box::new(move |_| drop(parts.send(part)));
-        self.send(Message { from, to, request: false, open });
+        self.send(Message { from, to, kind: Kind::Response, open });
     }
 }
 
@@ -301,7 +392,7 @@ impl Peer for Link {
         let Some(first) = requests.first() else { return };
         let load_timeout = first.load_timeout;
         let (parts, heard) = unbounded_channel();
-        let sent = self.request({
+        let sent = self.request(Kind::Get, {
             let (net, here, there, parts) = (self.net.clone(), self.from, self.there(), parts.clone());
             move |groups| net.serve(&groups, &requests, there, here, &parts)
         });
@@ -311,20 +402,30 @@ impl Peer for Link {
 
     fn update(&self, update: PeerUpdate, timeout_after: Duration, reply: Reply<Ack>) {
         let (parts, mut heard) = unbounded_channel();
-        // A connection that closes too early has the transport send a set once more.
-        let copies = if matches!(update.change, Change::Set(_)) && self.repeats() { 2 } else { 1 };
-        let mut sent = false;
-        for _ in 0..copies {
-            sent |= self.request({
-                let (net, here, there, parts) = (self.net.clone(), self.from, self.there(), parts.clone());
+        let kind = if matches!(update.change, Change::Set(_)) { Kind::Set } else { Kind::Remove };
+        let send = {
+            let link = self.clone();
+            move |parts: &UnboundedSender<_>| {
+                let (net, here, there, parts) = (link.net.clone(), link.from, link.there(), parts.clone());
                 let update = update.clone();
-                move |groups| {
+                link.request(kind, move |groups| {
                     let acked = match groups.get(&update.group) {
                         Some(group) => group.update(update).map_err(PeerError::Answered),
                         None => Err(PeerError::failed("no such group")),
                     };
                     net.answer(there, here, &parts, acked);
-                }
+                })
+            }
+        };
+        let sent = send(&parts);
+        if let Some(after) = self.repeats(kind, timeout_after) {
+            // The transport has sent the set on two connections, since the first one was closed
+            // before an answer. What was on the first arrives last, and its answer does not.
+            let (net, from, to) = (self.net.clone(), self.from.node, self.to);
+            tokio::spawn(async move {
+                sleep(after).await;
+                net.history.note(Event::Repeated { from, to });
+                send(&unbounded_channel().0);
             });
         }
         tokio::spawn(async move {
@@ -343,13 +444,17 @@ impl Link {
         NodeRun { node: self.to, nth: self.net.state().slots[usize::from(self.to)].nth }
     }
 
-    fn repeats(&self) -> bool {
+    /// The time after which an update is sent once more, if it is: as long as its sender waits.
+    fn repeats(&self, kind: Kind, timeout: Duration) -> Option<Duration> {
         let (from, to) = (usize::from(self.from.node), usize::from(self.to));
-        self.net.state().directions[from][to].rng.percent(REPEATED_PERCENT)
+        let mut state = self.net.state();
+        let rng = &mut state.directions[from][to].rng;
+        let repeats = kind == Kind::Set && rng.percent(REPEATED_PERCENT);
+        repeats.then(|| Duration::from_millis(rng.below(timeout.as_millis() as u64)))
     }
 
-    fn request(&self, open: impl FnOnce(Groups) + Send + 'static) -> bool {
-        self.net.send(Message { from: self.from, to: self.there(), request: true, open: Box::new(open) })
+    fn request(&self, kind: Kind, open: impl FnOnce(Groups) + Send + 'static) -> bool {
+        self.net.send(Message { from: self.from, to: self.there(), kind, open: Box::new(open) })
     }
 }
 

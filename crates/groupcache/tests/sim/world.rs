@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use peercache_groupcache::{Clock, Group, GroupBuilder, Groups, HotAdmission, HotCandidate, Members, loader_fn_with};
+use peercache_groupcache::{Group, GroupBuilder, Groups, HotAdmission, HotCandidate, Members, loader_fn_with};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until},
@@ -20,6 +20,7 @@ use crate::{
     origin::{Mode, NodeLoader, Origin},
     plan::{GroupPlan, Plan, Step},
     rng::Rng,
+    time::NodeTime,
 };
 
 pub struct World {
@@ -39,6 +40,7 @@ struct Slot {
     /// The ring that the node should have: it starts with it, or learns of it when it thaws.
     ring: Nodes,
     frozen: bool,
+    time: NodeTime,
 }
 
 /// A running node.
@@ -59,7 +61,9 @@ impl World {
         let world = World {
             net: Net::new(&plan, &history),
             origins: [Origin::new(&plan, 0, &history), Origin::new(&plan, 1, &history)],
-            slots: (0..plan.nodes).map(|_| Mutex::new(Slot { node: None, ring, frozen: false })).collect(),
+            slots: (0..plan.nodes)
+                .map(|_| Mutex::new(Slot { node: None, ring, frozen: false, time: NodeTime::new() }))
+                .collect(),
             gentle: AtomicBool::new(false),
             over: AtomicBool::new(false),
             plan,
@@ -148,7 +152,7 @@ impl World {
             return;
         }
         let run = self.net.next_run(node);
-        let started = self.build(run, slot.ring);
+        let started = self.build(run, slot.ring, &slot.time);
         slot.node = Some(Arc::new(started));
         self.history.note(Event::Ring { node, ring: slot.ring });
         self.history.note(Event::Up { node });
@@ -157,6 +161,7 @@ impl World {
     fn stop(&self, node: u8) {
         let mut slot = self.slots[usize::from(node)].lock().unwrap();
         slot.frozen = false;
+        slot.time.thaw();
         let Some(stopped) = slot.node.take() else { return };
         stopped.running.close();
         drop(self.net.stop(node));
@@ -167,6 +172,7 @@ impl World {
         let mut slot = self.slots[usize::from(node)].lock().unwrap();
         if slot.node.is_some() && !slot.frozen {
             slot.frozen = true;
+            slot.time.freeze();
             self.net.freeze(node);
             self.history.note(Event::Frozen { node });
         }
@@ -177,6 +183,7 @@ impl World {
         if !std::mem::take(&mut slot.frozen) {
             return;
         }
+        slot.time.thaw();
         self.net.thaw(node);
         self.history.note(Event::Thawed { node });
         let ring = slot.ring;
@@ -195,12 +202,12 @@ impl World {
         }
     }
 
-    fn build(&self, run: NodeRun, ring: Nodes) -> Node {
+    fn build(&self, run: NodeRun, ring: Nodes, time: &NodeTime) -> Node {
         let members = Members::builder(net::name(run.node), self.net.links(run))
             .members(ring.iter().map(net::name))
             .build()
             .unwrap();
-        let groups = Groups::with_clock(members.clone(), Clock::tokio());
+        let groups = Groups::with_clock(members.clone(), time.clock());
         self.net.start(run, groups.clone());
         let built = [0, 1].map(|group| self.group(&groups, run, group).build().unwrap());
         Node { run, members, groups: built, running: Semaphore::new(0) }
