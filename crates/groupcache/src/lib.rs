@@ -50,7 +50,7 @@ pub use crate::{
     members::{Members, MembersBuilder},
     peer::reply_meta::ReplyMeta,
     peer::served_group::{HoldAll, HoldLimit, Served, ServedGroup},
-    peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, Stamp, UpdateError},
+    peer::update::{Ack, Change, Missed, PeerUpdate, SecondRound, SetValue, Stamp, UpdateError},
     peer::{Connect, Peer, PeerError, PeerReply, PeerRequest, Reply, Terms},
     registry::Groups,
     settings::OverloadPolicy,

@@ -5,7 +5,7 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use peercache_groupcache::{
-    BoxError, Bytes, Change, ErrorKind, Group, Loaded, PeerUpdate, SetValue, Source, Value, loader_fn,
+    BoxError, Bytes, Change, ErrorKind, Group, Loaded, PeerUpdate, SecondRound, SetValue, Source, Value, loader_fn,
 };
 use support::{
     GROUP,
@@ -350,6 +350,27 @@ async fn a_set_that_is_read_twice_brings_no_older_value_back() {
     soon(cluster["c"].group.remove(&key)).await.unwrap();
     deliver(&cluster["b"], &key, "first", stamp);
     assert_eq!(cluster["b"].read(&key).await, "v1", "the key was removed since");
+}
+
+/// The second round of a set has others ask the owner again, since that has the new value. If it
+/// comes after its sender has given up, the owner may have missed a newer change.
+#[tokio::test(start_paused = true)]
+async fn a_second_round_that_comes_late_forgets_nothing_that_the_owner_has_missed() {
+    for (late, answer) in [(false, "set"), (true, "v1")] {
+        let cluster = Cluster::new(ABC);
+        let key = cluster.key_of("b");
+        soon(cluster["a"].group.set(&key, Bytes::from("set"))).await.unwrap();
+        let second = SecondRound { stamp: stamp_of(&cluster["c"]), within: ms(1_000) };
+        cluster.net.cut_kinds("b", &[Removes]);
+        assert_eq!(unreached(soon(cluster["c"].group.remove(&key)).await), ["b"]);
+        assert_eq!(cluster["c"].read(&key).await, "v1", "it does not ask who has missed the change");
+        let held_up = if late { ms(1_001) } else { ms(0) };
+        sleep(held_up).await;
+        let ring = cluster["c"].groups.members().view().digest();
+        let update = PeerUpdate::new(GROUP, ring, Change::Remove(vec![key.as_str().into()])).second(Some(second));
+        cluster["c"].groups.get(GROUP).unwrap().update(update).expect("the change itself is made");
+        assert_eq!(cluster["c"].read(&key).await, answer, "late: {late}");
+    }
 }
 
 /// Neither a value that is not kept for its size nor one that has no life takes a newer value away.

@@ -10,5 +10,5 @@
 
 pub use peercache_groupcache::{
     Ack, Change, Connect, HoldAll, HoldLimit, Limits, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Placement,
-    Reply, ReplyMeta, Ring, Served, ServedGroup, SetValue, Stamp, Terms,
+    Reply, ReplyMeta, Ring, SecondRound, Served, ServedGroup, SetValue, Stamp, Terms,
 };

@@ -63,9 +63,9 @@ impl<V: Value> GroupState<V> {
             self.apply_set(set, has_same_ring, stamp.incarnation)?;
             return Ok(Ack::new(view.digest(), stamp));
         }
-        // In the second round, all but the missed have acknowledged the first. Under one ring, the
-        // sender's list has the same members as ours.
-        if update.second && has_same_ring {
+        // All but the missed have acknowledged the first round. Under one ring, the sender's list
+        // has the same members as ours.
+        if has_same_ring && update.second.is_some_and(|second| is_in_time(second.stamp, second.within, stamp)) {
             let delivered = view.remotes().filter(|remote| !update.missed.contains(&remote.name));
             delivered.for_each(|remote| remote.drop_delivered(&self.name, &removal, Instant::now()));
         }
@@ -186,4 +186,11 @@ impl<V: Value> GroupState<V> {
         self.counters.updates.count();
         self.members.count_update();
     }
+}
+
+/// Whether the sender of what carries our own `stamp` still waits, at the time of the stamp `now`.
+fn is_in_time(stamp: Stamp, within: Duration, now: Stamp) -> bool {
+    let now_ms = SetOrder::ms(now.count);
+    let age_ms = SetOrder::age_ms(stamp.count, now_ms);
+    stamp.incarnation == now.incarnation && age_ms.is_some_and(|ms| Duration::from_millis(ms) < within)
 }

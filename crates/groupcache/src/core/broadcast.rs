@@ -81,7 +81,7 @@ use crate::{
     members::undelivered::Removal,
     members::view::{Owner, View},
     peer::PeerError,
-    peer::update::{Ack, Change, Missed, PeerUpdate, SetValue, UpdateError},
+    peer::update::{Ack, Change, Missed, PeerUpdate, SecondRound, SetValue, UpdateError},
     value::Value,
 };
 
@@ -127,6 +127,14 @@ impl<V: Value> GroupState<V> {
         let encoded = encoded.map_err(|cause| Error::with_source(ErrorKind::Codec, cause))?;
         let stored = caught("the value", || Stored::new(key.as_bytes(), Some(value)))?;
         Ok(NewValue { key, stored, encoded, ttl, weight })
+    }
+
+    /// The time from a member's stamp on in which it may take what is sent to it now. It counts
+    /// from the stamp, which is older than `acked_ms`: the member refuses too early rather than too
+    /// late.
+    fn in_time_since(&self, acked_ms: u64) -> Duration {
+        let waited = Duration::from_millis(self.clock.exact_ms() - acked_ms);
+        (waited + self.settings.update_timeout).saturating_sub(ROUNDING)
     }
 
     /// Makes the update in a task of its own: one that has begun is finished, even if the caller
@@ -252,7 +260,7 @@ impl<'a, V: Value> Rounds<'a, V> {
         }
         let no_keys = || Change::Remove(Vec::new());
         let change = |remote: &Remote| if keeper == Some(&remote.name) { no_keys() } else { removal.change() };
-        self.send(false, |remote| Some(change(remote))).await;
+        self.send(|progress| Some((change(&progress.remote), None))).await;
     }
 
     /// Removes the keys again, here and at all members, except at `holder`: that one has the new
@@ -263,7 +271,14 @@ impl<'a, V: Value> Rounds<'a, V> {
             state.apply_removal(removal);
         }
         self.drop_delivered();
-        self.send(true, |remote| (holder != Some(&remote.name)).then(|| removal.change())).await;
+        let second = |progress: &MemberProgress| {
+            let (ack, acked_ms) = progress.ack.filter(|_| holder.is_some())?;
+            Some(SecondRound { stamp: ack.stamp, within: state.in_time_since(acked_ms) })
+        };
+        let change = |progress: &MemberProgress| {
+            (holder != Some(&progress.remote.name)).then(|| (removal.change(), second(progress)))
+        };
+        self.send(change).await;
     }
 
     /// Gives the value to its owner. Returns whether the owner has taken it; an error if it does
@@ -279,11 +294,8 @@ impl<'a, V: Value> Rounds<'a, V> {
         let progress = progress.expect("the owner is in the list");
         let Some((ack, acked_ms)) = progress.ack.filter(|_| progress.missed.is_none()) else { return Ok(false) };
 
-        // The owner must not take the value after our wait. `within` counts from its stamp, which
-        // is older than `acked_ms`: it refuses too early rather than too late.
-        let update_timeout = state.settings.update_timeout;
-        let waited = Duration::from_millis(state.clock.exact_ms() - acked_ms);
-        let within = (waited + update_timeout).saturating_sub(ROUNDING);
+        // The owner must not take the value after our wait.
+        let (update_timeout, within) = (state.settings.update_timeout, state.in_time_since(acked_ms));
         let set = SetValue::new(new.key.clone(), new.encoded.clone(), new.ttl, ack.stamp, within);
         // The second round passes the owner by, so it learns here of the members that the first did
         // not reach.
@@ -316,13 +328,14 @@ impl<'a, V: Value> Rounds<'a, V> {
 
     /// Sends each member its change, to all side by side, and awaits their acknowledgements.
     /// Members that could not be reached before are left out.
-    async fn send(&mut self, is_second: bool, change: impl Fn(&Remote) -> Option<Change>) {
+    async fn send(&mut self, change: impl Fn(&MemberProgress) -> Option<(Change, Option<SecondRound>)>) {
         let unreached = self.unreached();
         let (state, view) = (&self.broadcast.state, self.view);
         let reached = self.members.iter_mut().filter(|progress| !progress.is_unreached);
         let sending = reached.filter_map(|progress| {
-            let update = PeerUpdate::new(state.name.clone(), view.digest(), change(&progress.remote)?);
-            let update = update.missed(unreached.clone()).second(is_second);
+            let (change, second) = change(progress)?;
+            let update = PeerUpdate::new(state.name.clone(), view.digest(), change);
+            let update = update.missed(unreached.clone()).second(second);
             if progress.remote.is_known_absent() {
                 // It is told at once, as all are, and named; only the wait for it is saved.
                 progress.remote.send_unawaited(update, state.settings.update_timeout);

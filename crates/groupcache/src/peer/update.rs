@@ -23,9 +23,21 @@ pub struct PeerUpdate {
     /// The time since the update was made, if it is sent only now because the member could not be
     /// reached then. A value that was [set](Change::Set) since is kept.
     pub age: Duration,
-    /// Whether this is the second round: all members but the [missed](PeerUpdate::missed) ones have
-    /// made the change, so that no older update of the same keys is queued for them any more.
-    pub second: bool,
+    /// Says that this is the second round of a set: the owner of the key has the new value.
+    pub second: Option<SecondRound>,
+}
+
+/// The second round of a set. A member that is told drops what it has queued of the key for the
+/// members that have acknowledged the set, and asks them again.
+///
+/// That is right as long as the set is in progress. After it, what is queued may be newer: so it
+/// carries the stamp of the member that is told, as a [`SetValue`] does that of the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecondRound {
+    /// The member's stamp, of its acknowledgement of the first round.
+    pub stamp: Stamp,
+    /// The time from that stamp on for which the sender waits.
+    pub within: Duration,
 }
 
 /// The change that an update makes in a group.
@@ -81,7 +93,7 @@ pub struct Ack {
 impl PeerUpdate {
     /// An update that has missed no member so far.
     pub fn new(group: impl Into<Arc<str>>, ring: u64, change: Change) -> Self {
-        PeerUpdate { group: group.into(), ring, change, missed: Vec::new(), age: Duration::ZERO, second: false }
+        PeerUpdate { group: group.into(), ring, change, missed: Vec::new(), age: Duration::ZERO, second: None }
     }
 
     /// The same update, made this long ago.
@@ -93,7 +105,7 @@ impl PeerUpdate {
 
     /// The same update, in the second round or the first.
     #[must_use]
-    pub fn second(mut self, second: bool) -> Self {
+    pub fn second(mut self, second: Option<SecondRound>) -> Self {
         self.second = second;
         self
     }

@@ -72,9 +72,14 @@ impl SetOrder {
         last.map_or(now, |last| now.max(last + 1))
     }
 
+    /// The time at which a stamp was given.
+    pub(crate) fn ms(stamp: u64) -> u64 {
+        stamp >> COUNT_BITS
+    }
+
     /// The time since a stamp was given, in milliseconds; `None` if it has not been given yet.
     pub(crate) fn age_ms(stamp: u64, now_ms: u64) -> Option<u64> {
-        now_ms.checked_sub(stamp >> COUNT_BITS)
+        now_ms.checked_sub(SetOrder::ms(stamp))
     }
 
     /// Takes the turn of a set with this stamp. Called under the lock of the key. Stamps from

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, TryGetError};
-use peercache_groupcache::{Ack, Stamp};
+use peercache_groupcache::{Ack, SecondRound, Stamp};
 
 use crate::{
     wire::error_codes::MAX_TEXT_BYTES,
-    wire::frame::{Ask, Frame, HEADER_BYTES, MAX_NAME_BYTES, kind, read_terms},
+    wire::frame::{Ask, Frame, HEADER_BYTES, MAX_NAME_BYTES, SECOND_ROUND_BYTES, kind, read_terms},
     wire::gather::Gather,
     wire::{millis, reply_meta},
 };
@@ -173,7 +173,7 @@ impl Decoder {
                 change: payload.try_get_u8().map_err(too_short)?,
                 ring: payload.try_get_u64().map_err(too_short)?,
                 age: Duration::from_millis(payload.try_get_u32().map_err(too_short)?.into()),
-                second: payload.try_get_u8().map_err(too_short)? & 1 == 1,
+                second: second_round(&mut payload).map_err(too_short)?,
             },
             kind::MISSED => Frame::Missed { name: payload },
             kind::SET => Frame::Set {
@@ -190,6 +190,16 @@ impl Decoder {
             _ => Frame::Working,
         })
     }
+}
+
+/// The second round of a set, of which an earlier release says nothing more: it is none then.
+fn second_round(payload: &mut Bytes) -> Result<Option<SecondRound>, TryGetError> {
+    let is_second = payload.try_get_u8()? & 1 == 1;
+    if !is_second || payload.remaining() < SECOND_ROUND_BYTES {
+        return Ok(None);
+    }
+    let (stamp, within_ms) = (stamp(payload)?, payload.try_get_u32()?);
+    Ok(Some(SecondRound { stamp, within: Duration::from_millis(within_ms.into()) }))
 }
 
 fn stamp(payload: &mut Bytes) -> Result<Stamp, TryGetError> {

@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use peercache_groupcache::{Ack, ReplyMeta, Stamp, Terms};
+use peercache_groupcache::{Ack, ReplyMeta, SecondRound, Stamp, Terms};
 
 use crate::wire::{millis, reply_meta};
 
 pub(crate) const HEADER_BYTES: usize = 8;
+
+/// The bytes that say more of the second round of a set, behind the other fields of an `UPDATE`.
+pub(crate) const SECOND_ROUND_BYTES: usize = 20;
 
 /// The longest name of a member in a `MISSED`, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;
@@ -38,7 +41,7 @@ pub(crate) enum Frame {
     /// A key that is asked for, or that changes.
     Key { index: u16, key: Bytes },
     /// Opens an update: see [`crate::wire::update`].
-    Update { change: u8, ring: u64, age: Duration, second: bool },
+    Update { change: u8, ring: u64, age: Duration, second: Option<SecondRound> },
     /// A member that could not be reached with the update.
     Missed { name: Bytes },
     /// The time in which a value may be taken, and that for which it may be answered.

@@ -1,11 +1,11 @@
 //! The body of an update.
 
 use bytes::{BufMut, Bytes};
-use peercache_groupcache::{Change, Key, Members, PeerUpdate, SetValue};
+use peercache_groupcache::{Change, Key, Members, PeerUpdate, SecondRound, SetValue};
 
 use crate::{
     wire::decoder::Decoder,
-    wire::frame::{self, Frame, HEADER_BYTES, MAX_KEYS, MAX_NAME_BYTES, header, kind},
+    wire::frame::{self, Frame, HEADER_BYTES, MAX_KEYS, MAX_NAME_BYTES, SECOND_ROUND_BYTES, header, kind},
     wire::millis,
 };
 
@@ -63,11 +63,17 @@ pub(crate) fn body(update: &PeerUpdate) -> Bytes {
         _ => change::CLEAR,
     };
     let mut body = Vec::with_capacity(bytes_of(update));
-    body.extend(header(kind::UPDATE, 0, 14));
+    let second_bytes = if update.second.is_some() { SECOND_ROUND_BYTES } else { 0 };
+    body.extend(header(kind::UPDATE, 0, 14 + second_bytes as u32));
     body.put_u8(change);
     body.put_u64(update.ring);
     body.put_u32(millis::of(update.age));
-    body.put_u8(update.second.into());
+    body.put_u8(update.second.is_some().into());
+    if let Some(SecondRound { stamp, within }) = update.second {
+        body.put_u64(stamp.incarnation);
+        body.put_u64(stamp.count);
+        body.put_u32(millis::of(within));
+    }
     frame::write_group(&mut body, 0, &update.group);
     for name in &update.missed {
         body.extend(header(kind::MISSED, 0, name.len() as u32));
@@ -178,10 +184,9 @@ mod tests {
     #[test]
     fn a_removal_on_the_wire() {
         let update = PeerUpdate::new("g", 0x0123_4567_89ab_cdef, Change::Remove(vec!["k".into(), "".into()]))
-            .missed(vec!["http://b:1".to_owned()])
-            .second(true);
+            .missed(vec!["http://b:1".to_owned()]);
         let golden = [
-            &[0x04, 0, 0, 0, 0, 0, 0, 14, 1, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0, 0, 0, 0, 1][..],
+            &[0x04, 0, 0, 0, 0, 0, 0, 14, 1, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0, 0, 0, 0, 0][..],
             &[0x02, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, b'g'],
             &[0x05, 0, 0, 0, 0, 0, 0, 10],
             b"http://b:1",
@@ -190,6 +195,26 @@ mod tests {
         ];
         assert_eq!(body(&update), golden.concat());
         assert_eq!(read_all(body(&update)), Some(update));
+    }
+
+    #[test]
+    fn the_second_round_of_a_set_on_the_wire() {
+        let stamp = Stamp { incarnation: 2, count: 3 };
+        let second = SecondRound { stamp, within: Duration::from_millis(250) };
+        let update = PeerUpdate::new("g", 1, Change::Remove(vec!["k".into()])).second(Some(second));
+        let golden = [
+            &[0x04, 0, 0, 0, 0, 0, 0, 34, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1][..],
+            &[0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 250],
+            &[0x02, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, b'g'],
+            &[0x03, 0, 0, 0, 0, 0, 0, 1, b'k'],
+        ];
+        assert_eq!(body(&update), golden.concat());
+        assert_eq!(read_all(body(&update)), Some(update));
+        // An earlier release says only that it is the second.
+        let mut earlier = golden[0].to_vec();
+        earlier[7] = 14;
+        let earlier = [&earlier, golden[2], golden[3]].concat();
+        assert_eq!(read_all(earlier.into()).map(|update| update.second), Some(None));
     }
 
     #[test]
@@ -300,7 +325,9 @@ mod tests {
         let change = prop_oneof![Just(Change::Clear), remove, set];
         let age = (0..u32::MAX).prop_map(|ms| Duration::from_millis(ms.into()));
         let missed = prop::collection::vec("[a-zé:/]{0,9}", 0..4);
-        ("[a-z]{1,9}", any::<u64>(), change, missed, age, any::<bool>()).prop_map(
+        let second = (any::<(u64, u64)>(), ms())
+            .prop_map(|((incarnation, count), within)| SecondRound { stamp: Stamp { incarnation, count }, within });
+        ("[a-z]{1,9}", any::<u64>(), change, missed, age, prop::option::of(second)).prop_map(
             |(group, ring, change, missed, age, second)| {
                 PeerUpdate::new(group, ring, change).missed(missed).age(age).second(second)
             },
