@@ -13,7 +13,11 @@ use support::{
     origin::Origin,
     ports, within,
 };
-use tokio::{net::TcpStream, process::Command};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+};
 
 /// An origin that nobody is at.
 const ORIGIN: &str = "http://127.0.0.1:1/{key}";
@@ -142,6 +146,22 @@ async fn a_crowd_at_the_front_does_not_shut_operators_out() {
         _ = crowd[0].readable() => panic!("the first of the crowd was sent away before the operator was let in"),
         ready = is_ready(&admin) => assert!(ready),
     }
+}
+
+/// Connections that are kept for their next request give their files to new ones.
+#[tokio::test]
+async fn at_the_limit_of_open_files_idle_callers_make_room() {
+    let (node, front, _) = start_in_shell("ulimit -n 100;", "").await;
+    let mut kept = Vec::new();
+    for _ in 0..200 {
+        let mut stream = within("a connection", TcpStream::connect(&front)).await.unwrap();
+        stream.write_all(b"GET /nowhere HTTP/1.1\r\nhost: gate\r\n\r\n").await.unwrap();
+        let mut start = [0; 12];
+        within("an answer", stream.read_exact(&mut start)).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 404");
+        kept.push(stream);
+    }
+    assert_eq!(node.stderr().matches("cannot accept a connection").count(), 1, "{}", node.stderr());
 }
 
 #[tokio::test]

@@ -16,7 +16,6 @@ pub(crate) mod pending;
 pub(crate) mod queue;
 pub(crate) mod queue_state;
 pub(crate) mod runtime_queues;
-pub(crate) mod share;
 pub(crate) mod sweep;
 pub(crate) mod worker;
 

@@ -7,8 +7,10 @@
 mod address;
 mod auth;
 mod dialect;
+mod file_limit;
 mod membership;
 mod node_id;
+mod share;
 #[cfg(feature = "tls")]
 mod tls;
 

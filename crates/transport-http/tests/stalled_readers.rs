@@ -11,9 +11,12 @@ use std::{
 };
 
 use peercache_groupcache::{Bytes, Connect, Groups, Members, PeerRequest};
-use peercache_transport_http::{Dialect, HttpPool, Server};
+use peercache_transport_http::{Dialect, HttpPool, PeerServer, Server};
 use support::{Node, ask, found, group, pool, raw_get, serve_peers, soon, value_of};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const VALUE_BYTES: usize = 8 << 20;
 
@@ -99,4 +102,58 @@ async fn large_values_are_answered_one_after_another() {
         let most = count.most.load(Ordering::SeqCst);
         assert!((1..=3).contains(&most), "{most} values at once");
     }
+}
+
+/// Asks for the large value on a connection of its own, and reads nothing.
+async fn ask_lazily(node: &Node) -> TcpStream {
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    stream.write_all(b"GET /_groupcache/large/k HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    stream
+}
+
+/// Readers hold the whole budget and read nothing; another one does not wait for their timeout.
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_cut_off_for_another() {
+    let (node, _) = node(Duration::from_secs(3_600)).await;
+    let lazy = [ask_lazily(&node).await, ask_lazily(&node).await];
+    for stream in &lazy {
+        soon(stream.readable()).await.unwrap();
+    }
+    let answer = soon(raw_get(node.address, "/_groupcache/large/k")).await;
+    assert_eq!(answer.lines().next(), Some("HTTP/1.1 200 OK"));
+    assert!(answer.len() > VALUE_BYTES);
+    let mut cut = 0;
+    for mut stream in lazy {
+        let mut answer = Vec::new();
+        let ended = soon(stream.read_to_end(&mut answer)).await;
+        cut += usize::from(ended.is_err() || answer.len() < VALUE_BYTES);
+    }
+    assert_eq!(cut, 1, "one was enough");
+}
+
+/// Nobody is hurried as long as there is room: this one reads nothing for three timeouts.
+#[tokio::test]
+async fn a_reader_that_pauses_is_waited_for_while_there_is_room() {
+    let (node, _) = node(Duration::from_millis(100)).await;
+    let mut stream = ask_lazily(&node).await;
+    tokio::time::timeout(Duration::from_millis(300), std::future::pending::<()>()).await.unwrap_err();
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.len() > VALUE_BYTES);
+}
+
+#[tokio::test]
+async fn where_all_connections_are_taken_the_slowest_reader_makes_room() {
+    let groups = Groups::new(Members::alone());
+    group(&groups, "large", |_| found(vec![b'x'; VALUE_BYTES].into()));
+    let server =
+        |server: PeerServer| Server::new(server.router()).max_connections(2).write_timeout(Duration::from_millis(100));
+    let node = serve_peers(groups, server).await;
+    let lazy = [ask_lazily(&node).await, ask_lazily(&node).await];
+    for stream in &lazy {
+        soon(stream.readable()).await.unwrap();
+    }
+    let answer = soon(raw_get(node.address, "/_groupcache/large/k")).await;
+    assert!(answer.len() > VALUE_BYTES, "{}", answer.len());
+    drop(lazy);
 }

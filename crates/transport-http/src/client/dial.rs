@@ -14,9 +14,10 @@ use crate::{
     client::connection::chained,
     client::failure::Failure,
     client::network::Network,
-    client::open_files::{self, OpenFiles},
+    client::open_files::OpenFiles,
     client::race::{in_turn, race},
     client::resolve::{CHECK_EVERY, Names},
+    file_limit::is_limit,
 };
 
 /// Opens the TCP connections of one pool.
@@ -68,7 +69,7 @@ impl Dialer {
     async fn connect(&self, addresses: &[IpAddr], port: u16) -> Result<(TcpStream, IpAddr), Failure> {
         let mut connected = self.race(addresses, port).await;
         if let Err(error) = &connected
-            && open_files::is_limit(error)
+            && is_limit(error)
             && self.open_files.close_idle().await
         {
             connected = self.race(addresses, port).await;

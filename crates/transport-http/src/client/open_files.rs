@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -84,11 +83,4 @@ impl OpenFiles {
         }
         is_due
     }
-}
-
-/// Whether an error says that this process, or the system, can open no more files.
-pub(super) fn is_limit(error: &io::Error) -> bool {
-    /// `ENFILE` and `EMFILE`, which are the same on all systems of the Unix kind.
-    const NO_MORE_FILES: [i32; 2] = [23, 24];
-    cfg!(unix) && error.raw_os_error().is_some_and(|code| NO_MORE_FILES.contains(&code))
 }

@@ -11,9 +11,9 @@ use std::{
 use peercache_groupcache::{PeerError, PeerReply, PeerRequest, Reply, Terms};
 use tokio::time::Instant;
 
-use crate::client::{
-    failure::{Failure, RequestError},
-    peer_state::PeerState,
+use crate::{
+    client::failure::{Failure, RequestError},
+    client::peer_state::PeerState,
     share,
 };
 

@@ -5,13 +5,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use peercache_groupcache::{Ack, PeerRequest, PeerUpdate, Reply};
 use tokio::time::Instant;
 
-use crate::client::{
-    batch::{Batch, Received},
-    group_queues::GroupQueues,
-    merge::LongExchanges,
-    peer_state::PeerState,
-    pending::Pending,
-    protocol_state::Protocol,
+use crate::{
+    client::batch::{Batch, Received},
+    client::group_queues::GroupQueues,
+    client::merge::LongExchanges,
+    client::peer_state::PeerState,
+    client::pending::Pending,
+    client::protocol_state::Protocol,
     share,
 };
 

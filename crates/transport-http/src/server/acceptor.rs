@@ -1,6 +1,13 @@
 //! Accepts connections, closes idle ones for new ones, and drains them all at the shutdown.
 
-use std::{collections::HashMap, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::{Future, pending},
+    io,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use tokio::{
@@ -9,11 +16,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::server::{
-    connection::{Admission, Connection},
-    listener::{Accepted, Listener},
-    serve_connection::serve_connection,
-    settings::ServerSettings,
+use crate::{
+    auth::log_limit::LogLimit,
+    file_limit::is_limit,
+    server::connection::{Admission, Behind, Connection},
+    server::listener::{Accepted, Listener},
+    server::serve_connection::serve_connection,
+    server::settings::ServerSettings,
 };
 
 /// The pause after a failed accept. When the process has no file left, accepting again at once
@@ -29,13 +38,15 @@ pub(super) struct Acceptor {
     connections: HashMap<task::Id, Arc<Connection>>,
     /// One for each of the connections.
     tasks: JoinSet<()>,
+    /// The log of connections that cannot be accepted: whether the limit of open files is reached.
+    log_limit: LogLimit<bool>,
 }
 
 impl Acceptor {
     pub(super) fn new(router: Router, settings: ServerSettings) -> Self {
         let (draining, _) = watch::channel(false);
         let (admission, connections, tasks) = (Admission::new(), HashMap::new(), JoinSet::new());
-        Acceptor { router, settings, draining, admission, connections, tasks }
+        Acceptor { router, settings, draining, admission, connections, tasks, log_limit: LogLimit::default() }
     }
 
     /// Accepts connections until the shutdown.
@@ -47,7 +58,20 @@ impl Acceptor {
                 () = &mut shutdown => return,
                 // Reaps tasks that have ended, so that the set does not grow.
                 true = self.reap() => continue,
-                accepted = accept(listener) => accepted,
+                accepted = listener.accept() => accepted,
+            };
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) if concerns_one_connection(&error) => continue,
+                Err(error) => {
+                    self.cannot_accept(&error);
+                    tokio::select! {
+                        () = &mut shutdown => return,
+                        // One more file is free.
+                        true = self.reap() => continue,
+                        () = sleep(ACCEPT_PAUSE) => continue,
+                    }
+                }
             };
             tokio::select! {
                 biased;
@@ -84,6 +108,23 @@ impl Acceptor {
         }
     }
 
+    /// Deals with an error that the next connection meets, too. At the limit of open files the
+    /// connection that has been idle for longest gives its file away.
+    fn cannot_accept(&self, error: &io::Error) {
+        let is_limit = is_limit(error);
+        if is_limit && let Some(idle) = self.longest_idle() {
+            idle.ask_to_close();
+        }
+        if self.log_limit.is_due(is_limit) {
+            tracing::warn!(%error, "cannot accept a connection; trying again, with an idle one less if files are short");
+        }
+    }
+
+    fn longest_idle(&self) -> Option<&Arc<Connection>> {
+        let idle = self.connections.values().filter_map(|connection| Some((connection.idle_since()?, connection)));
+        Some(idle.min_by_key(|(since, _)| *since)?.1)
+    }
+
     fn has_free(&self) -> bool {
         self.connections.len() < self.settings.max_connections
     }
@@ -97,17 +138,47 @@ impl Acceptor {
             //   connection: becomes idle, and notifies nobody since nobody waits
             //   acceptor:   waits, although there is an idle connection
             self.admission.set_waiting(true);
-            let idle = self.connections.values().filter_map(|connection| Some((connection.idle_since()?, connection)));
-            if let Some((_, connection)) = idle.min_by_key(|(since, _)| *since) {
-                connection.ask_to_close();
-            }
+            let next_look = self.close_one();
             let admission = self.admission.clone();
             tokio::select! {
                 _ = self.reap() => {}
-                () = admission.connection_became_idle() => {}
+                () = admission.connection_changed() => {}
+                () = next_look => {}
             }
         }
         self.admission.set_waiting(false);
+    }
+
+    /// Closes the connection that has been idle for longest. Where there is none, the reader that
+    /// has been behind for longest is cut off, of the address with the most connections. Returns
+    /// the time at which the next reader falls behind.
+    fn close_one(&self) -> impl Future<Output = ()> + use<> {
+        let all = || self.connections.values();
+        if let Some((_, idle)) = all().filter_map(|one| Some((one.idle_since()?, one))).min_by_key(|(since, _)| *since)
+        {
+            idle.ask_to_close();
+        } else if !all().any(|connection| connection.is_cut()) {
+            let mut of_address = HashMap::<_, usize>::new();
+            all().for_each(|connection| *of_address.entry(connection.address()).or_default() += 1);
+            let behind = all().filter_map(|connection| match connection.behind()? {
+                Behind::Since(time) => Some(((of_address[&connection.address()], time), connection)),
+                Behind::In(_) => None,
+            });
+            if let Some((_, slowest)) = behind.max_by_key(|(rank, _)| *rank) {
+                slowest.cut();
+            }
+        }
+        let next = all().filter_map(|connection| match connection.behind()? {
+            Behind::In(time) => Some(time),
+            Behind::Since(_) => None,
+        });
+        let next = next.min();
+        async move {
+            match next {
+                Some(time) => sleep(time).await,
+                None => pending().await,
+            }
+        }
     }
 
     /// Waits for the end of a connection; `false` when there is none.
@@ -124,7 +195,7 @@ impl Acceptor {
     }
 
     fn open(&mut self, accepted: Accepted) {
-        let connection = Connection::new(self.admission.clone());
+        let connection = Connection::new(self.admission.clone(), accepted.address());
         let draining = self.draining.subscribe();
         let serving = serve_connection(self.router.clone(), self.settings, accepted, draining, connection.clone());
         let closing = connection.clone();
@@ -137,19 +208,6 @@ impl Acceptor {
             }
         });
         self.connections.insert(task.id(), connection);
-    }
-}
-
-async fn accept(listener: &Listener) -> Accepted {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) if concerns_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection; trying again");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
     }
 }
 

@@ -14,12 +14,10 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http_body::{Body, Frame};
 use peercache_groupcache::{Error, Key, PeerReply, Served, ServedGroup, Terms};
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
+    server::permits::KeysPermit,
     server::prefixed_body::MAX_COPIED_BYTES,
     server::ready_values::BatchLimit,
     server::reply_frames::{RequestLimits, write_head},
@@ -57,7 +55,7 @@ pub(super) struct Answers {
     loading: FuturesUnordered<Loading>,
     /// Whether the callers of each key said how long they wait, by its index.
     have_deadlines: Vec<bool>,
-    _keys_permit: OwnedSemaphorePermit,
+    _keys_permit: KeysPermit,
 }
 
 type Outcome = (u16, Result<PeerReply, Error>);
@@ -82,7 +80,7 @@ impl Answers {
         budget: Arc<ResponseBudget>,
         group: Arc<dyn ServedGroup>,
         keys: usize,
-        keys_permit: OwnedSemaphorePermit,
+        keys_permit: KeysPermit,
     ) -> Self {
         Answers {
             limit: Arc::new(BatchLimit::new(budget.clone())),
@@ -224,11 +222,9 @@ impl Body for BatchBody {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use peercache_groupcache::{BoxError, Groups, LoadError, Members, Value, loader_fn};
-    use tokio::sync::Semaphore;
-
     use super::*;
-    use crate::server::ready_values::MAX_READY_BYTES;
+    use crate::server::{permits::Permits, ready_values::MAX_READY_BYTES};
+    use peercache_groupcache::{BoxError, Groups, LoadError, Members, Value, loader_fn};
 
     const KEYS: usize = 1_000;
     const ENCODED_BYTES: usize = 30 * 1024;
@@ -275,7 +271,7 @@ mod tests {
 
     /// Answers to [`KEYS`] keys of this group, asked for together.
     fn ask(group: Arc<dyn ServedGroup>) -> Answers {
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let permit = Permits::new().keys(group.name(), std::iter::repeat_n(1, KEYS)).unwrap();
         let mut answers = Answers::new(Arc::new(ResponseBudget::new(64 << 20)), group, KEYS, permit);
         answers.ask((0..).zip((0..KEYS).map(key)).collect(), Terms::new());
         answers

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http_body::{Body, Frame, SizeHint};
@@ -20,8 +21,18 @@ pub(super) struct Connection {
     /// The time at which it last became idle, in microseconds since the server started; [`BUSY`]
     /// while a request is answered.
     idle_since: AtomicU64,
-    /// Whether the client has not taken all bytes yet. The answer may have ended for its handler.
-    is_write_stalled: AtomicBool,
+    /// The time since which the client does not take what is written to it, in microseconds since
+    /// the server started; [`NEVER`] if it does. The answer may have ended for its handler.
+    stalled_since: AtomicU64,
+    /// The bytes that the client has taken.
+    written: AtomicU64,
+    /// The time at which the client has read too slowly for too long, in microseconds since the
+    /// server started; [`NEVER`] if it keeps pace.
+    behind_at: AtomicU64,
+    /// Whether it ends even while a request is answered.
+    is_cut: AtomicBool,
+    /// The address of the client, where it has one.
+    address: Option<IpAddr>,
     close: Notify,
 }
 
@@ -36,22 +47,45 @@ pub(super) struct Origin {
     pub(super) has_certificate: bool,
 }
 
+/// The lag of a client that does not read what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// It has this long to read some of it.
+    In(Duration),
+    /// It has been too slow for this long.
+    Since(Duration),
+}
+
 const BUSY: u64 = u64::MAX;
+const NEVER: u64 = u64::MAX;
 
 /// The wait of one new connection while all are taken.
 pub(super) struct Admission {
     started: Instant,
     is_waiting: AtomicBool,
-    connection_became_idle: Notify,
+    changed: Notify,
 }
 
 /// A request that is being answered. Dropping it makes the connection idle.
 pub(super) struct ActiveRequest(Arc<Connection>);
 
 impl Connection {
-    pub(super) fn new(admission: Arc<Admission>) -> Arc<Self> {
+    pub(super) fn new(admission: Arc<Admission>, address: Option<IpAddr>) -> Arc<Self> {
         let idle_since = AtomicU64::new(admission.now());
-        Arc::new(Connection { admission, idle_since, is_write_stalled: AtomicBool::new(false), close: Notify::new() })
+        Arc::new(Connection {
+            admission,
+            idle_since,
+            stalled_since: AtomicU64::new(NEVER),
+            written: AtomicU64::new(0),
+            behind_at: AtomicU64::new(NEVER),
+            is_cut: AtomicBool::new(false),
+            address,
+            close: Notify::new(),
+        })
+    }
+
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     pub(super) fn begin_request(self: &Arc<Self>) -> ActiveRequest {
@@ -59,33 +93,78 @@ impl Connection {
         ActiveRequest(self.clone())
     }
 
-    /// Records that the client does not take what is written to it.
-    pub(super) fn write_stalled(&self) {
-        self.is_write_stalled.store(true, Ordering::SeqCst);
+    /// Records that the client does not take what is written to it, and that it falls behind if it
+    /// takes nothing for this time.
+    pub(super) fn write_stalled(&self, allowance: Duration) {
+        let (now, allowance_us) = (self.admission.now(), u64::try_from(allowance.as_micros()).unwrap_or(NEVER));
+        self.behind_at.fetch_min(now.saturating_add(allowance_us), Ordering::SeqCst);
+        self.stalled_since.store(now, Ordering::SeqCst);
+        self.admission.notify();
     }
 
-    /// Records that the client has taken bytes again.
-    pub(super) fn write_resumed(&self) {
-        self.is_write_stalled.store(false, Ordering::SeqCst);
+    /// Records that the client has taken bytes again, and whether it keeps pace.
+    pub(super) fn write_resumed(&self, keeps_pace: bool) {
+        if keeps_pace {
+            self.behind_at.store(NEVER, Ordering::SeqCst);
+        }
+        self.stalled_since.store(NEVER, Ordering::SeqCst);
         self.admission.notify();
+    }
+
+    /// Counts bytes that the client has taken.
+    pub(super) fn count_written(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The bytes that the client has taken so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// The time for which the client has not taken what is written to it; `None` if it does.
+    pub(super) fn stalled_for(&self) -> Option<Duration> {
+        let since = self.stalled_since.load(Ordering::SeqCst);
+        (since != NEVER).then(|| Duration::from_micros(self.admission.now().saturating_sub(since)))
+    }
+
+    /// The time until the client has read too slowly for too long, and for how long it has;
+    /// `None` if it reads what it is sent.
+    pub(super) fn behind(&self) -> Option<Behind> {
+        let at = self.behind_at.load(Ordering::SeqCst);
+        let now = self.admission.now();
+        let is_stalled = at != NEVER && self.stalled_for().is_some();
+        is_stalled.then(|| match at.checked_sub(now) {
+            Some(left) if left > 0 => Behind::In(Duration::from_micros(left)),
+            _ => Behind::Since(Duration::from_micros(now - at)),
+        })
     }
 
     /// The time since which it is idle; `None` if it is not.
     pub(super) fn idle_since(&self) -> Option<u64> {
         let idle_since = self.idle_since.load(Ordering::SeqCst);
-        (idle_since != BUSY && !self.is_write_stalled.load(Ordering::SeqCst)).then_some(idle_since)
+        (idle_since != BUSY && self.stalled_for().is_none()).then_some(idle_since)
     }
 
     pub(super) fn ask_to_close(&self) {
         self.close.notify_one();
     }
 
-    /// Resolves when the connection was asked to close and is idle. Polled by the task that serves
-    /// the connection, so no request begins between the check and the end.
+    /// Ends it though its client still reads.
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        self.close.notify_one();
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::SeqCst)
+    }
+
+    /// Resolves when the connection was cut, or asked to close and is idle. Polled by the task that
+    /// serves the connection, so no request begins between the check and the end.
     pub(super) async fn must_close(&self) {
         loop {
             self.close.notified().await;
-            if self.idle_since().is_some() {
+            if self.is_cut() || self.idle_since().is_some() {
                 return;
             }
         }
@@ -94,11 +173,7 @@ impl Connection {
 
 impl Admission {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Admission {
-            started: Instant::now(),
-            is_waiting: AtomicBool::new(false),
-            connection_became_idle: Notify::new(),
-        })
+        Arc::new(Admission { started: Instant::now(), is_waiting: AtomicBool::new(false), changed: Notify::new() })
     }
 
     /// Says whether a new connection waits. To be set before the look for an idle one, so that one
@@ -107,13 +182,14 @@ impl Admission {
         self.is_waiting.store(is_waiting, Ordering::SeqCst);
     }
 
-    pub(super) async fn connection_became_idle(&self) {
-        self.connection_became_idle.notified().await;
+    /// Resolves when a connection has become idle, or its client reads no more.
+    pub(super) async fn connection_changed(&self) {
+        self.changed.notified().await;
     }
 
     fn notify(&self) {
         if self.is_waiting.load(Ordering::SeqCst) {
-            self.connection_became_idle.notify_one();
+            self.changed.notify_one();
         }
     }
 
@@ -164,21 +240,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_between_requests() {
-        let connection = Connection::new(Admission::new());
+        let connection = Connection::new(Admission::new(), None);
         assert_eq!(connection.idle_since(), Some(0));
         let active = connection.begin_request();
         assert_eq!(connection.idle_since(), None);
-        tokio::time::advance(std::time::Duration::from_micros(5)).await;
+        tokio::time::advance(Duration::from_micros(5)).await;
         drop(active);
         assert_eq!(connection.idle_since(), Some(5));
     }
 
     #[tokio::test]
     async fn a_connection_whose_answer_is_not_taken_yet_is_not_idle() {
-        let connection = Connection::new(Admission::new());
-        connection.write_stalled();
+        let connection = Connection::new(Admission::new(), None);
+        connection.write_stalled(Duration::from_secs(10));
         assert_eq!(connection.idle_since(), None);
-        connection.write_resumed();
+        connection.write_resumed(true);
         assert!(connection.idle_since().is_some());
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn answer(state: &ServerState, request: &http::request::Parts) 
     let Some(served_group) = std::str::from_utf8(&group).ok().and_then(|name| state.groups.get(name)) else {
         return text(StatusCode::NOT_FOUND, [b"no such group: ", &group[..], b"\n"].concat());
     };
-    match state.budget.answer(served_group, key.into(), Terms::new()).finish().await {
+    match state.budget_for(request).answer(served_group, key.into(), Terms::new()).finish().await {
         Ok(reply) => {
             // A "not found" without the header would be one that may not be cached.
             let has_header = reply.value.is_none() || !reply_meta::is_default(&reply.meta);

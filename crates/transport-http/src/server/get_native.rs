@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
+use http::request::Parts;
 use http_body_util::Full;
 use peercache_groupcache::{ErrorKind, ServedGroup, Terms};
 
@@ -18,7 +19,7 @@ use crate::{
     wire::{error_codes, frame, get_request},
 };
 
-pub(super) async fn answer(state: &ServerState, admitted: &Admitted, body: Body) -> Response {
+pub(super) async fn answer(state: &ServerState, head: &Parts, admitted: &Admitted, body: Body) -> Response {
     let limits = BodyLimits { max_bytes: frame::max_request_bytes(state.max_key_bytes), max_value_bytes: 0 };
     let request = match request_body::read(state, admitted, body, limits).await {
         Ok(body) => get_request::read(body.bytes, state.max_key_bytes),
@@ -33,13 +34,13 @@ pub(super) async fn answer(state: &ServerState, admitted: &Admitted, body: Body)
     let max_value_bytes = request.max_value_bytes;
     match <[(Bytes, Terms); 1]>::try_from(request.keys) {
         Ok([(key, terms)]) => {
-            let served = state.budget.answer(group, key, terms);
+            let served = state.budget_for(head).answer(group, key, terms);
             let limits = RequestLimits { max_value_bytes, has_deadline: terms.timeout.is_some() };
             frames(SingleBody::new(served, max_silence, limits))
         }
         Err(keys) => {
             let count = keys.len();
-            match answer_many(state, group, keys) {
+            match answer_many(state, head, group, keys) {
                 Some(answers) => frames(BatchBody::new(answers, max_silence, max_value_bytes)),
                 None => frames(Full::new(overload(count))),
             }
@@ -49,9 +50,14 @@ pub(super) async fn answer(state: &ServerState, admitted: &Admitted, body: Body)
 
 /// The group's answers to these keys, of which those on the same terms are loaded together; `None`
 /// when too many are asked for.
-fn answer_many(state: &ServerState, group: Arc<dyn ServedGroup>, keys: Vec<(Bytes, Terms)>) -> Option<Answers> {
-    let permit = state.permits.keys(keys.iter().map(|(key, _)| key.len()))?;
-    let mut answers = Answers::new(state.budget.clone(), group, keys.len(), permit);
+fn answer_many(
+    state: &ServerState,
+    head: &Parts,
+    group: Arc<dyn ServedGroup>,
+    keys: Vec<(Bytes, Terms)>,
+) -> Option<Answers> {
+    let permit = state.permits.keys(group.name(), keys.iter().map(|(key, _)| key.len()))?;
+    let mut answers = Answers::new(state.budget_for(head), group, keys.len(), permit);
     let mut rest: Vec<(u16, Bytes, Terms)> = (0..).zip(keys).map(|(index, (key, terms))| (index, key, terms)).collect();
     while let Some(&(.., terms)) = rest.first() {
         let (alike, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(.., other)| *other == terms);

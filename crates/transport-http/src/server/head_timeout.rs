@@ -143,7 +143,7 @@ mod tests {
 
     fn pipe() -> (HeadTimeout<TokioIo<DuplexStream>>, DuplexStream, Arc<Connection>) {
         let (ours, theirs) = duplex(64);
-        let connection = Connection::new(Admission::new());
+        let connection = Connection::new(Admission::new(), None);
         (HeadTimeout::new(TokioIo::new(ours), HEAD, IDLE, connection.clone()), theirs, connection)
     }
 

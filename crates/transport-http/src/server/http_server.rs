@@ -16,8 +16,10 @@ const MIN_HEAD_BYTES: usize = 8 * 1024;
 ///
 /// Every wait has a bound: for a connection, for a head, for a body, for a client that does not
 /// read, for the end. When all connections are taken and one more comes, the one that has waited
-/// longest for a request is closed for it. So neither silence nor idleness locks others out. While
-/// all are being answered, the new one waits.
+/// longest for a request is closed for it; where all are being answered, the reader that has been
+/// too slow for longest is. So neither silence nor idleness nor slowness locks others out. While
+/// all keep pace, the new one waits. At the system's limit of open files idle connections give
+/// theirs away in the same way.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Server {
@@ -69,8 +71,11 @@ impl Server {
         self
     }
 
-    /// Sets the time for which a client may leave an answer unread, or read it at less than 128 KiB
-    /// a second. Defaults to 10 s.
+    /// Sets the time after which a client falls behind that leaves an answer unread, or reads it at
+    /// less than 128 KiB a second. One that is behind is served all the same, until another one
+    /// needs its connection; then the one that has been behind for longest is cut off, of the
+    /// address with the most connections. A client that reads nothing at all for six times as long
+    /// is cut off in any case. Defaults to 10 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.settings.write_timeout = timeout.min(MAX_TIMEOUT);
         self

@@ -1,6 +1,9 @@
 //! The listeners that connections of a server come from: TCP, TLS over TCP, or a unix socket.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
@@ -133,6 +136,15 @@ impl Listener {
 }
 
 impl Accepted {
+    /// The address of the client, where it has one.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match &self.stream {
+            AcceptedStream::Tcp(_, address) => Some(address.ip()),
+            #[cfg(unix)]
+            AcceptedStream::Unix(_) => None,
+        }
+    }
+
     /// The stream of its requests, after the handshake of TLS where that is spoken. It is for the
     /// caller to bound its time.
     pub(super) async fn open(self) -> io::Result<(Stream, Origin)> {

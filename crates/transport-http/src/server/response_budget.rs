@@ -1,6 +1,12 @@
 //! A budget for the bytes of responses: it bounds what readers that do not read make a node hold.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use peercache_groupcache::{Error, ErrorKind, PeerReply, Served, ServedGroup, Terms};
@@ -9,6 +15,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::server::{connection::Connection, write_timeout::MIN_RATE};
+
 /// The longest value, in bytes, that needs no budget: a thousand of them are 16 MiB.
 const FREE_VALUE_BYTES: usize = 16 * 1024;
 
@@ -16,15 +24,31 @@ const FREE_VALUE_BYTES: usize = 16 * 1024;
 /// server's write timeout.
 const BUDGET_WAIT: Duration = Duration::from_secs(5);
 
+/// The wait after which the slowest reader that holds budget is cut off for another, and then the
+/// next one.
+const CUT_AFTER: Duration = Duration::from_millis(200);
+
+/// The shortest time over which a reader's rate is taken, and after which it stands still if it
+/// takes nothing, however fast it read before.
+const MIN_TIME: Duration = Duration::from_millis(200);
+
 /// Bounds the bytes of values that are on their way to readers.
 ///
 /// A value that is not small reserves its bytes and keeps them until the last of it is sent or
 /// thrown away. A value that finds no budget is dropped, so that nothing is held while it waits;
-/// the group is asked again when there is budget.
+/// the group is asked again when there is budget. While it waits, readers that are too slow are cut
+/// off, the slowest first.
 pub(super) struct ResponseBudget {
+    shared: Arc<Shared>,
+    /// The connection that the values are for, where it is known.
+    reader: Option<Arc<Connection>>,
+}
+
+struct Shared {
     bytes: Arc<Semaphore>,
     max_bytes: u32,
     landed: Landed,
+    held: Mutex<Held>,
 }
 
 /// The bytes of values that have been loaded and wait until the body of their batch is polled. They
@@ -47,6 +71,59 @@ impl Landed {
     }
 }
 
+/// The values that are on their way.
+#[derive(Default)]
+struct Held {
+    last_id: u64,
+    values: BTreeMap<u64, Sending>,
+}
+
+/// A value on its way to a reader.
+struct Sending {
+    bytes: u32,
+    reader: Arc<Connection>,
+    since: Instant,
+    /// The bytes that the reader had taken before.
+    written_before: u64,
+}
+
+impl Sending {
+    /// The bytes a second that the reader has taken since; zero if it stands still.
+    fn rate(&self) -> f64 {
+        if self.reader.stalled_for().is_some_and(|time| time >= MIN_TIME) {
+            return 0.0;
+        }
+        (self.reader.written() - self.written_before) as f64 / self.since.elapsed().max(MIN_TIME).as_secs_f64()
+    }
+}
+
+impl Shared {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts off the slowest of the readers that do not read fast enough, of the address that holds
+    /// most.
+    fn cut_slowest(&self) {
+        let slowest = {
+            let held = self.held();
+            let mut of_address = HashMap::<_, u64>::new();
+            for sending in held.values.values() {
+                *of_address.entry(sending.reader.address()).or_default() += u64::from(sending.bytes);
+            }
+            let slow = held.values.values().filter(|sending| {
+                sending.reader.stalled_for().is_some() && !sending.reader.is_cut() && sending.rate() < MIN_RATE
+            });
+            let rank = |sending: &&Sending| (of_address[&sending.reader.address()], -sending.rate());
+            let slowest = slow.max_by(|one, other| rank(one).partial_cmp(&rank(other)).unwrap_or(Ordering::Equal));
+            slowest.map(|sending| sending.reader.clone())
+        };
+        if let Some(reader) = slowest {
+            reader.cut();
+        }
+    }
+}
+
 /// There is no budget for a value of this many bytes.
 struct NoBudget(usize);
 
@@ -54,6 +131,20 @@ struct NoBudget(usize);
 struct Reserved {
     value: Bytes,
     _permit: OwnedSemaphorePermit,
+    _entry: Option<Entry>,
+}
+
+/// The entry of a value among those on their way.
+struct Entry {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let sent = self.shared.held().values.remove(&self.id);
+        drop(sent);
+    }
 }
 
 impl ResponseBudget {
@@ -61,12 +152,18 @@ impl ResponseBudget {
     pub(super) fn new(max_bytes: usize) -> Self {
         let max_bytes = u32::try_from(max_bytes.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         let landed = Landed { bytes: Arc::new(Semaphore::new(MAX_LANDED_BYTES as usize)) };
-        ResponseBudget { bytes: Arc::new(Semaphore::new(max_bytes as usize)), max_bytes, landed }
+        let bytes = Arc::new(Semaphore::new(max_bytes as usize));
+        ResponseBudget { shared: Arc::new(Shared { bytes, max_bytes, landed, held: Mutex::default() }), reader: None }
+    }
+
+    /// The same budget, for values to this reader.
+    pub(super) fn of(&self, reader: Option<Arc<Connection>>) -> Arc<Self> {
+        Arc::new(ResponseBudget { shared: self.shared.clone(), reader })
     }
 
     /// The budget of values that wait for their batch.
     pub(super) fn landed(&self) -> Landed {
-        self.landed.clone()
+        self.shared.landed.clone()
     }
 
     /// Asks the group, and gives its answer as soon as there is budget for it. When that takes too
@@ -103,15 +200,15 @@ impl ResponseBudget {
 
     /// Reserves bytes if they are free right now. They are free again when the permit is dropped.
     pub(super) fn try_reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.bytes.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+        self.shared.bytes.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 
     fn try_admit(&self, outcome: Result<PeerReply, Error>) -> Result<Result<PeerReply, Error>, NoBudget> {
         match outcome {
             Ok(reply) if value_bytes(&reply) > FREE_VALUE_BYTES => {
                 let bytes = value_bytes(&reply);
-                match self.bytes.clone().try_acquire_many_owned(self.needed(bytes)) {
-                    Ok(permit) => Ok(Ok(with_permit(reply, permit))),
+                match self.shared.bytes.clone().try_acquire_many_owned(self.needed(bytes)) {
+                    Ok(permit) => Ok(Ok(self.with_permit(reply, permit))),
                     Err(_) => Err(NoBudget(bytes)),
                 }
             }
@@ -127,15 +224,43 @@ impl ResponseBudget {
         terms: Terms,
         since: Instant,
     ) -> Result<PeerReply, Error> {
-        let permit = timeout(BUDGET_WAIT, self.bytes.clone().acquire_many_owned(self.needed(bytes))).await;
-        let permit = permit.map_err(|_| overloaded())?.expect("the semaphore is never closed");
+        let permit = timeout(BUDGET_WAIT, self.acquire(self.needed(bytes))).await.map_err(|_| overloaded())?;
         let reply = group.answer(&key, shortened(terms, since)).finish().await?;
         // Another value, a longer one, may have come meanwhile.
-        if value_bytes(&reply) <= bytes { Ok(with_permit(reply, permit)) } else { Err(overloaded()) }
+        if value_bytes(&reply) <= bytes { Ok(self.with_permit(reply, permit)) } else { Err(overloaded()) }
+    }
+
+    /// Waits for budget, and has slow readers cut off meanwhile.
+    async fn acquire(&self, bytes: u32) -> OwnedSemaphorePermit {
+        let mut permit = pin!(self.shared.bytes.clone().acquire_many_owned(bytes));
+        loop {
+            match timeout(CUT_AFTER, permit.as_mut()).await {
+                Ok(permit) => return permit.expect("the semaphore is never closed"),
+                Err(_) => self.shared.cut_slowest(),
+            }
+        }
+    }
+
+    fn with_permit(&self, mut reply: PeerReply, permit: OwnedSemaphorePermit) -> PeerReply {
+        let entry = self.reader.as_ref().map(|reader| {
+            let sending = Sending {
+                bytes: u32::try_from(permit.num_permits()).unwrap_or(u32::MAX),
+                reader: reader.clone(),
+                since: Instant::now(),
+                written_before: reader.written(),
+            };
+            let mut held = self.shared.held();
+            held.last_id += 1;
+            let id = held.last_id;
+            held.values.insert(id, sending);
+            Entry { shared: self.shared.clone(), id }
+        });
+        reply.value = reply.value.map(|value| Bytes::from_owner(Reserved { value, _permit: permit, _entry: entry }));
+        reply
     }
 
     fn needed(&self, value_bytes: usize) -> u32 {
-        u32::try_from(value_bytes).unwrap_or(u32::MAX).min(self.max_bytes)
+        u32::try_from(value_bytes).unwrap_or(u32::MAX).min(self.shared.max_bytes)
     }
 }
 
@@ -149,14 +274,9 @@ pub(super) fn value_bytes(reply: &PeerReply) -> usize {
     reply.value.as_ref().map_or(0, Bytes::len)
 }
 
-fn with_permit(mut reply: PeerReply, permit: OwnedSemaphorePermit) -> PeerReply {
-    reply.value = reply.value.map(|value| reserved(value, permit));
-    reply
-}
-
 /// The same bytes, which keep their share of the budget.
 pub(super) fn reserved(value: Bytes, permit: OwnedSemaphorePermit) -> Bytes {
-    Bytes::from_owner(Reserved { value, _permit: permit })
+    Bytes::from_owner(Reserved { value, _permit: permit, _entry: None })
 }
 
 fn overloaded() -> Error {

@@ -189,7 +189,7 @@ impl PeerServer {
             max_key_bytes: self.max_key_bytes,
             max_value_bytes: self.max_value_bytes,
             body_read_timeout: self.body_read_timeout,
-            budget: Arc::new(ResponseBudget::new(self.max_held_bytes)),
+            budget: ResponseBudget::new(self.max_held_bytes),
             permits: Permits::new(),
             arriving: ArrivingBytes::new(MAX_ARRIVING_BYTES),
         });
@@ -253,7 +253,7 @@ async fn answer_native(State(state): State<Arc<ServerState>>, request: Request, 
         Action::Get | Action::Update if head.method != Method::POST => wrong_method("POST"),
         // A signature does not cover it.
         _ if head.uri.query().is_some() => text(StatusCode::BAD_REQUEST, "no query is understood\n"),
-        Action::Get => get_native::answer(&state, &admitted, body).await,
+        Action::Get => get_native::answer(&state, &head, &admitted, body).await,
         Action::Update => receive_update::answer(&state, &head, &admitted, body).await,
     };
     state.access.identified(answer, admitted.provable())

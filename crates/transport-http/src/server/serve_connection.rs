@@ -77,6 +77,7 @@ async fn serve_stream(
     let service = service_fn(move |mut request: Request<Incoming>| {
         has_no_request.store(false, Relaxed);
         request.extensions_mut().insert(origin);
+        request.extensions_mut().insert(connection.clone());
         let active = connection.begin_request();
         let answer = respond(router.clone(), request, settings.body_read_timeout);
         let is_draining = is_draining.clone();

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::request::Parts;
 use peercache_groupcache::Groups;
 
 use crate::server::{access::Access, arriving_bytes::ArrivingBytes, permits::Permits, response_budget::ResponseBudget};
@@ -14,7 +15,7 @@ pub(super) struct ServerState {
     pub(super) max_value_bytes: Option<usize>,
     pub(super) body_read_timeout: Duration,
     pub(super) access: Access,
-    pub(super) budget: Arc<ResponseBudget>,
+    pub(super) budget: ResponseBudget,
     pub(super) permits: Permits,
     pub(super) arriving: ArrivingBytes,
 }
@@ -23,6 +24,11 @@ pub(super) struct ServerState {
 const VALUE_BYTES_LIMIT: usize = u32::MAX as usize >> 1;
 
 impl ServerState {
+    /// The budget of values to the reader on the connection of this request.
+    pub(super) fn budget_for(&self, head: &Parts) -> Arc<ResponseBudget> {
+        self.budget.of(head.extensions.get().cloned())
+    }
+
     /// The longest value that a peer may set: as it was told, or as its groups take it.
     pub(super) fn max_value_bytes(&self) -> usize {
         self.max_value_bytes.unwrap_or_else(|| self.groups.max_value_bytes()).min(VALUE_BYTES_LIMIT)

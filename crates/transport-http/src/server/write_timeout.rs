@@ -14,14 +14,20 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::server::connection::Connection;
 
-/// The rate, in bytes a second, below which a client that reads counts as one that does not.
-const MIN_RATE: f64 = 128.0 * 1024.0;
+/// The rate, in bytes a second, below which a client that reads falls behind.
+pub(super) const MIN_RATE: f64 = 128.0 * 1024.0;
+
+/// The times of the timeout for which a client may take nothing at all. The system takes bytes for
+/// it by the megabyte, so that one who reads 100 KiB a second seems to have stopped for some tens
+/// of seconds.
+const PATIENCE: u32 = 6;
 
 /// A connection that fails when the other side does not take what is written to it.
 ///
 /// Waiting uses up the allowance, which is one timeout; bytes that are taken give it back at
-/// [`MIN_RATE`]. So neither a reader that has stopped nor one that reads too slowly holds the
-/// connection for ever. Time in which nothing is written does not count.
+/// [`MIN_RATE`]. A client whose allowance is used up has fallen behind: it is served as long as
+/// nobody needs its place. One that takes nothing for [`PATIENCE`] times the timeout is cut off in
+/// any case. Time in which nothing is written does not count.
 pub(super) struct WriteTimeout<T> {
     io: T,
     connection: Arc<Connection>,
@@ -46,10 +52,11 @@ impl<T> WriteTimeout<T> {
         match written {
             Poll::Pending => self.wait(cx),
             Poll::Ready(Ok(bytes)) => {
+                self.connection.count_written(bytes);
                 if let Some(since) = self.waiting_since.take() {
-                    self.connection.write_resumed();
                     let earned = Duration::from_secs_f64(bytes as f64 / MIN_RATE);
                     self.allowance = (self.allowance.saturating_sub(since.elapsed()) + earned).min(self.timeout);
+                    self.connection.write_resumed(self.allowance > self.timeout / 2);
                 }
                 written
             }
@@ -60,13 +67,13 @@ impl<T> WriteTimeout<T> {
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.waiting_since.is_none() {
             let since = Instant::now();
-            let end = since + self.allowance;
+            let end = since + self.timeout.saturating_mul(PATIENCE);
             match &mut self.timer {
                 Some(timer) => timer.as_mut().reset(end),
                 None => self.timer = Some(Box::pin(sleep_until(end))),
             }
             self.waiting_since = Some(since);
-            self.connection.write_stalled();
+            self.connection.write_stalled(self.allowance);
         }
         let timer = self.timer.as_mut().expect("a wait sets the timer");
         timer.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the other side does not read")))
@@ -115,13 +122,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::server::connection::Admission;
+    use crate::server::connection::{Admission, Behind};
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn pipe(room: usize) -> (WriteTimeout<TokioIo<DuplexStream>>, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        (WriteTimeout::new(TokioIo::new(ours), TIMEOUT, Connection::new(Admission::new())), theirs)
+        (WriteTimeout::new(TokioIo::new(ours), TIMEOUT, Connection::new(Admission::new(), None)), theirs)
     }
 
     async fn write(io: &mut WriteTimeout<TokioIo<DuplexStream>>, bytes: &[u8]) -> io::Result<usize> {
@@ -134,21 +141,34 @@ mod tests {
         assert_eq!(write(&mut io, &[0; 20]).await.unwrap(), 10);
         let start = Instant::now();
         assert_eq!(write(&mut io, &[0; 20]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed().as_secs(), 10);
+        assert!(matches!(io.connection.behind(), Some(Behind::Since(time)) if time == 5 * TIMEOUT));
+        assert_eq!(start.elapsed(), 6 * TIMEOUT);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_that_is_too_slow_is_given_up_too() {
-        let (mut io, mut theirs) = pipe(10);
-        tokio::spawn(async move {
-            let mut byte = [0; 1];
-            while theirs.read_exact(&mut byte).await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(3)).await;
+    /// Writes for a minute to a reader of so many bytes a second.
+    async fn writes_for_a_minute(rate: usize) -> Option<Behind> {
+        let (mut io, mut theirs) = pipe(128 * 1024);
+        let reader = tokio::spawn(async move {
+            let mut bytes = vec![0; rate];
+            while theirs.read_exact(&mut bytes).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
         let start = Instant::now();
-        while write(&mut io, &[0; 10]).await.is_ok() {}
-        assert!(start.elapsed() < 5 * TIMEOUT, "{:?}", start.elapsed());
+        while start.elapsed() < Duration::from_secs(60) {
+            write(&mut io, &[0; 128 * 1024]).await.expect("it is served");
+        }
+        // What is written now waits.
+        let _ = futures_util::FutureExt::now_or_never(write(&mut io, &[0; 256 * 1024]));
+        let _ = futures_util::FutureExt::now_or_never(write(&mut io, &[0; 256 * 1024]));
+        reader.abort();
+        io.connection.behind()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_too_slow_falls_behind_and_is_served() {
+        assert!(matches!(writes_for_a_minute(100 * 1024).await, Some(Behind::Since(_))));
+        assert!(matches!(writes_for_a_minute(200 * 1024).await, Some(Behind::In(_))));
     }
 
     #[tokio::test(start_paused = true)]

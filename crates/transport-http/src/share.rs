@@ -1,4 +1,4 @@
-//! The share that one group may take of what all groups of a peer have in common.
+//! The share that one group may take of what all groups have in common.
 
 /// The places that a group may take for each one that it leaves free: alone it gets three quarters
 /// of them.
@@ -13,7 +13,7 @@ const TAKEN_PER_FREE: usize = 3;
 /// ```text
 /// of 256:  1 group 192   2 groups 110 each   3 groups 77   8 groups 31
 /// ```
-pub(super) fn may_take(own: usize, taken: usize, max: usize) -> bool {
+pub(crate) fn may_take(own: usize, taken: usize, max: usize) -> bool {
     own < max.saturating_sub(taken).saturating_mul(TAKEN_PER_FREE)
 }
 
