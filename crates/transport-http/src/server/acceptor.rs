@@ -116,7 +116,8 @@ impl Acceptor {
             idle.ask_to_close();
         }
         if self.log_limit.is_due(is_limit) {
-            tracing::warn!(%error, "cannot accept a connection; trying again, with an idle one less if files are short");
+            let advice = "trying again, with one idle less if files are short";
+            tracing::warn!(%error, "cannot accept a connection; {advice}");
         }
     }
 
