@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
-use peercache::{ArrivingBytes, BodyShare};
+use peercache::{ArrivingBytes, BodyShare, ClientAddress};
 use tokio::time::timeout;
 
 /// A body up to this length needs no budget, so that every connection can have one.
@@ -57,45 +57,57 @@ impl Bodies {
     ///
     /// A body that announces too great a length is not read at all, and of others no more than
     /// fits.
-    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<WholeBody, Unread> {
+    pub async fn read(
+        &self,
+        headers: &HeaderMap,
+        from: Option<ClientAddress>,
+        mut body: Body,
+    ) -> Result<WholeBody, Unread> {
         let announced = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if announced.is_some_and(|bytes| bytes > self.body_bytes_max) {
             discard(headers, body);
             return Err(Unread::TooLong);
         }
-        let read = timeout(BODY_TIMEOUT, self.collect(announced, &mut body)).await.unwrap_or(Err(Unread::TooSlow));
+        let share = self.arriving.begin(from.map(|ClientAddress(address)| address));
+        let collecting = collect(share, self.body_bytes_max, announced, &mut body);
+        let read = timeout(BODY_TIMEOUT, collecting).await.unwrap_or(Err(Unread::TooSlow));
         if let Err(Unread::TooLong | Unread::NoBudget) = read {
             tokio::spawn(read_and_discard(body));
         }
         read
     }
+}
 
-    async fn collect(&self, announced: Option<usize>, body: &mut Body) -> Result<WholeBody, Unread> {
-        let (mut bytes, mut share) = (BytesMut::new(), self.arriving.begin());
-        loop {
-            let piece = tokio::select! {
-                piece = next_piece(body) => piece,
-                () = share.cut_off() => return Err(Unread::NoBudget),
-            };
-            let Some(piece) = piece else { break };
-            let piece = piece.map_err(|_| Unread::Broken)?;
-            let length = bytes.len() + piece.len();
-            if length > self.body_bytes_max {
-                return Err(Unread::TooLong);
-            }
-            let counted = length.saturating_sub(SMALL_BODY_BYTES).min(piece.len());
-            if counted > 0 {
-                share.grow(counted).await.map_err(|_| Unread::NoBudget)?;
-            }
-            if bytes.is_empty() {
-                // A claim is believed as far as one piece; the buffer doubles from there.
-                bytes.reserve(announced.unwrap_or(0).min(2 * piece.len()));
-            }
-            bytes.extend_from_slice(&piece);
+async fn collect(
+    mut share: BodyShare,
+    body_bytes_max: usize,
+    announced: Option<usize>,
+    body: &mut Body,
+) -> Result<WholeBody, Unread> {
+    let mut bytes = BytesMut::new();
+    loop {
+        let piece = tokio::select! {
+            piece = next_piece(body) => piece,
+            () = share.cut_off() => return Err(Unread::NoBudget),
+        };
+        let Some(piece) = piece else { break };
+        let piece = piece.map_err(|_| Unread::Broken)?;
+        let length = bytes.len() + piece.len();
+        if length > body_bytes_max {
+            return Err(Unread::TooLong);
         }
-        share.arrived();
-        Ok(WholeBody { bytes: bytes.freeze(), share })
+        let counted = length.saturating_sub(SMALL_BODY_BYTES).min(piece.len());
+        if counted > 0 {
+            share.grow(counted).await.map_err(|_| Unread::NoBudget)?;
+        }
+        if bytes.is_empty() {
+            // A claim is believed as far as one piece; the buffer doubles from there.
+            bytes.reserve(announced.unwrap_or(0).min(2 * piece.len()));
+        }
+        bytes.extend_from_slice(&piece);
     }
+    share.arrived();
+    Ok(WholeBody { bytes: bytes.freeze(), share })
 }
 
 /// Reads a refused body and throws it away, in a task, while its sender is answered.
@@ -175,7 +187,7 @@ mod tests {
     async fn read(bodies: &Bodies, kilobytes: usize, announced: bool) -> (Result<usize, Unread>, usize) {
         let taken = Arc::default();
         let body = Body::new(Kilobytes { left: kilobytes, announced, taken: Arc::clone(&taken) });
-        let read = bodies.read(&HeaderMap::new(), body).await.map(|body| body.bytes.len());
+        let read = bodies.read(&HeaderMap::new(), None, body).await.map(|body| body.bytes.len());
         (read, taken.load(Ordering::Relaxed))
     }
 
@@ -194,7 +206,7 @@ mod tests {
         for (announced, kept) in [(true, 0), (false, 11)] {
             let taken = Arc::default();
             let body = Body::new(Kilobytes { left: 1_000_000, announced, taken: Arc::clone(&taken) });
-            assert_eq!(bodies.read(&HeaderMap::new(), body).await.err(), Some(Unread::TooLong));
+            assert_eq!(bodies.read(&HeaderMap::new(), None, body).await.err(), Some(Unread::TooLong));
             assert_eq!(taken.load(Ordering::Relaxed), kept);
             // The body is dropped when enough of it was read.
             while Arc::strong_count(&taken) > 1 {
@@ -210,14 +222,14 @@ mod tests {
         let taken = Arc::default();
         let body = Body::new(Kilobytes { left: 11, announced: true, taken: Arc::clone(&taken) });
         let headers = HeaderMap::from_iter([(EXPECT, "100-continue".parse().unwrap())]);
-        assert_eq!(Bodies::new(10 << 10).read(&headers, body).await.err(), Some(Unread::TooLong));
+        assert_eq!(Bodies::new(10 << 10).read(&headers, None, body).await.err(), Some(Unread::TooLong));
         assert_eq!((taken.load(Ordering::Relaxed), Arc::strong_count(&taken)), (0, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn long_ones_share_the_budget_and_small_ones_need_none() {
         let bodies = Bodies::new(10 << 10);
-        let longest = bodies.read(&HeaderMap::new(), vec![0; 10 << 10].into()).await.ok().unwrap();
+        let longest = bodies.read(&HeaderMap::new(), None, vec![0; 10 << 10].into()).await.ok().unwrap();
         // The first four kilobytes of each need none.
         assert_eq!(read(&bodies, 9, true).await.0, Err(Unread::NoBudget));
         assert_eq!(read(&bodies, 8, true).await.0, Ok(8 << 10));
@@ -250,7 +262,7 @@ mod tests {
             .map(|_| {
                 let (sender, receiver) = tokio::sync::mpsc::channel(1);
                 let (bodies, body) = (bodies.clone(), Body::new(Dripping(receiver)));
-                let read = async move { bodies.read(&HeaderMap::new(), body).await.map(|body| body.bytes) };
+                let read = async move { bodies.read(&HeaderMap::new(), None, body).await.map(|body| body.bytes) };
                 (sender, tokio::spawn(read))
             })
             .unzip();
@@ -281,7 +293,7 @@ mod tests {
             }
         }
 
-        let read = Bodies::new(1).read(&HeaderMap::new(), Body::new(Silence)).await;
+        let read = Bodies::new(1).read(&HeaderMap::new(), None, Body::new(Silence)).await;
         assert_eq!(read.err(), Some(Unread::TooSlow));
     }
 }

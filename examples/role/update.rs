@@ -2,6 +2,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{RawQuery, State},
     http::{
@@ -12,7 +13,7 @@ use axum::{
     routing::{MethodRouter, put},
 };
 use bytes::Bytes;
-use peercache::{Error, Group, Key, UpdateError};
+use peercache::{ClientAddress, Error, Group, Key, UpdateError};
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use crate::{
@@ -124,6 +125,7 @@ impl Updates {
 async fn put_role(
     State(updates): State<Updates>,
     RawQuery(query): RawQuery,
+    from: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -137,7 +139,7 @@ async fn put_role(
     if !(headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING)) {
         return (StatusCode::BAD_REQUEST, NO_BODY).into_response();
     }
-    match request.within(updates.bodies.read(&headers, body)).await {
+    match request.within(updates.bodies.read(&headers, from.map(|from| from.0), body)).await {
         Some(Ok(role)) => updates.answer(&request, Change::Put(role.bytes), role.share).await,
         Some(Err(unread)) => unread.into_response(),
         None => (StatusCode::GATEWAY_TIMEOUT, NOTHING_YET).into_response(),

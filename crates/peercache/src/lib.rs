@@ -39,8 +39,8 @@ pub use peercache_groupcache::{
 pub use peercache_transport_http::Tls;
 #[cfg(feature = "http")]
 pub use peercache_transport_http::{
-    ArrivingBytes, BodyShare, CutOff, Dialect, HttpPool, HttpPoolBuilder, Listener, Membership, NodeId, PeerServer,
-    Secrets, Server, TrustStats, listen,
+    ArrivingBytes, BodyShare, ClientAddress, CutOff, Dialect, HttpPool, HttpPoolBuilder, Listener, Membership, NodeId,
+    PeerServer, Secrets, Server, TrustStats, listen,
 };
 
 /// The crate `peercache-consistenthash`: the owner of a key among names.

@@ -39,6 +39,7 @@ pub use crate::{client::builder::HttpPoolBuilder, client::pool::HttpPool};
 #[cfg(feature = "server")]
 pub use crate::{
     server::arriving_bytes::{ArrivingBytes, BodyShare, CutOff},
+    server::connection::ClientAddress,
     server::http_server::Server,
     server::listen::listen,
     server::listener::Listener,

@@ -2,8 +2,10 @@
 //! claimed, and under pressure the slowest sender is cut off first.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
     fmt,
+    net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -17,9 +19,11 @@ use tokio::{
 /// A budget for the bytes of bodies that arrive at once. Clones share it.
 ///
 /// A body takes its share as its bytes come. One that claims much and sends little holds little,
-/// and one sender alone may use everything. When the next piece finds no room, the body that came
-/// at the lowest rate so far is cut off for it. So nobody waits for a body that drips, and two long
-/// bodies do not wait for each other. A body that is longer than the budget arrives alone.
+/// and one sender alone may use everything. When the next piece finds no room, a body is cut off
+/// for it: of the address whose bodies hold most, the one that came at the lowest rate so far. So
+/// nobody waits for a body that drips, two long bodies do not wait for each other, and many bodies
+/// of one address do not push out the one of another. A body that is longer than the budget arrives
+/// alone.
 #[derive(Clone)]
 pub struct ArrivingBytes {
     shared: Arc<Shared>,
@@ -40,6 +44,7 @@ struct State {
 }
 
 struct Arriving {
+    address: Option<IpAddr>,
     bytes: usize,
     since: Instant,
     last_piece: Instant,
@@ -77,13 +82,21 @@ impl ArrivingBytes {
         ArrivingBytes { shared: Arc::new(shared) }
     }
 
-    /// Begins a body, which holds nothing yet.
-    pub fn begin(&self) -> BodyShare {
+    /// Begins a body, which holds nothing yet, of a client at this address. Bodies without an
+    /// address share one.
+    pub fn begin(&self, address: Option<IpAddr>) -> BodyShare {
         let cut = Arc::new(Notify::new());
         let now = Instant::now();
         let cut_of_body = cut.clone();
-        let arriving =
-            Arriving { bytes: 0, since: now, last_piece: now, has_arrived: false, is_cut: false, cut: cut_of_body };
+        let arriving = Arriving {
+            address,
+            bytes: 0,
+            since: now,
+            last_piece: now,
+            has_arrived: false,
+            is_cut: false,
+            cut: cut_of_body,
+        };
         let mut state = self.shared.lock();
         state.last_id += 1;
         let id = state.last_id;
@@ -169,10 +182,17 @@ impl State {
             return Grown::WaitsFor(None);
         }
         let now = Instant::now();
-        let candidates = self.bodies.iter_mut().filter(|(_, body)| !body.is_cut && !body.has_arrived && body.bytes > 0);
+        let may_be_cut = |body: &Arriving| !body.is_cut && !body.has_arrived && body.bytes > 0;
         // This body counts with the piece that it wants room for.
-        let rate = |body: &(&u64, &mut Arriving)| body.1.rate(now, (*body.0 == id).then_some(bytes));
-        match candidates.min_by_key(rate) {
+        let piece_of = |of: u64| (of == id).then_some(bytes);
+        let mut of_address = HashMap::<_, usize>::new();
+        for (&of, body) in self.bodies.iter().filter(|(_, body)| may_be_cut(body)) {
+            *of_address.entry(body.address).or_default() += body.bytes + piece_of(of).unwrap_or(0);
+        }
+        let candidates = self.bodies.iter_mut().filter(|(_, body)| may_be_cut(body));
+        let rank =
+            |body: &(&u64, &mut Arriving)| (Reverse(of_address[&body.1.address]), body.1.rate(now, piece_of(*body.0)));
+        match candidates.min_by_key(rank) {
             Some((&slowest, body)) if slowest != id => {
                 body.is_cut = true;
                 Grown::WaitsFor(Some(body.cut.clone()))
@@ -233,8 +253,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn claims_hold_nothing_and_one_alone_may_have_everything() {
         let budget = ArrivingBytes::new(100);
-        let _idle: Vec<_> = (0..32).map(|_| budget.begin()).collect();
-        let mut alone = budget.begin();
+        let _idle: Vec<_> = (0..32).map(|_| budget.begin(None)).collect();
+        let mut alone = budget.begin(None);
         assert_eq!(alone.grow(100).await, Ok(()));
         assert_eq!(alone.grow(50).await, Ok(()), "a body longer than the budget arrives alone");
     }
@@ -242,11 +262,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_slowest_is_cut_off_for_one_that_is_faster() {
         let budget = ArrivingBytes::new(100);
-        let [mut dripping, mut steady] = [budget.begin(), budget.begin()];
+        let [mut dripping, mut steady] = [budget.begin(None), budget.begin(None)];
         assert_eq!(dripping.grow(20).await, Ok(()));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(steady.grow(70).await, Ok(()));
-        let mut fast = budget.begin();
+        let mut fast = budget.begin(None);
         let mut growing = Box::pin(fast.grow(30));
         assert!(growing.as_mut().now_or_never().is_none(), "it waits until the room is free");
         assert_eq!(dripping.cut_off().now_or_never(), Some(()));
@@ -257,9 +277,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn many_bodies_of_one_address_do_not_push_out_one_of_another() {
+        let budget = ArrivingBytes::new(100);
+        let address = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
+        let mut slow = budget.begin(address(1));
+        assert_eq!(slow.grow(10).await, Ok(()));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let mut crowd: Vec<_> = (0..3).map(|_| budget.begin(address(2))).collect();
+        for body in &mut crowd {
+            assert_eq!(body.grow(30).await, Ok(()));
+        }
+        let mut one_more = budget.begin(address(2));
+        assert!(one_more.grow(30).now_or_never().is_none());
+        assert!(slow.cut_off().now_or_never().is_none(), "it is slower, and its address holds least");
+        assert_eq!(crowd.iter().filter(|body| body.cut_off().now_or_never().is_some()).count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_slowest_cuts_off_nobody_but_itself() {
         let budget = ArrivingBytes::new(100);
-        let [mut slow, mut fast] = [budget.begin(), budget.begin()];
+        let [mut slow, mut fast] = [budget.begin(None), budget.begin(None)];
         assert_eq!(slow.grow(10).await, Ok(()));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(fast.grow(85).await, Ok(()));
@@ -269,7 +306,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn two_long_bodies_do_not_wait_for_each_other() {
         let budget = ArrivingBytes::new(100);
-        let [mut one, mut other] = [budget.begin(), budget.begin()];
+        let [mut one, mut other] = [budget.begin(None), budget.begin(None)];
         assert_eq!(one.grow(50).await, Ok(()));
         assert_eq!(other.grow(40).await, Ok(()));
         let mut growing = Box::pin(one.grow(30));
@@ -292,7 +329,7 @@ mod tests {
             let runtime = builder.enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
                 let budget = ArrivingBytes::new(100);
-                let mut bodies: Vec<(BodyShare, usize)> = (0..6).map(|_| (budget.begin(), 0)).collect();
+                let mut bodies: Vec<(BodyShare, usize)> = (0..6).map(|_| (budget.begin(None), 0)).collect();
                 for (nth, bytes, ends) in steps {
                     tokio::time::advance(Duration::from_millis(200)).await;
                     let (share, held) = &mut bodies[nth];
@@ -301,7 +338,7 @@ mod tests {
                         *held += bytes;
                     }
                     if ends || grown == Some(Err(CutOff)) || share.cut_off().now_or_never().is_some() {
-                        bodies[nth] = (budget.begin(), 0);
+                        bodies[nth] = (budget.begin(None), 0);
                     }
                     let sum: usize = bodies.iter().map(|(_, held)| held).sum();
                     let alone = bodies.iter().filter(|(_, held)| *held > 0).count() <= 1;

@@ -36,6 +36,11 @@ pub(super) struct Connection {
     close: Notify,
 }
 
+/// The address of a client, which requests carry as an extension where a [`Server`](crate::Server)
+/// serves them over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
 /// The connection of a request as far as it says who asks. Requests carry it as an extension.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Origin {

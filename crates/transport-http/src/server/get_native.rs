@@ -21,7 +21,7 @@ use crate::{
 
 pub(super) async fn answer(state: &ServerState, head: &Parts, admitted: &Admitted, body: Body) -> Response {
     let limits = BodyLimits { max_bytes: frame::max_request_bytes(state.max_key_bytes), max_value_bytes: 0 };
-    let request = match request_body::read(state, admitted, body, limits).await {
+    let request = match request_body::read(state, head, admitted, body, limits).await {
         Ok(body) => get_request::read(body.bytes, state.max_key_bytes),
         Err(refusal) => return refusal,
     };

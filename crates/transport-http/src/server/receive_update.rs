@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn answer(state: &ServerState, head: &Parts, admitted: &Admitted, body: Body) -> Response {
     let (max_bytes, max_value_bytes) = (update::max_bytes(state.max_key_bytes), state.max_value_bytes());
     // The body keeps its permit until the update is made.
-    let body = match request_body::read(state, admitted, body, BodyLimits { max_bytes, max_value_bytes }).await {
+    let body = match request_body::read(state, head, admitted, body, BodyLimits { max_bytes, max_value_bytes }).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };

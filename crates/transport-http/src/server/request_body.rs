@@ -2,7 +2,7 @@
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::{
     auth::gate::Admitted,
     server::arriving_bytes::{BodyShare, CutOff},
+    server::connection::ClientAddress,
     server::response::{bad_request, text},
     server::state::ServerState,
     wire::gather::Gather,
@@ -48,11 +49,13 @@ enum ReadError {
 /// The answer to a body that cannot be read.
 pub(super) async fn read(
     state: &ServerState,
+    head: &Parts,
     admitted: &Admitted,
     body: Body,
     limits: BodyLimits,
 ) -> Result<RequestBody, Response> {
-    match timeout(state.body_read_timeout, gather(state, admitted, body, limits)).await {
+    let share = state.arriving.begin(head.extensions.get().map(|ClientAddress(address)| *address));
+    match timeout(state.body_read_timeout, gather(share, admitted, body, limits)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(ReadError::TooLong)) => Err(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long\n")),
         Ok(Err(ReadError::Broken)) => Err(bad_request()),
@@ -65,7 +68,7 @@ pub(super) async fn read(
 }
 
 async fn gather(
-    state: &ServerState,
+    mut share: BodyShare,
     admitted: &Admitted,
     mut body: Body,
     limits: BodyLimits,
@@ -76,7 +79,6 @@ async fn gather(
     if claimed > max_bytes {
         return Err(ReadError::TooLong);
     }
-    let mut share = state.arriving.begin();
     let mut hasher = Sha256::new();
     let mut gather = Gather::new(hint.exact().map(|_| claimed), max_bytes);
     loop {

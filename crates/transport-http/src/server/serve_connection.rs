@@ -21,7 +21,7 @@ use tokio::{
 use tower::Service;
 
 use crate::server::{
-    connection::{ActiveBody, Connection, Origin},
+    connection::{ActiveBody, ClientAddress, Connection, Origin},
     head_timeout::HeadTimeout,
     linger::linger,
     listener::Accepted,
@@ -78,6 +78,9 @@ async fn serve_stream(
         has_no_request.store(false, Relaxed);
         request.extensions_mut().insert(origin);
         request.extensions_mut().insert(connection.clone());
+        if let Some(address) = origin.address {
+            request.extensions_mut().insert(ClientAddress(address));
+        }
         let active = connection.begin_request();
         let answer = respond(router.clone(), request, settings.body_read_timeout);
         let is_draining = is_draining.clone();
