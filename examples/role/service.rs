@@ -39,7 +39,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let trust = Trust::read(config).unwrap_or_else(|sentence| Config::refuse(sentence));
     let node = node(config, &trust).unwrap_or_else(|error| Config::refuse(trust::refusal(&error)));
     tokio::spawn(trust.reload_at(hangups));
-    config.origin.check().unwrap_or_else(|sentence| Config::refuse(sentence));
+    config.origin.check().await.unwrap_or_else(|sentence| Config::refuse(sentence));
     let origin = config.origin.origin(ROLE_BYTES_MAX)?;
     let roles = group(config, &node, origin.clone())?;
     let updates = Updates::new(roles.clone(), origin, ROLE_BYTES_MAX, config.load_timeout_ms);

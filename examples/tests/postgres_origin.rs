@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Signal, getuid};
 use support::{
     child::Process,
-    cluster::{Cluster, Said, client},
+    cluster::{Cluster, Said, client, role},
     eventually, ports,
     required::{find_program, skip},
     within,
@@ -150,6 +150,18 @@ async fn names_are_text_and_any_other_is_not_found() {
     for name in [&b"nobody"[..], b"\xFF", b"a\0", b"' OR 1=1 --"] {
         assert_eq!(cluster.nodes[0].raw(name).await.brief(), "404 -", "{name:?}");
     }
+}
+
+#[tokio::test]
+async fn a_table_that_is_missing_at_the_start_is_told_how_to_make() {
+    let Some(postgres) = Postgres::start().await else { return };
+    postgres.client().await.batch_execute("DROP TABLE roles").await.unwrap();
+    let mut role = role();
+    role.args(["--origin", &postgres.url()]).kill_on_drop(true);
+    let output = within("the exit of a node without its table", role.output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("has no table roles") && said.contains("CREATE TABLE roles"), "{said}");
 }
 
 #[tokio::test]

@@ -93,15 +93,20 @@ impl Loader for Origin {
     }
 }
 
+/// The statement that makes the table, for people.
+const MAKE_TABLE: &str = "CREATE TABLE roles(name TEXT PRIMARY KEY, role TEXT NOT NULL)";
+
 impl OriginUrl {
-    /// Checks what must be there when the service starts: an SQLite file with its table.
+    /// Checks what must be there when the service starts: an SQLite file, and the table. A
+    /// PostgreSQL server that does not answer now may do so later.
     ///
     /// # Errors
     /// A sentence that says what is missing, and how to make it.
-    pub fn check(&self) -> Result<(), String> {
+    pub async fn check(&self) -> Result<(), String> {
         match self {
             OriginUrl::Sqlite(path) => sqlite::check(path),
-            OriginUrl::Postgres(_) | OriginUrl::Http(_) => Ok(()),
+            OriginUrl::Postgres(config) => postgres::check(config).await,
+            OriginUrl::Http(_) => Ok(()),
         }
     }
 

@@ -16,16 +16,20 @@ use tokio::{
 use tokio_postgres::{
     Client, Config, NoTls,
     config::SslMode,
+    error::SqlState,
     types::{ToSql, Type},
 };
 
-use super::{Change, Row, WriteError};
+use super::{Change, MAKE_TABLE, Row, WriteError};
 
 /// The most loads and writes that use the server at a time; others wait. A server takes 100
 /// connections by default, and there are other nodes.
 const CONNECTIONS_MAX: usize = 8;
 /// The time that the server may take to accept a connection, unless the URL says another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that the server may take to answer before the service starts.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time that the server may take to acknowledge the bytes sent, unless the URL says another.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
@@ -73,6 +77,20 @@ pub fn parse(url: &str) -> Result<Config, String> {
         config.tcp_user_timeout(UNACKNOWLEDGED_MAX);
     }
     Ok(config)
+}
+
+/// Checks that the table is there, if the server answers.
+///
+/// # Errors
+/// A sentence that says what is missing, and how to make it.
+pub async fn check(config: &Config) -> Result<(), String> {
+    let asked = time::timeout(CHECK_TIMEOUT, async { Session::connect(config).await?.query("", 0).await });
+    match asked.await {
+        Ok(Err(error)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            Err(format!("--origin: the PostgreSQL database has no table roles; make it with: {MAKE_TABLE}"))
+        }
+        Ok(Ok(_) | Err(_)) | Err(_) => Ok(()),
+    }
 }
 
 impl Postgres {

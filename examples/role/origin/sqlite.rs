@@ -11,7 +11,7 @@ use peercache::{Key, LoadError};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, types::ValueRef};
 use tokio::{sync::Semaphore, time};
 
-use super::{Change, Row, WriteError};
+use super::{Change, MAKE_TABLE, Row, WriteError};
 
 /// The most loads and writes that use the file at a time, each in a thread of its own; others wait.
 /// More would mostly wait for the same disk.
@@ -42,7 +42,7 @@ struct Pool {
 /// Checks that the file and its table are there.
 pub fn check(path: &Path) -> Result<(), String> {
     let shown = path.display();
-    let make = "make it with: CREATE TABLE roles(name TEXT PRIMARY KEY, role TEXT NOT NULL)";
+    let make = format!("make it with: {MAKE_TABLE}");
     if !path.exists() {
         return Err(format!("--origin: there is no file {shown}; {make}"));
     }
