@@ -153,7 +153,7 @@ impl<V: Value> Core<V> {
         if key.len() > self.state.settings.limits.max_key_bytes {
             return Err(Error::new(ErrorKind::KeyTooLong));
         }
-        if LoadScope::is_loading(self.state.id(), key) {
+        if LoadScope::is_loading((self.state.id(), &self.state.name), key) {
             return Err(Error::new(ErrorKind::RecursiveLoad));
         }
         let place = self.state.place()?;

@@ -38,7 +38,10 @@ pub enum ErrorKind {
     /// The value could not be turned into bytes for a peer.
     Codec,
     /// A loader asked for the key that it loads, itself or by way of other keys: it would have
-    /// waited for itself. The loads around it fail with the same kind.
+    /// waited for itself. The loads around it fail with the same kind, and those at other members
+    /// with [`LoadFailed`](ErrorKind::LoadFailed). A circle through more than four loads of several
+    /// members is not found, nor are loads that began apart and then wait for each other: they end
+    /// with `load_timeout`.
     RecursiveLoad,
     /// A key that is not cached was asked for outside a tokio runtime, where nothing can be loaded.
     NoRuntime,

@@ -42,6 +42,7 @@ pub use crate::{
     limits::Limits,
     loader::batch::{Batch, BatchLoader},
     loader::blocking::{BlockingLoaderFn, blocking_loader_fn, blocking_loader_fn_with},
+    loader::chain::LoadChain,
     loader::{IntoLoaded, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, loader_fn, loader_fn_with},
     many::{GetMany, GetStream},
     members::member::Member,

@@ -3,6 +3,7 @@
 pub(crate) mod any;
 pub(crate) mod batch;
 pub(crate) mod blocking;
+pub(crate) mod chain;
 pub(crate) mod scope;
 
 use std::{fmt, future::Future, time::Duration};

@@ -12,6 +12,7 @@ use crate::{
     error::{BoxError, BuildError, Error},
     key::Key,
     limits::Limits,
+    loader::chain::LoadChain,
     members::member::Member,
     peer::{
         reply_meta::ReplyMeta,
@@ -114,6 +115,9 @@ pub struct Terms {
     /// Whether the value must be within its time to live and not due for a refresh: the member that
     /// asks has such a value already.
     pub fresh: bool,
+    /// The loads, at the member that asks and at others, whose loaders wait for the value. A loader
+    /// that asks for one of them would wait for itself, and gets an error.
+    pub chain: LoadChain,
 }
 
 impl Terms {
@@ -126,6 +130,13 @@ impl Terms {
     #[must_use]
     pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same terms, of these loads.
+    #[must_use]
+    pub fn chain(mut self, chain: LoadChain) -> Self {
+        self.chain = chain;
         self
     }
 

@@ -9,6 +9,6 @@
 //! - A placement implements [`Placement`] and [`Ring`]: it says which member owns a key.
 
 pub use peercache_groupcache::{
-    Ack, Change, Connect, HoldAll, HoldLimit, Limits, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate, Placement,
-    Reply, ReplyMeta, Ring, SecondRound, Served, ServedGroup, SetValue, Stamp, Terms,
+    Ack, Change, Connect, HoldAll, HoldLimit, Limits, LoadChain, Peer, PeerError, PeerReply, PeerRequest, PeerUpdate,
+    Placement, Reply, ReplyMeta, Ring, SecondRound, Served, ServedGroup, SetValue, Stamp, Terms,
 };

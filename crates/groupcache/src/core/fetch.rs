@@ -131,6 +131,7 @@ impl<V: Value> Fetch<V> {
             terms: Terms {
                 timeout: self.context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
                 fresh: self.context.freshness != Freshness::AllowStale,
+                chain: self.scope.chain(),
             },
         };
         (request, Reply::new(move |answer| self.end(answer)))

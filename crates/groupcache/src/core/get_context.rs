@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     cache::entry::{Freshness, Requester},
+    loader::chain::LoadChain,
     peer::Terms,
 };
 
@@ -19,11 +20,13 @@ pub(crate) struct GetContext {
     /// Whether a load may wait for a permit. One that takes work off a peer that has too much may
     /// not.
     pub(crate) may_queue: bool,
+    /// The loads at other members that wait for it.
+    pub(crate) chain: LoadChain,
 }
 
 impl GetContext {
     fn new(requester: Requester, freshness: Freshness, deadline: Option<Instant>) -> Self {
-        GetContext { requester, freshness, deadline, may_queue: true }
+        GetContext { requester, freshness, deadline, may_queue: true, chain: LoadChain::default() }
     }
 
     /// The terms of a caller at this node.
@@ -34,7 +37,7 @@ impl GetContext {
     /// The terms that a peer asks on.
     pub(crate) fn for_peer(terms: Terms) -> Self {
         let freshness = if terms.fresh { Freshness::FreshOnly } else { Freshness::AllowStale };
-        GetContext::new(Requester::Peer, freshness, deadline(terms.timeout))
+        GetContext { chain: terms.chain, ..GetContext::new(Requester::Peer, freshness, deadline(terms.timeout)) }
     }
 
     /// The terms of a refresh in the background, which `requester` caused and nobody waits for.

@@ -55,7 +55,7 @@ fn load_single<V: Value>(
             None => publisher.fail_overloaded(),
             Some(acquire) => {
                 let load = Load { publisher, context }.run(loader.clone(), acquire);
-                drop(place.runtime().spawn(LoadScope::current().run(load)));
+                drop(place.runtime().spawn(LoadScope::current().asked_by(context.chain).run(load)));
             }
         }
     })
@@ -85,7 +85,8 @@ impl<V: Value> Load<V> {
         state.counters.loads_deduped.count();
         let watched = state.watch_load(publisher.key().clone(), publisher.waiter());
         let key = publisher.key().clone();
-        let scope = LoadScope::current().loading(state.id(), vec![key.clone()], Arc::new(permit));
+        let group = (state.id(), &*state.name);
+        let scope = LoadScope::current().loading(group, vec![key.clone()], Arc::new(permit));
         // The permit goes with the scope, before the waiters are told: one that asks for the next
         // key at once finds it free.
         let loaded = scope.run(any::load(loader, key, load_timeout)).await;

@@ -42,7 +42,8 @@ pub(crate) fn load_batch<V: Value>(
         match place.workplace.loads.acquire(context.may_queue) {
             None => batch.fail(&state.overloaded()),
             Some(acquire) => {
-                drop(place.runtime().spawn(LoadScope::current().run(batch.run(loader.clone(), acquire))));
+                let scope = LoadScope::current().asked_by(context.chain);
+                drop(place.runtime().spawn(scope.run(batch.run(loader.clone(), acquire))));
             }
         }
     }
@@ -78,7 +79,8 @@ impl<V: Value> LoadBatch<V> {
             return;
         }
         let watched: Vec<_> = positions.iter().filter_map(|&position| self.watch(position)).collect();
-        let scope = LoadScope::current().loading(self.state.id(), keys.clone(), Arc::new(permit));
+        let group = (self.state.id(), &*self.state.name);
+        let scope = LoadScope::current().loading(group, keys.clone(), Arc::new(permit));
         let answered = self.clone();
         let batch = Batch::new(keys, move |nth, answer| answered.publish(positions[nth], answer));
         let loaded = scope.run(any::load_batch(loader, batch, load_timeout)).await;

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, Span};
 
-use crate::key::Key;
+use crate::{key::Key, loader::chain::LoadChain};
 
 tokio::task_local! {
     /// The loads that the running task is part of.
@@ -16,13 +16,19 @@ tokio::task_local! {
 struct Load {
     group: GroupId,
     keys: Vec<Key>,
+    /// It and those around it, as other members are told of them.
+    chain: LoadChain,
     /// The load's permit, until the last part of it has ended, a thread that blocks included.
-    _permit: Arc<OwnedSemaphorePermit>,
+    /// There is none for what is loaded at other members.
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
     around: Option<Arc<Load>>,
 }
 
 /// A number that no other group of the process has while it exists.
 pub(crate) type GroupId = usize;
+
+/// The number that no group has.
+const NO_GROUP: GroupId = GroupId::MAX;
 
 /// The surroundings that work keeps when it goes on in another task.
 #[derive(Clone)]
@@ -37,17 +43,40 @@ impl LoadScope {
         LoadScope { load: LOADS.try_with(Option::clone).ok().flatten(), span: Span::current() }
     }
 
-    /// The scope of the loader's call for these keys, within this one.
-    pub(crate) fn loading(self, group: GroupId, keys: Vec<Key>, permit: Arc<OwnedSemaphorePermit>) -> Self {
-        let load = Load { group, keys, _permit: permit, around: self.load };
+    /// The scope of the loader's call for these keys of the group `name`, within this one.
+    pub(crate) fn loading(
+        self,
+        (group, name): (GroupId, &str),
+        keys: Vec<Key>,
+        permit: Arc<OwnedSemaphorePermit>,
+    ) -> Self {
+        let chain = self.chain().with_keys(name, &keys);
+        let load = Load { group, keys, chain, _permit: Some(permit), around: self.load };
         LoadScope { load: Some(Arc::new(load)), ..self }
     }
 
-    /// Whether the key is being loaded around here: to wait for it would be to wait for ourselves.
-    pub(crate) fn is_loading(group: GroupId, key: &[u8]) -> bool {
+    /// The scope of what a peer asks for while these loads wait for it there.
+    pub(crate) fn asked_by(self, chain: LoadChain) -> Self {
+        if chain.is_empty() {
+            return self;
+        }
+        let load = Load { group: NO_GROUP, keys: Vec::new(), chain, _permit: None, around: self.load };
+        LoadScope { load: Some(Arc::new(load)), ..self }
+    }
+
+    /// The loads that wait for what is asked for in this scope.
+    pub(crate) fn chain(&self) -> LoadChain {
+        self.load.as_ref().map(|load| load.chain).unwrap_or_default()
+    }
+
+    /// Whether the key of the group `name` is being loaded around here, or at a member that waits
+    /// for us: to wait for it would be to wait for ourselves.
+    pub(crate) fn is_loading((group, name): (GroupId, &str), key: &[u8]) -> bool {
         let is_in = |load: &Option<Arc<Load>>| {
-            let loads = std::iter::successors(load.as_deref(), |load| load.around.as_deref());
-            loads.into_iter().any(|load| load.group == group && load.keys.iter().any(|other| other.as_bytes() == key))
+            let Some(load) = load.as_deref() else { return false };
+            let mut loads = std::iter::successors(Some(load), |load| load.around.as_deref());
+            load.chain.contains(name, key)
+                || loads.any(|load| load.group == group && load.keys.iter().any(|other| other.as_bytes() == key))
         };
         LOADS.try_with(is_in).unwrap_or(false)
     }

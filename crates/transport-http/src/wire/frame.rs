@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use peercache_groupcache::{Ack, ReplyMeta, SecondRound, Stamp, Terms};
+use peercache_groupcache::{Ack, LoadChain, ReplyMeta, SecondRound, Stamp, Terms};
 
 use crate::wire::{millis, reply_meta};
 
@@ -80,18 +80,27 @@ pub(crate) struct Ask {
     pub(crate) terms: Terms,
 }
 
-/// The bytes of an `ASK`. One of the first release has the first four; a later one may have more.
+/// The bytes of terms that always are there. Behind them are the hashes of the loads that wait.
+const TERMS_BYTES: usize = 4 + 1;
+
+/// The bytes of an `ASK` without such loads. One of the first release has the first four.
 const ASK_BYTES: usize = 4 + TERMS_BYTES;
 
-/// The bytes of a `TERMS`. A later one may have more.
-const TERMS_BYTES: usize = 4 + 1;
+/// The bytes of these terms.
+fn terms_bytes(terms: Terms) -> usize {
+    let hashes = terms.chain.hashes().count();
+    TERMS_BYTES + if hashes > 0 { 1 + 8 * hashes } else { 0 }
+}
 
 /// The flag for a fresh value.
 const FRESH: u8 = 1;
 
+/// The most loads that are told of.
+const MAX_CHAIN: usize = 4;
+
 impl Ask {
     fn write(self, out: &mut Vec<u8>) {
-        out.extend(header(kind::ASK, 0, ASK_BYTES as u32));
+        out.extend(header(kind::ASK, 0, (4 + terms_bytes(self.terms)) as u32));
         out.put_u32(self.silence_ms);
         put_terms(out, self.terms);
     }
@@ -106,13 +115,19 @@ impl Ask {
 fn put_terms(out: &mut Vec<u8>, terms: Terms) {
     out.put_u32(millis::of_bound(terms.timeout));
     out.put_u8(if terms.fresh { FRESH } else { 0 });
+    if !terms.chain.is_empty() {
+        out.put_u8(terms.chain.hashes().count() as u8);
+        terms.chain.hashes().for_each(|hash| out.put_u64(hash));
+    }
 }
 
 /// Reads the fields of a `TERMS`; `None` when one is cut short.
 pub(crate) fn read_terms(mut payload: impl Buf) -> Option<Terms> {
     let timeout = payload.try_get_u32().ok()?;
     let flags = payload.try_get_u8().ok()?;
-    Some(Terms::new().timeout(millis::to_bound(timeout)).fresh(flags & FRESH != 0))
+    let hashes = usize::from(payload.try_get_u8().unwrap_or(0)).min(MAX_CHAIN);
+    let chain = LoadChain::from_hashes(std::iter::from_fn(|| payload.try_get_u64().ok()).take(hashes));
+    Some(Terms::new().timeout(millis::to_bound(timeout)).fresh(flags & FRESH != 0).chain(chain))
 }
 
 /// The most keys of one batch. Their number fits an index easily, and one request makes a node hold
@@ -150,7 +165,7 @@ pub(crate) fn request<'a>(
     write_group(&mut body, max_value_bytes, group);
     for (index, (key, terms)) in (0..).zip(keys) {
         if terms != ask.terms {
-            body.extend(header(kind::TERMS, index, TERMS_BYTES as u32));
+            body.extend(header(kind::TERMS, index, terms_bytes(terms) as u32));
             put_terms(&mut body, terms);
         }
         write_key(&mut body, index, key);
@@ -266,6 +281,28 @@ mod tests {
         ];
         assert_eq!(wire, golden.concat());
         assert_eq!(read(&[&wire]).unwrap().0[3], Frame::Terms { index: 1, terms: hurried });
+    }
+
+    #[test]
+    fn loads_that_wait_on_the_wire() {
+        let chain = LoadChain::from_hashes([0x0102_0304_0506_0708, 9]);
+        let terms = Terms::new().chain(chain);
+        let wire = request(ask(), 1, "g", [(&b"k"[..], terms)].into_iter());
+        let golden = [
+            &[0x01, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0x03, 0xe8, 0xff, 0xff, 0xff, 0xff, 0][..],
+            &[0x02, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, b'g'],
+            &[0x82, 0, 0, 0, 0, 0, 0, 22, 0xff, 0xff, 0xff, 0xff, 0, 2],
+            &[1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9],
+            &[0x03, 0, 0, 0, 0, 0, 0, 1, b'k'],
+        ];
+        assert_eq!(wire, golden.concat());
+        assert_eq!(read(&[&wire]).unwrap().0[2], Frame::Terms { index: 0, terms });
+        // No more than there may be are read, and no more than there are.
+        for (count, found) in [(0, 0), (2, 2), (4, 4), (5, 4), (255, 4)] {
+            let fields = [&[0xff, 0xff, 0xff, 0xff, 0, count][..], &[7; 40]].concat();
+            assert_eq!(read_terms(&fields[..]).unwrap().chain.hashes().count(), found, "{count}");
+        }
+        assert!(read_terms(&[0xff, 0xff, 0xff, 0xff, 0, 4, 7][..]).unwrap().chain.is_empty());
     }
 
     #[test]
