@@ -103,6 +103,11 @@ pub(crate) fn is_loopback(ip: IpAddr) -> bool {
 /// nor `localhost`, nor a name without a dot. A port makes no difference.
 #[cfg(feature = "server")]
 pub(crate) fn may_be_public(text: &[u8]) -> bool {
+    // Most are such, and no name of the web has only digits.
+    let is_address = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b':');
+    if text.first().is_some_and(|first| (b'1'..=b'9').contains(first)) && text.iter().all(is_address) {
+        return false;
+    }
     let Ok(authority) = Authority::try_from(text) else { return true };
     match Host::read(authority.host()) {
         Ok(Host::Ip(_)) => false,
