@@ -33,4 +33,5 @@ pub(crate) mod linger;
 pub(crate) mod read_timeout;
 pub(crate) mod serve_connection;
 pub(crate) mod stream;
+pub(crate) mod timed_io;
 pub(crate) mod write_timeout;

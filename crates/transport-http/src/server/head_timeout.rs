@@ -2,24 +2,22 @@
 
 use std::{
     future::Future,
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::server::connection::Connection;
 
-/// A connection whose reads fail when a request is not there in time.
+/// The timer of a connection whose reads fail when a request is not there in time.
 ///
 /// The first byte of a new connection has as long as a head has from its first byte. Between two
 /// requests there is a time of its own. While a request is answered nothing is measured here.
-pub(super) struct HeadTimeout<T> {
-    io: T,
+pub(super) struct HeadTimeout {
     connection: Arc<Connection>,
     head_timeout: Duration,
     idle_timeout: Duration,
@@ -31,13 +29,12 @@ pub(super) struct HeadTimeout<T> {
     has_timed_out: bool,
 }
 
-impl<T> HeadTimeout<T> {
-    /// Wraps a new connection.
-    pub(super) fn new(io: T, head_timeout: Duration, idle_timeout: Duration, connection: Arc<Connection>) -> Self {
+impl HeadTimeout {
+    /// Measures a new connection.
+    pub(super) fn new(head_timeout: Duration, idle_timeout: Duration, connection: Arc<Connection>) -> Self {
         let timer = Box::pin(sleep_until(Instant::now() + head_timeout));
         let idle_since = connection.idle_since();
         HeadTimeout {
-            io,
             connection,
             head_timeout,
             idle_timeout,
@@ -48,17 +45,23 @@ impl<T> HeadTimeout<T> {
         }
     }
 
-    pub(super) fn into_inner(self) -> T {
-        self.io
-    }
-
     /// Whether its time was over before a request had come.
     pub(super) fn has_timed_out(&self) -> bool {
         self.has_timed_out
     }
 
-    /// Records that bytes have come.
-    fn read(&mut self) {
+    /// Keeps the account of a read.
+    pub(super) fn account(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        match read {
+            Poll::Ready(done) => {
+                self.bytes_came();
+                Poll::Ready(done)
+            }
+            Poll::Pending => self.wait(cx),
+        }
+    }
+
+    fn bytes_came(&mut self) {
         let Some(idle_since) = self.connection.idle_since() else { return };
         if self.idle_since != Some(idle_since) || !self.has_begun {
             self.measure(idle_since, self.head_timeout);
@@ -85,49 +88,11 @@ impl<T> HeadTimeout<T> {
     }
 }
 
-impl<T: Read + Unpin> Read for HeadTimeout<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.io).poll_read(cx, buf) {
-            Poll::Ready(done) => {
-                self.read();
-                Poll::Ready(done)
-            }
-            Poll::Pending => self.wait(cx),
-        }
-    }
-}
-
-impl<T: Write + Unpin> Write for HeadTimeout<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
 
-    use hyper::rt::ReadBuf;
+    use hyper::rt::{Read, ReadBuf};
     use hyper_util::rt::TokioIo;
     use tokio::{
         io::{AsyncWriteExt, DuplexStream, duplex},
@@ -141,18 +106,21 @@ mod tests {
     const IDLE: Duration = Duration::from_secs(75);
     const MOMENT: Duration = Duration::from_millis(10);
 
-    fn pipe() -> (HeadTimeout<TokioIo<DuplexStream>>, DuplexStream, Arc<Connection>) {
+    type Io = (TokioIo<DuplexStream>, HeadTimeout);
+
+    fn pipe() -> (Io, DuplexStream, Arc<Connection>) {
         let (ours, theirs) = duplex(64);
         let connection = Connection::new(Admission::new(), None);
-        (HeadTimeout::new(TokioIo::new(ours), HEAD, IDLE, connection.clone()), theirs, connection)
+        ((TokioIo::new(ours), HeadTimeout::new(HEAD, IDLE, connection.clone())), theirs, connection)
     }
 
     /// Reads once; `None` if it would wait.
-    async fn read(io: &mut HeadTimeout<TokioIo<DuplexStream>>) -> Option<io::Result<()>> {
+    async fn read((io, timeout): &mut Io) -> Option<io::Result<()>> {
         poll_fn(|cx| {
             let mut bytes = [0; 64];
             let mut buf = ReadBuf::new(&mut bytes);
-            Poll::Ready(match Pin::new(&mut *io).poll_read(cx, buf.unfilled()) {
+            let polled = Pin::new(&mut *io).poll_read(cx, buf.unfilled());
+            Poll::Ready(match timeout.account(cx, polled) {
                 Poll::Ready(done) => Some(done),
                 Poll::Pending => None,
             })
@@ -160,7 +128,7 @@ mod tests {
         .await
     }
 
-    async fn is_waiting(io: &mut HeadTimeout<TokioIo<DuplexStream>>) -> bool {
+    async fn is_waiting(io: &mut Io) -> bool {
         read(io).await.is_none()
     }
 

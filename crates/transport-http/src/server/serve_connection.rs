@@ -28,6 +28,7 @@ use crate::server::{
     read_timeout::ReadTimeout,
     settings::ServerSettings,
     stream::Stream,
+    timed_io::TimedIo,
     write_timeout::WriteTimeout,
 };
 
@@ -69,9 +70,10 @@ async fn serve_stream(
     connection: Arc<Connection>,
 ) {
     let ends_at = stream.has_lifetime().then(|| Instant::now() + settings.tls_lifetime);
-    let io = WriteTimeout::new(TokioIo::new(stream), settings.write_timeout, connection.clone());
     let idle_timeout = settings.idle_timeout.unwrap_or(settings.header_read_timeout);
-    let io = HeadTimeout::new(io, settings.header_read_timeout, idle_timeout, connection.clone());
+    let head = HeadTimeout::new(settings.header_read_timeout, idle_timeout, connection.clone());
+    let write = WriteTimeout::new(settings.write_timeout, connection.clone());
+    let io = TimedIo::new(TokioIo::new(stream), head, write);
     let (is_draining, is_new) = (draining.clone(), Arc::new(AtomicBool::new(true)));
     let has_no_request = is_new.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -120,7 +122,7 @@ async fn serve_stream(
         Ok(()) if *draining.borrow() => {}
         Err(error) if !error.is_parse() => tracing::debug!(%error, "a connection ended early"),
         // An answer may be on its way, and so may the request that it refuses.
-        Ok(()) | Err(_) => linger(io.into_inner().into_inner().into_inner()).await,
+        Ok(()) | Err(_) => linger(io.into_inner().into_inner()).await,
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::{
     future::Future,
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::server::connection::Connection;
@@ -22,14 +21,13 @@ pub(super) const MIN_RATE: f64 = 128.0 * 1024.0;
 /// of seconds.
 const PATIENCE: u32 = 6;
 
-/// A connection that fails when the other side does not take what is written to it.
+/// The timer of a connection that fails when the other side does not take what is written to it.
 ///
 /// Waiting uses up the allowance, which is one timeout; bytes that are taken give it back at
 /// [`MIN_RATE`]. A client whose allowance is used up has fallen behind: it is served as long as
 /// nobody needs its place. One that takes nothing for [`PATIENCE`] times the timeout is cut off in
 /// any case. Time in which nothing is written does not count.
-pub(super) struct WriteTimeout<T> {
-    io: T,
+pub(super) struct WriteTimeout {
     connection: Arc<Connection>,
     timeout: Duration,
     allowance: Duration,
@@ -38,17 +36,17 @@ pub(super) struct WriteTimeout<T> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> WriteTimeout<T> {
-    pub(super) fn new(io: T, timeout: Duration, connection: Arc<Connection>) -> Self {
-        WriteTimeout { io, connection, timeout, allowance: timeout, waiting_since: None, timer: None }
-    }
-
-    pub(super) fn into_inner(self) -> T {
-        self.io
+impl WriteTimeout {
+    pub(super) fn new(timeout: Duration, connection: Arc<Connection>) -> Self {
+        WriteTimeout { connection, timeout, allowance: timeout, waiting_since: None, timer: None }
     }
 
     /// Keeps the account of a write.
-    fn account(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    pub(super) fn account(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Pending => self.wait(cx),
             Poll::Ready(Ok(bytes)) => {
@@ -80,44 +78,11 @@ impl<T> WriteTimeout<T> {
     }
 }
 
-impl<T: Read + Unpin> Read for WriteTimeout<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<T: Write + Unpin> Write for WriteTimeout<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.account(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.account(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
 
+    use hyper::rt::Write;
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
@@ -126,13 +91,20 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    fn pipe(room: usize) -> (WriteTimeout<TokioIo<DuplexStream>>, DuplexStream) {
+    type Io = (TokioIo<DuplexStream>, WriteTimeout);
+
+    fn pipe(room: usize) -> (Io, DuplexStream) {
         let (ours, theirs) = duplex(room);
-        (WriteTimeout::new(TokioIo::new(ours), TIMEOUT, Connection::new(Admission::new(), None)), theirs)
+        let timeout = WriteTimeout::new(TIMEOUT, Connection::new(Admission::new(), None));
+        ((TokioIo::new(ours), timeout), theirs)
     }
 
-    async fn write(io: &mut WriteTimeout<TokioIo<DuplexStream>>, bytes: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await
+    async fn write((io, timeout): &mut Io, bytes: &[u8]) -> io::Result<usize> {
+        poll_fn(|cx| {
+            let written = Pin::new(&mut *io).poll_write(cx, bytes);
+            timeout.account(cx, written)
+        })
+        .await
     }
 
     #[tokio::test(start_paused = true)]
@@ -141,7 +113,7 @@ mod tests {
         assert_eq!(write(&mut io, &[0; 20]).await.unwrap(), 10);
         let start = Instant::now();
         assert_eq!(write(&mut io, &[0; 20]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(matches!(io.connection.behind(), Some(Behind::Since(time)) if time == 5 * TIMEOUT));
+        assert!(matches!(io.1.connection.behind(), Some(Behind::Since(time)) if time == 5 * TIMEOUT));
         assert_eq!(start.elapsed(), 6 * TIMEOUT);
     }
 
@@ -162,7 +134,7 @@ mod tests {
         let _ = futures_util::FutureExt::now_or_never(write(&mut io, &[0; 256 * 1024]));
         let _ = futures_util::FutureExt::now_or_never(write(&mut io, &[0; 256 * 1024]));
         reader.abort();
-        io.connection.behind()
+        io.1.connection.behind()
     }
 
     #[tokio::test(start_paused = true)]
