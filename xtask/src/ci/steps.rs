@@ -26,11 +26,16 @@ const UNWANTED: [&str; 5] = ["aws-lc-sys", "openssl-sys", "native-tls", "cmake",
 /// The leaf that must stay light, and how many packages it may be, itself included.
 const LIGHT: (&str, usize) = ("peercache-consistenthash", 4);
 
+/// The rivals that are compared with, a workspace of their own.
+const RIVALS: &str = "benches/peers/Cargo.toml";
+
 /// All steps, in the order they are taken.
 pub fn all(context: &Context) -> Vec<Step> {
     let mut steps = vec![
         cargo("rustfmt", ["fmt", "--all", "--check"], LOOK_LIMIT),
-        cargo("rustfmt of the rivals", ["fmt", "--manifest-path", "benches/peers/Cargo.toml", "--check"], LOOK_LIMIT),
+        cargo("rustfmt of the rivals", ["fmt", "--manifest-path", RIVALS, "--check"], LOOK_LIMIT),
+        // A new dependency of ours has to be in there, too; the comparison would say so last.
+        cargo("lock file of the rivals", ["tree", "--depth", "0", "--locked", "--manifest-path", RIVALS], BUILD_LIMIT),
         step("no unwanted native build", no_unwanted_build),
         step("a leaf is light", leaf_is_light),
         cargo(
