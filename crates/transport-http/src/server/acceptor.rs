@@ -218,3 +218,65 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::server::connection::ActiveRequest;
+
+    const ALLOWANCE: Duration = Duration::from_secs(10);
+
+    /// Adds a connection of a client at this address, whose task does nothing.
+    fn connect(acceptor: &mut Acceptor, last: u8) -> Arc<Connection> {
+        let connection = Connection::new(acceptor.admission.clone(), Some(IpAddr::from([10, 0, 0, last])));
+        let task = acceptor.tasks.spawn(pending());
+        acceptor.connections.insert(task.id(), connection.clone());
+        connection
+    }
+
+    /// Has its client leave an answer unread.
+    fn stall(connection: &Arc<Connection>) -> ActiveRequest {
+        connection.write_stalled(ALLOWANCE);
+        connection.begin_request()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reader_that_has_been_behind_for_longest_is_cut_off() {
+        let mut acceptor = Acceptor::new(Router::new(), ServerSettings::default());
+        let [first, second, busy] = [1, 1, 2].map(|last| connect(&mut acceptor, last));
+        let _answered = (busy.begin_request(), stall(&first));
+        advance(Duration::from_secs(1)).await;
+        let _unread = stall(&second);
+        drop(acceptor.close_one());
+        assert!(!first.is_cut(), "it has time left");
+        advance(ALLOWANCE).await;
+        drop(acceptor.close_one());
+        assert_eq!([&first, &second, &busy].map(|connection| connection.is_cut()), [true, false, false]);
+        // One at a time, though its client takes a last byte before it ends.
+        advance(ALLOWANCE).await;
+        first.write_resumed(true);
+        drop(acceptor.close_one());
+        assert!(!second.is_cut());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_the_address_with_the_most_connections_one_is_cut_off_first() {
+        let mut acceptor = Acceptor::new(Router::new(), ServerSettings::default());
+        let alone = connect(&mut acceptor, 1);
+        let _unread = stall(&alone);
+        advance(Duration::from_secs(5)).await;
+        let crowd = [2, 2, 2].map(|last| connect(&mut acceptor, last));
+        let _all_unread: Vec<_> = crowd.iter().map(stall).collect();
+        let next_look = acceptor.close_one();
+        next_look.await;
+        assert!(matches!(alone.behind(), Some(Behind::Since(_))), "it is the next to fall behind");
+        advance(ALLOWANCE).await;
+        drop(acceptor.close_one());
+        assert!(!alone.is_cut());
+        assert_eq!(crowd.iter().filter(|connection| connection.is_cut()).count(), 1);
+    }
+}
