@@ -20,6 +20,7 @@ pub(crate) mod load_limit;
 pub(crate) mod logged_key;
 pub(crate) mod publish;
 pub(crate) mod reply;
+pub(crate) mod second_asks;
 pub(crate) mod serve;
 pub(crate) mod state;
 pub(crate) mod watchdog;
@@ -49,6 +50,9 @@ use crate::{
 pub(crate) struct Core<V> {
     pub(crate) state: Arc<GroupState<V>>,
 }
+
+/// Keys with their positions, by the position of the member to ask for them.
+type KeysByMember = BTreeMap<Option<usize>, Vec<(usize, Key)>>;
 
 /// The most times that a get starts again because its key was removed in the meantime.
 pub(crate) const MAX_RETRIES: u32 = 64;
@@ -100,14 +104,15 @@ impl<V: Value> Core<V> {
             Ok(prepared) => prepared,
             Err(error) => return Started::failed(error),
         };
+        let view = self.state.members.view();
         if context.requester == Requester::Peer {
+            Self::doubt_owner(&view, &key, &place);
             return load(&self.state, key, context, &place);
         }
-        let view = self.state.members.view();
-        match view.owner(key.as_bytes()) {
+        match view.at(self.route(&view, &key, &place)) {
             Owner::Local => load(&self.state, key, context, &place),
-            Owner::Remote(owner) => {
-                let from = FetchFrom { owner, digest: view.digest(), context, place: &place };
+            Owner::Remote(remote) => {
+                let from = FetchFrom { remote, view: &view, context, place: &place };
                 fetch(&self.state, key, from)
             }
         }
@@ -132,18 +137,51 @@ impl<V: Value> Core<V> {
         }
         let Some(place) = place else { return started };
         let view = self.state.members.view();
-        for (owner, keys) in by_owner(&view, prepared, context.requester) {
+        for (member, keys) in self.by_member(&view, prepared, context.requester, &place) {
             let wanted = keys.iter().map(|(_, key)| key.clone()).collect();
-            let results = match owner {
+            let results = match view.at(member) {
                 Owner::Local => load_many(&self.state, wanted, context, &place),
-                Owner::Remote(owner) => {
-                    let from = FetchFrom { owner, digest: view.digest(), context, place: &place };
+                Owner::Remote(remote) => {
+                    let from = FetchFrom { remote, view: &view, context, place: &place };
                     fetch_many(&self.state, wanted, from)
                 }
             };
             started.extend(keys.into_iter().zip(results).map(|((position, key), result)| (position, key, result)));
         }
         started
+    }
+
+    /// The keys by the position of the member to ask for them; `None`, this node, is first. A
+    /// peer's keys are loaded here, as [`Core::start`] explains.
+    fn by_member(&self, view: &View, keys: Vec<(usize, Key)>, requester: Requester, place: &Place) -> KeysByMember {
+        let mut by_member = KeysByMember::new();
+        for (position, key) in keys {
+            let member = match requester {
+                Requester::Local => self.route(view, &key, place),
+                Requester::Peer => {
+                    Self::doubt_owner(view, &key, place);
+                    None
+                }
+            };
+            by_member.entry(member).or_default().push((position, key));
+        }
+        by_member
+    }
+
+    /// The position of the member to ask for a key; `None` is this node.
+    fn route(&self, view: &View, key: &Key, place: &Place) -> Option<usize> {
+        let (group, runtime) = (&self.state.name, place.runtime());
+        view.route(key.as_bytes(), |remote| remote.has_undelivered(group, key.as_bytes(), runtime), runtime)
+    }
+
+    /// Has a key's owner probed: a peer asks us for the key, so it may hold the owner for down. If
+    /// the owner does not answer we act for it, from before the load has ended.
+    fn doubt_owner(view: &View, key: &Key, place: &Place) {
+        if let Owner::Remote(owner) = view.owner(key.as_bytes())
+            && !owner.watch.is_down()
+        {
+            owner.watch.doubt(place.runtime());
+        }
     }
 
     /// Provides what every miss needs: a key that is owned, a place for its work, a clock that
@@ -195,26 +233,6 @@ impl<V: Value> Core<V> {
     pub(crate) fn or_stale(&self, key: &[u8], requester: Requester, outcome: Outcome<V>) -> Outcome<V> {
         outcome.or_else(|error| self.state.store.or_stale(key, requester, error, self.state.clock.coarse_ms()))
     }
-}
-
-/// The keys by the member to ask for them, this node first. A peer's keys are loaded here, as
-/// [`Core::start`] explains.
-fn by_owner<'v>(
-    view: &'v View,
-    keys: Vec<(usize, Key)>,
-    requester: Requester,
-) -> impl Iterator<Item = (Owner<'v>, Vec<(usize, Key)>)> {
-    // By the owner's position in the member list; `None` is this node.
-    let mut by_member = BTreeMap::<Option<usize>, (Owner<'v>, Vec<(usize, Key)>)>::new();
-    for (position, key) in keys {
-        let member = match requester {
-            Requester::Local => view.remote_position(key.as_bytes()),
-            Requester::Peer => None,
-        };
-        let new = || (member.map_or(Owner::Local, |_| view.owner(key.as_bytes())), Vec::new());
-        by_member.entry(member).or_insert_with(new).1.push((position, key));
-    }
-    by_member.into_values()
 }
 
 fn too_many_retries() -> Error {

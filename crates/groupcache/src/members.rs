@@ -3,11 +3,13 @@
 pub(crate) mod departed;
 pub(crate) mod failure_log;
 pub(crate) mod followers;
+pub(crate) mod health;
 pub(crate) mod member;
 pub(crate) mod placement;
 pub(crate) mod remote;
 pub(crate) mod undelivered;
 pub(crate) mod view;
+pub(crate) mod watch;
 
 use std::{
     fmt,
@@ -15,6 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
     limits::MAX_MEMBERS,
     members::departed::DepartedMembers,
     members::followers::{Followers, Following, OnRingChange},
-    members::member::Member,
+    members::member::{Member, PeerStatus},
     members::placement::{NativePlacement, Placement},
     members::view::{MembersConfig, View},
     peer::Connect,
@@ -44,7 +47,6 @@ struct MembersState {
     /// The lock of a change: held while a list replaces another, so that two calls of
     /// [`Members::set`] follow each other, and no group begins in between.
     changing: Mutex<()>,
-    followers: Followers,
     incarnation: u64,
     departed: DepartedMembers,
 }
@@ -68,6 +70,7 @@ impl Members {
             client_only: false,
             connect: None,
             placement: Box::new(NativePlacement),
+            followers: Followers::default(),
         };
         let view = View::alone(&config);
         Members::new(config, view)
@@ -81,6 +84,7 @@ impl Members {
             client_only: false,
             connect: Some(Box::new(connect)),
             placement: Box::new(NativePlacement),
+            followers: Followers::default(),
         };
         MembersBuilder { config, members: None }
     }
@@ -116,7 +120,7 @@ impl Members {
         if new.is_equal(&old) {
             return Ok(Vec::new());
         }
-        let groups = self.state.followers.alive();
+        let groups = self.state.config.followers.alive();
 
         // Before the new list is in force: from then on gets ask its members, those that return
         // too.
@@ -140,6 +144,28 @@ impl Members {
         self.state.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The other members with their health, in the order of the list.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.view().remotes().map(|remote| remote.status()).collect()
+    }
+
+    /// Tells all other members that this node is there: one that it was down for asks it again at
+    /// once. To be awaited when the node is about to answer, after its ports are open. It takes a
+    /// second at most, and less if all members answer.
+    pub async fn announce(&self) {
+        let view = self.view();
+        join_all(view.remotes().map(|remote| remote.watch.announce())).await;
+    }
+
+    /// Records that a member has said that it is there. If it is down here it is asked for a sign
+    /// of life, and is up when this returns, unless it cannot be reached from here.
+    pub async fn announced_by(&self, name: &str) {
+        let view = self.view();
+        if let Some(remote) = view.remotes().find(|remote| remote.name == name) {
+            remote.watch.announced().await;
+        }
+    }
+
     /// This node's own name.
     pub fn self_name(&self) -> &str {
         &self.state.config.self_name
@@ -148,13 +174,13 @@ impl Members {
     /// Calls `group` after every later change of the ring, until the result is dropped.
     pub(crate) fn follow(&self, group: Weak<dyn OnRingChange>) -> Following {
         let _changing = self.state.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.state.followers.add(group)
+        self.state.config.followers.add(group)
     }
 
     /// The number of groups that follow.
     #[cfg(test)]
     pub(crate) fn followers(&self) -> usize {
-        self.state.followers.len()
+        self.state.config.followers.len()
     }
 
     /// A number chosen at random by this process. It tells the stamps of a process from those of an
@@ -174,7 +200,6 @@ impl Members {
             config,
             view: RwLock::new(Arc::new(view)),
             changing: Mutex::default(),
-            followers: Followers::default(),
             incarnation: RandomState::new().hash_one(0),
             departed: DepartedMembers::default(),
         };

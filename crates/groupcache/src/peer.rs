@@ -44,6 +44,17 @@ pub trait Peer: Send + Sync + 'static {
     /// Defaults to nothing.
     fn connect_ahead(&self) {}
 
+    /// Asks the member for a sign of life, which costs it next to nothing, and returns at once. It
+    /// is sent about once a second while the member is down. After `timeout` nothing waits for it
+    /// any more.
+    ///
+    /// Defaults to [`PeerError::NotCarried`]: the member counts as up again after a pause, and the
+    /// next request finds out.
+    fn probe(&self, timeout: Duration, reply: Reply<()>) {
+        let _ = timeout;
+        reply.send(Err(PeerError::NotCarried));
+    }
+
     /// Sends the member an update and returns at once; its acknowledgement goes to `reply`. After
     /// `timeout` nothing waits for one any more.
     ///
@@ -188,10 +199,18 @@ pub enum PeerError {
     /// answer; nothing is loaded here.
     #[error(transparent)]
     Answered(Error),
-    /// The peer could not be asked or understood: no connection, silence, garbage, an unknown
-    /// group. The value is loaded here and kept only briefly.
+    /// The peer could not be understood: garbage, an answer that was broken off, an unknown group.
+    /// The value is loaded here and kept only briefly. It says nothing of other requests.
     #[error("{0}")]
     Failed(#[source] BoxError),
+    /// The peer is not there: its port is closed, no way leads to it, or somebody else answers in
+    /// its place. It is down at once, and the next in line is asked.
+    #[error("{0}")]
+    Unreachable(#[source] BoxError),
+    /// The peer gave no sign of life for as long as it may be silent, on any connection. It is down
+    /// at once, and the next in line is asked.
+    #[error("{0}")]
+    Silent(#[source] BoxError),
     /// The peer's protocol cannot carry the request: a key that would not arrive unchanged, or an
     /// update. A value is loaded here; of an update the caller is told. The peer is not at fault.
     #[error("the peer's dialect cannot carry this")]
@@ -202,6 +221,11 @@ impl PeerError {
     /// A failure of the peer or of the way to it.
     pub fn failed(cause: impl Into<BoxError>) -> Self {
         PeerError::Failed(cause.into())
+    }
+
+    /// Whether the peer failed, in whatever way, so that it is not known what it did.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, PeerError::Failed(_) | PeerError::Unreachable(_) | PeerError::Silent(_))
     }
 }
 

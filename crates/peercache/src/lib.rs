@@ -31,8 +31,8 @@ pub use peercache_groupcache::{
     Always, Answer, Batch, BatchLoader, BlockingLoaderFn, BoxError, BuildError, Bytes, CacheStats, Cached, Clock,
     Detailed, Error, ErrorKind, EvictionPolicy, Get, GetMany, GetStream, GolangPlacement, Group, GroupBuilder, Groups,
     HotAdmission, HotCandidate, IntoLoaded, Key, Limits, LoadError, Loaded, Loader, LoaderFn, LoaderFnWith, Member,
-    Members, MembersBuilder, Missed, NativePlacement, Never, OneIn, OverloadPolicy, Source, Stats, UpdateError, Value,
-    View, blocking_loader_fn, blocking_loader_fn_with, loader_fn, loader_fn_with,
+    Members, MembersBuilder, Missed, NativePlacement, Never, OneIn, OverloadPolicy, PeerState, PeerStatus, Source,
+    Stats, UpdateError, Value, View, blocking_loader_fn, blocking_loader_fn_with, loader_fn, loader_fn_with,
 };
 
 #[cfg(feature = "tls")]

@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
-use peercache_groupcache::{BatchLoader, BuildError, GroupBuilder, Groups, Loader, Member, Members};
+use peercache_groupcache::{BatchLoader, BuildError, GroupBuilder, Groups, Loader, Member, Members, PeerStatus};
 use peercache_transport_http::{Listener, PeerServer, Server, TrustStats};
 use tokio::{net::TcpListener, runtime::Handle, sync::watch};
 
@@ -94,7 +94,10 @@ impl Node {
         let (router, listener, groups) = (self.router(), self.listener(listener), self.shared.groups.clone());
         async move {
             groups.served_in(Handle::current());
-            Server::new(router).serve(listener?, stopped).await
+            let (listener, members) = (listener?, groups.members().clone());
+            // Beside the server: others may look whether it is there before they answer.
+            tokio::spawn(async move { members.announce().await });
+            Server::new(router).serve(listener, stopped).await
         }
     }
 
@@ -128,6 +131,13 @@ impl Node {
         self.shared.peer_server.clone().router()
     }
 
+    /// Tells all other members that this node is there, so that those it was down for ask it again
+    /// at once, not some seconds later. [`serve`](Node::serve) does that by itself; await this
+    /// after it to know when it is done. It takes a second at most.
+    pub async fn announce(&self) {
+        self.members().announce().await;
+    }
+
     /// Ends [`serve`](Node::serve): it takes no more connections, finishes the requests in progress
     /// and returns.
     ///
@@ -157,6 +167,12 @@ impl Node {
     /// The list of members, with their names and their shares of the keys.
     pub fn members(&self) -> &Members {
         self.shared.groups.members()
+    }
+
+    /// The other members as this node sees them: whether each is up, since when, why not, and how
+    /// many updates wait for it.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.members().peers()
     }
 
     /// The numbers of requests that this node refused, by reason, and of answers that it did not

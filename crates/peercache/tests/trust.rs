@@ -147,7 +147,9 @@ async fn are_strangers([a, b]: &[Member; 2], [of_a, of_b]: [&Loads; 2]) {
             assert_eq!(missed(watched(asker.group.remove(key.as_str())).await), [other.name.as_str()], "{key}");
         }
         assert_eq!(loads.count() - before.0, KEYS, "all are loaded here");
-        assert_eq!(asker.group.stats().peer_errors, u64::try_from(KEYS).unwrap());
+        // It is down after the first, and asked again only by probes and updates.
+        let errors = asker.group.stats().peer_errors;
+        assert!((1..=u64::try_from(KEYS).unwrap()).contains(&errors), "{errors}");
         let after = other.group.stats();
         assert_eq!((after.server_requests, after.loads), (before.1.server_requests, before.1.loads));
     }

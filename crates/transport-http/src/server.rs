@@ -29,6 +29,7 @@ pub(crate) mod settings;
 pub(crate) mod acceptor;
 pub(crate) mod connection;
 pub(crate) mod head_timeout;
+pub(crate) mod health;
 pub(crate) mod linger;
 pub(crate) mod read_timeout;
 pub(crate) mod serve_connection;

@@ -391,7 +391,7 @@ impl MemberProgress {
             }
             Err(error) => {
                 // A member that refuses, or cannot take updates at all, is not sent this one again.
-                self.is_unreached = matches!(error, PeerError::Failed(_));
+                self.is_unreached = error.is_failure();
                 Some(error.to_string())
             }
         };

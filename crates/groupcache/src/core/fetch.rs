@@ -1,4 +1,5 @@
-//! One fetch: a key's value from its owner, or from a load here if the owner cannot be asked.
+//! One fetch: a key's value from its owner, from the next in line if that is down, or from a load
+//! here if neither can be asked.
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::{
     key::Key,
     loader::scope::LoadScope,
     members::remote::Remote,
+    members::view::{Owner, View},
     peer::{PeerError, PeerReply, PeerRequest, Reply, Terms, reply_meta::ReplyMeta},
     settings::OverloadPolicy,
     store::flight::FlightKey,
@@ -33,9 +35,10 @@ const MAX_KEYS_PER_REQUEST: usize = 1_024;
 /// A member to fetch from, and what all fetches of one call have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct FetchFrom<'a> {
-    pub(crate) owner: &'a Arc<Remote>,
-    /// The ring that names it as the owner.
-    pub(crate) digest: u64,
+    /// The keys' owner, or who stands in for it.
+    pub(crate) remote: &'a Arc<Remote>,
+    /// The list that names it.
+    pub(crate) view: &'a Arc<View>,
     pub(crate) context: GetContext,
     /// Its runtime carries the request, and the load if the owner fails: the reply may come from a
     /// thread that knows no runtime.
@@ -48,7 +51,7 @@ pub(crate) fn fetch<V: Value>(state: &Arc<GroupState<V>>, key: Key, from: FetchF
         if let Some(fetch) = Fetch::begin(publisher, from) {
             let (request, reply) = fetch.into_request();
             let _entered = from.place.runtime().enter();
-            from.owner.peer.get(request, reply);
+            from.remote.peer.get(request, reply);
         }
     })
 }
@@ -65,15 +68,15 @@ pub(crate) fn fetch_many<V: Value>(state: &Arc<GroupState<V>>, keys: Vec<Key>, f
     let _entered = from.place.runtime().enter();
     while !requests.is_empty() {
         let rest = requests.split_off(requests.len().min(MAX_KEYS_PER_REQUEST));
-        from.owner.peer.get_many(std::mem::replace(&mut requests, rest));
+        from.remote.peer.get_many(std::mem::replace(&mut requests, rest));
     }
     started
 }
 
 /// The number of a member: its place in memory, where it stays while any request of it is in
 /// progress.
-fn id_of(owner: &Arc<Remote>) -> MemberId {
-    Arc::as_ptr(owner).addr()
+fn id_of(remote: &Arc<Remote>) -> MemberId {
+    Arc::as_ptr(remote).addr()
 }
 
 /// A fetch in progress, which the transport's reply brings to its end.
@@ -83,9 +86,12 @@ struct Fetch<V> {
     /// is bounded as all loads are.
     permit: Option<FetchPermit>,
     scope: LoadScope,
-    owner: Arc<Remote>,
+    /// The member that is asked.
+    remote: Arc<Remote>,
     began: Instant,
-    digest: u64,
+    view: Arc<View>,
+    /// Whether another member was asked before.
+    is_second: bool,
     context: GetContext,
     workplace: Arc<Workplace>,
 }
@@ -93,28 +99,52 @@ struct Fetch<V> {
 impl<V: Value> Fetch<V> {
     /// Begins a fetch; `None` if the flight is ended without asking the owner.
     fn begin(publisher: Publisher<V>, from: FetchFrom<'_>) -> Option<Self> {
-        let FetchFrom { owner, digest, context, place } = from;
-        let workplace = place.workplace.clone();
-        let permit = workplace.fetches.acquire(id_of(owner));
-        let scope = LoadScope::current();
-        let fetch =
-            Fetch { publisher, permit, scope, owner: owner.clone(), began: Instant::now(), digest, context, workplace };
+        let FetchFrom { remote, view, context, place } = from;
+        let fetch = Fetch {
+            publisher,
+            permit: None,
+            scope: LoadScope::current(),
+            remote: remote.clone(),
+            began: Instant::now(),
+            view: view.clone(),
+            is_second: false,
+            context,
+            workplace: place.workplace.clone(),
+        };
+        fetch.state().second_asks.fetched();
+        fetch.permitted()
+    }
+
+    /// Takes a permit to ask the member; `None` if the flight is ended without asking it.
+    fn permitted(mut self) -> Option<Self> {
+        self.permit = self.workplace.fetches.acquire(id_of(&self.remote));
+        let fetch = self;
         if fetch.permit.is_none() {
             fetch.end_overloaded(Error::new(ErrorKind::Overloaded));
             return None;
         }
         fetch.state().counters.loads_deduped.count();
-        // A removal may reach this node and miss the owner, which then has the value from before.
+        // A removal may reach this node and miss the member, which then has the value from before.
         // This node notes the miss and then detaches the key's flights. A get does it the other way
         // round: it joins the flight, as has been done by now, and then looks for the note.
-        //   - The note came before this look: it is found, and the owner is not asked.
+        //   - The note came before this look: it is found, and the member is not asked.
         //   - It comes after this look: so does the detaching, which has the waiters of this flight
         //     start again.
-        if owner.has_undelivered(&fetch.state().name, fetch.publisher.key().as_bytes(), place.runtime()) {
-            fetch.load_instead_of_asking(owner);
+        if fetch.has_missed() {
+            fetch.load_instead_of_asking();
             return None;
         }
         Some(fetch)
+    }
+
+    /// Whether the member has missed an update of the key.
+    fn has_missed(&self) -> bool {
+        let (group, key) = (&self.state().name, self.publisher.key().as_bytes());
+        // The simulated cluster must find this out.
+        if cfg!(peercache_mutant = "stand_in_that_missed") && self.view.owner_name(key) != self.remote.name {
+            return false;
+        }
+        self.remote.has_undelivered(group, key, self.workplace.runtime())
     }
 
     fn state(&self) -> &Arc<GroupState<V>> {
@@ -140,7 +170,7 @@ impl<V: Value> Fetch<V> {
     /// Ends the fetch as the owner's answer says, or loads here if there is none.
     fn end(mut self, answer: Result<PeerReply, PeerError>) {
         self.permit = None;
-        self.owner.note_exchange(matches!(answer, Err(PeerError::Failed(_))), self.began);
+        self.remote.note_exchange(&answer, self.began, Some(self.workplace.runtime()));
         let counters = &self.state().counters;
         match answer.and_then(|reply| self.decode(reply)) {
             Ok(fetched) => {
@@ -158,6 +188,11 @@ impl<V: Value> Fetch<V> {
                 self.log_failure(&cause);
                 let context = self.context;
                 self.load_here(context);
+            }
+            Err(PeerError::Unreachable(cause) | PeerError::Silent(cause)) => {
+                counters.peer_errors.count();
+                self.log_failure(&cause);
+                self.ask_next_in_line();
             }
             Err(PeerError::NotCarried) => {
                 counters.keys_not_carried.count();
@@ -198,10 +233,33 @@ impl<V: Value> Fetch<V> {
         }
     }
 
-    /// Loads here because the owner has missed an update, and may have what was removed.
-    fn load_instead_of_asking(self, owner: &Remote) {
+    /// Asks the next in line, since this member is down: once, and only while few fetches fail. A
+    /// member that is down for all who wait for it must not double what the others are asked.
+    fn ask_next_in_line(mut self) {
+        let (view, key, runtime) = (self.view.clone(), self.publisher.key().clone(), self.workplace.runtime().clone());
+        let has_missed = |remote: &Arc<Remote>| remote.has_undelivered(&self.state().name, key.as_bytes(), &runtime);
+        let asked = view.remote_position(key.as_bytes()).filter(|_| !self.is_second && !self.context.is_over());
+        let next = asked.and_then(|owner| view.stand_in(key.as_bytes(), owner, has_missed));
+        match view.at(next) {
+            Owner::Remote(next) if self.state().second_asks.may_ask() => {
+                (self.remote, self.began, self.is_second) = (next.clone(), Instant::now(), true);
+                let Some(fetch) = self.permitted() else { return };
+                let (request, reply) = fetch.into_request();
+                let _entered = runtime.enter();
+                next.peer.get(request, reply);
+            }
+            _ => {
+                let context = self.context;
+                self.load_here(context);
+            }
+        }
+    }
+
+    /// Loads here because the member has missed an update, and may have what was removed.
+    fn load_instead_of_asking(self) {
         self.state().counters.peer_errors.count();
-        self.log_failure(&format!("{} has missed a change and is not asked before it knows", owner.name).into());
+        let member = &self.remote.name;
+        self.log_failure(&format!("{member} has missed a change and is not asked before it knows").into());
         let context = self.context;
         self.load_here(context);
     }
@@ -221,9 +279,9 @@ impl<V: Value> Fetch<V> {
     /// Logs that the owner failed, with a warning once a second at most: a dead peer fails every
     /// fetch.
     fn log_failure(&self, cause: &BoxError) {
-        let (state, member) = (self.state(), &self.owner.name);
+        let (state, member) = (self.state(), &self.remote.name);
         let (group, key) = (&state.name, state.logged(self.publisher.key()));
-        if self.owner.failures.failed(state.clock.coarse_ms()) {
+        if self.remote.failures.failed(state.clock.coarse_ms()) {
             tracing::warn!(%member, %group, %key, %cause, "a peer failed, loading here");
         } else {
             tracing::debug!(%member, %group, %key, %cause, "a peer failed, loading here");
@@ -232,8 +290,8 @@ impl<V: Value> Fetch<V> {
 
     /// Logs that the owner, which had failed, answers again.
     fn log_return(&self) {
-        if self.owner.failures.answered() {
-            tracing::info!(member = self.owner.name, "a peer that had failed answers again");
+        if self.remote.failures.answered() {
+            tracing::info!(member = self.remote.name, "a peer that had failed answers again");
         }
     }
 
@@ -255,10 +313,10 @@ impl<V: Value> Fetch<V> {
                 (Some(value), weight)
             }
         };
-        let agreed = ring.is_none_or(|ring| ring == self.digest);
+        let agreed = ring.is_none_or(|ring| ring == self.view.digest());
         let source = if stale { Source::Stale } else { Source::Peer };
         let remaining_ms = if stale { Some(0) } else { remaining.map(millis) };
         let found = Found { value, source, age_ms: millis(age), remaining_ms, qps: minute_qps };
-        Ok(Fetched { found, expiry: expiry.filter(|_| agreed), weight, now_ms, digest: self.digest })
+        Ok(Fetched { found, expiry: expiry.filter(|_| agreed), weight, now_ms, digest: self.view.digest() })
     }
 }

@@ -1,7 +1,10 @@
 //! The parts of a group, shared by its handles and by its loads and fetches in progress.
 
 use std::{
-    sync::{Arc, Once, Weak},
+    sync::{
+        Arc, Once, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,7 @@ use crate::{
     clock::due::{Alarm, OnTick},
     core::carriers::{Carriers, MaxWork, Place},
     core::logged_key::LoggedKey,
+    core::second_asks::SecondAsks,
     core::watchdog::{Watchdog, Watched},
     error::{Error, ErrorKind},
     key::Key,
@@ -45,10 +49,13 @@ pub(crate) struct GroupState<V> {
     carriers: Carriers,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
+    pub(crate) second_asks: SecondAsks,
     /// Hashes keys for the log.
     log_hasher: ahash::RandomState,
     watchdog: Watchdog<V>,
     too_large_warning: Once,
+    /// Whether main has had entries of keys that others own.
+    acts_for_others: AtomicBool,
     /// Rings when something has expired.
     alarm: Alarm,
     _following: Following,
@@ -80,9 +87,11 @@ impl<V: Value> GroupState<V> {
             carriers: Carriers::new(max_work),
             settings,
             counters: Counters::default(),
+            second_asks: SecondAsks::default(),
             log_hasher: ahash::RandomState::new(),
             watchdog: Watchdog::default(),
             too_large_warning: Once::new(),
+            acts_for_others: AtomicBool::new(false),
             alarm: clock.alarm(group.clone()),
             _following: members.follow(group.clone()),
             members,
@@ -164,11 +173,17 @@ impl<V: Value> GroupState<V> {
         Ok(weight.saturating_add(key.len()).saturating_add(Entry::overhead(key, Some(value))))
     }
 
-    /// The place of a loaded value: main if the key is ours. If it is not, a peer took us for the
-    /// owner, or the owner could not be asked. Then the value is kept only briefly, so that it does
-    /// not outlive the disagreement.
+    /// The place of a loaded value: main if the key is ours, or if we act for its owner while that
+    /// is down. Else a peer took us for the owner, or the owner could not be asked. Then the value
+    /// is kept only briefly, so that it does not outlive the disagreement.
     pub(crate) fn place_of_loaded(&self, key: &Key, expiry: Expiry, now_ms: u64) -> Option<(Lane, Expiry)> {
-        if self.members.view().owns(key.as_bytes()) {
+        let view = self.members.view();
+        if view.owns(key.as_bytes()) {
+            return Some((Lane::Main, expiry));
+        }
+        if view.answers_for(key.as_bytes()) {
+            // Before the entry is there: a return of the owner that finds none had none to find.
+            self.acts_for_others.store(true, SeqCst);
             return Some((Lane::Main, expiry));
         }
         let ttl: Duration = self.settings.fallback_ttl.min(self.settings.hot_ttl);
@@ -235,8 +250,14 @@ impl<V: Value> OnRingChange for GroupState<V> {
         let view = self.members.view();
         let (hot_ttl, share) = (self.settings.hot_ttl, self.settings.expiry_policy.refresh_ahead);
         let now_ms = self.clock.exact_ms();
-        self.store.reassign(|key| view.owns(key), |expiry| expiry.shortened_to(hot_ttl, now_ms, share));
+        self.store.reassign(|key| view.answers_for(key), |expiry| expiry.shortened_to(hot_ttl, now_ms, share));
         self.set_alarm();
+    }
+
+    fn came_back(&self) {
+        if self.acts_for_others.load(SeqCst) {
+            self.reassign();
+        }
     }
 }
 

@@ -11,11 +11,14 @@ pub(crate) trait OnRingChange: Send + Sync {
 
     /// Moves entries between main and hot, for keys that have another owner by the new ring.
     fn reassign(&self);
+
+    /// Does the same once a member is up again, for keys of its own that were kept in its place.
+    fn came_back(&self);
 }
 
 /// The groups that are told when the ring changes, in the order in which they came.
 #[derive(Clone, Default)]
-pub(super) struct Followers {
+pub(crate) struct Followers {
     groups: Arc<Mutex<Groups>>,
 }
 
@@ -41,7 +44,7 @@ impl Followers {
         Following { followers: self.clone(), id }
     }
 
-    pub(super) fn alive(&self) -> Vec<Arc<dyn OnRingChange>> {
+    pub(crate) fn alive(&self) -> Vec<Arc<dyn OnRingChange>> {
         self.lock().by_id.values().filter_map(Weak::upgrade).collect()
     }
 

@@ -1,4 +1,8 @@
-//! A member of the cluster as the list names it.
+//! A member of the cluster as the list names it, and another one as this node sees it.
+
+use std::time::Duration;
+
+use crate::members::health::PeerState;
 
 /// A process in the member list: the name that it goes by, and where it is reached.
 ///
@@ -44,6 +48,23 @@ impl Member {
         self.weight = weight;
         self
     }
+}
+
+/// Another member, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is asked.
+    pub state: PeerState,
+    /// The time for which it has been in this state: since it was first in the list, if that has
+    /// never changed.
+    pub since: Duration,
+    /// The reason for which it is down, in words for a person. `None` if it is up.
+    pub why: Option<String>,
+    /// The number of updates that it has missed and that wait for it, of all groups.
+    pub undelivered: usize,
 }
 
 impl From<String> for Member {

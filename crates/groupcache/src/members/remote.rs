@@ -14,7 +14,10 @@ use tokio::{
 
 use crate::{
     members::failure_log::FailureLog,
+    members::followers::Followers,
+    members::member::PeerStatus,
     members::undelivered::{Pending, Removal, Undelivered},
+    members::watch::{Seen, Watch},
     peer::update::{Ack, PeerUpdate},
     peer::{Peer, PeerError, Reply},
 };
@@ -29,6 +32,7 @@ pub(crate) struct Remote {
     pub(crate) address: String,
     pub(crate) peer: Arc<dyn Peer>,
     pub(crate) failures: FailureLog,
+    pub(crate) watch: Arc<Watch>,
     delivery: Mutex<Delivery>,
     /// The time at which it was last tried, if its last exchange failed by silence.
     silent: Mutex<Option<Instant>>,
@@ -73,8 +77,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Remote {
-    pub(crate) fn new(name: String, address: String, peer: Arc<dyn Peer>) -> Self {
+    pub(crate) fn new(name: String, address: String, peer: Arc<dyn Peer>, followers: Followers) -> Self {
         Remote {
+            watch: Watch::new(name.clone(), peer.clone(), followers),
             name,
             address,
             peer,
@@ -88,8 +93,17 @@ impl Remote {
         (&self.name, &self.address)
     }
 
-    /// Records how an exchange with this member ended that began then.
-    pub(crate) fn note_exchange(&self, has_failed: bool, began: Instant) {
+    /// Its name and its health.
+    pub(crate) fn status(&self) -> PeerStatus {
+        let Seen { state, since, why } = self.watch.seen();
+        PeerStatus { name: self.name.clone(), state, since, why, undelivered: self.lock().undelivered.len() }
+    }
+
+    /// Records how an exchange with this member ended that began then. If it is down now, it is
+    /// probed in this runtime.
+    pub(crate) fn note_exchange<T>(&self, ended: &Result<T, PeerError>, began: Instant, runtime: Option<&Handle>) {
+        self.watch.observe(ended, began, runtime);
+        let has_failed = ended.as_ref().is_err_and(PeerError::is_failure);
         let now = Instant::now();
         if !has_failed {
             *self.silent() = None;
@@ -123,7 +137,7 @@ impl Remote {
             Ok(Err(_)) => Err(PeerError::failed("the transport dropped the change")),
             Err(_) => Err(PeerError::failed(format!("no acknowledgement within {bound:?}"))),
         };
-        self.note_exchange(matches!(ack, Err(PeerError::Failed(_))), began);
+        self.note_exchange(&ack, began, Some(&Handle::current()));
         ack
     }
 
@@ -132,7 +146,7 @@ impl Remote {
         let (remote, began) = (Arc::downgrade(self), Instant::now());
         let answered = move |ack: Result<Ack, PeerError>| {
             if let Some(remote) = remote.upgrade() {
-                remote.note_exchange(matches!(ack, Err(PeerError::Failed(_))), began);
+                remote.note_exchange(&ack, began, Handle::try_current().ok().as_ref());
             }
         };
         self.peer.update(update, bound, Reply::new(answered));
@@ -243,7 +257,7 @@ impl Remote {
                 self.lock().undelivered.drop_sent(group, pending);
                 true
             }
-            Err(PeerError::Failed(cause)) => {
+            Err(PeerError::Failed(cause) | PeerError::Unreachable(cause) | PeerError::Silent(cause)) => {
                 tracing::debug!(member = self.name, %group, %cause, "has missed a change and cannot be told yet");
                 false
             }
@@ -318,7 +332,7 @@ mod tests {
         let runtime = Builder::new_current_thread().build().expect("a runtime");
         let handle = runtime.handle().clone();
         drop(runtime);
-        let remote = Arc::new(Remote::new("b".to_owned(), "b".to_owned(), Arc::new(Silent)));
+        let remote = Arc::new(Remote::new("b".to_owned(), "b".to_owned(), Arc::new(Silent), Followers::default()));
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             remote.queue(&"group".into(), &Removal::All, &handle);

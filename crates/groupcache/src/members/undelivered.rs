@@ -79,6 +79,11 @@ impl Undelivered {
         self.by_group.get(group).map_or(0, |pending| pending.keys.len() + usize::from(pending.all.is_some()))
     }
 
+    /// The number of changes of all groups that the member has missed.
+    pub(crate) fn len(&self) -> usize {
+        self.by_group.keys().map(|group| self.len_of(group)).sum()
+    }
+
     pub(crate) fn add(&mut self, group: &Arc<str>, removal: &Removal, now: Instant) {
         if matches!(removal, Removal::Keys(keys) if keys.is_empty()) {
             return;

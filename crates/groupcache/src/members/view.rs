@@ -2,9 +2,12 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use tokio::runtime::Handle;
+
 use crate::{
     error::BuildError,
     limits::MAX_MEMBERS,
+    members::followers::Followers,
     members::member::Member,
     members::placement::{Placement, Ring},
     members::remote::Remote,
@@ -22,6 +25,9 @@ pub struct View {
     ring: Box<dyn Ring>,
 }
 
+/// The steps down a key's line, from its owner, at which somebody may stand in for it.
+const MAX_STEPS: usize = 2;
+
 /// The member that owns a key, seen from this node.
 pub(crate) enum Owner<'a> {
     Local,
@@ -35,6 +41,7 @@ pub(crate) struct MembersConfig {
     /// `None` for a node that was built to be alone.
     pub(crate) connect: Option<Box<dyn Connect>>,
     pub(crate) placement: Box<dyn Placement>,
+    pub(crate) followers: Followers,
 }
 
 impl View {
@@ -114,6 +121,71 @@ impl View {
         self.remotes[position].is_some().then_some(position)
     }
 
+    /// The parts of all keys that the members own, from 0 to 1, in the order of the list; empty if
+    /// the placement does not say.
+    pub fn shares(&self) -> Vec<f64> {
+        self.ring.shares()
+    }
+
+    /// The position of the member to ask for a key: its owner, or while that is down the next in
+    /// line. `None` is this node: it is the owner, stands in for it, or has nobody to ask.
+    pub(crate) fn route(
+        &self,
+        key: &[u8],
+        has_missed: impl Fn(&Arc<Remote>) -> bool,
+        runtime: &Handle,
+    ) -> Option<usize> {
+        let owner = self.remote_position(key)?;
+        let remote = self.remotes[owner].as_ref()?;
+        if !remote.watch.is_down() {
+            return Some(owner);
+        }
+        remote.watch.probe_until_up(runtime);
+        self.stand_in(key, owner, has_missed).filter(|position| self.remotes[*position].is_some())
+    }
+
+    /// The position of the member that stands in for the owner of a key. It may be this node's own.
+    ///
+    /// It is the next in line who is neither down nor has missed an update of the key, two steps
+    /// away at most. It is nobody when more than half of the members are silent: then it is this
+    /// node that hears nobody, and others ask the owner.
+    pub(crate) fn stand_in(
+        &self,
+        key: &[u8],
+        owner: usize,
+        has_missed: impl Fn(&Arc<Remote>) -> bool,
+    ) -> Option<usize> {
+        let silent = self.remotes().filter(|remote| remote.watch.is_down_by_silence()).count();
+        if silent * 2 > self.members.len() {
+            return None;
+        }
+        let line = self.ring.line(key, 1 + MAX_STEPS);
+        let next = line.into_iter().filter(|position| *position != owner).take(MAX_STEPS);
+        let can_be_asked = |remote: &Arc<Remote>| {
+            let has_missed = !cfg!(peercache_mutant = "stand_in_that_missed") && has_missed(remote);
+            !remote.watch.is_down() && !has_missed
+        };
+        next.map(|position| (position, self.remotes.get(position)))
+            .find(|(_, remote)| remote.is_some_and(|remote| remote.as_ref().is_none_or(can_be_asked)))
+            .map(|(position, _)| position)
+    }
+
+    /// Whether this node answers for the key: it owns it, or acts for an owner that is down, for as
+    /// long as it is.
+    pub(crate) fn answers_for(&self, key: &[u8]) -> bool {
+        let Some(owner) = self.remote_position(key) else { return true };
+        self.remotes[owner].as_ref().is_some_and(|remote| remote.watch.is_down())
+            && self.stand_in(key, owner, |_| false).is_some_and(|position| self.remotes[position].is_none())
+    }
+
+    /// The member at this position.
+    pub(crate) fn at(&self, position: Option<usize>) -> Owner<'_> {
+        match position.and_then(|position| self.remotes[position].as_ref()) {
+            None => Owner::Local,
+            Some(remote) => Owner::Remote(remote),
+        }
+    }
+
     /// All members but this node.
     pub(crate) fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
         self.remotes.iter().flatten()
@@ -153,7 +225,7 @@ fn connect(member: &Member, config: &MembersConfig) -> Result<Arc<Remote>, Build
         return Err(bad("this node was built to be alone".to_owned()));
     };
     let peer = connect.connect(member).map_err(|error| bad(error.to_string()))?;
-    Ok(Arc::new(Remote::new(member.name.clone(), member.address.clone(), peer)))
+    Ok(Arc::new(Remote::new(member.name.clone(), member.address.clone(), peer, config.followers.clone())))
 }
 
 impl fmt::Debug for View {

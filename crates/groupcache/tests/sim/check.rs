@@ -38,6 +38,9 @@
 //! change whose node, which keeps it for the members it missed, was restarted.
 //!
 //! **I5, nothing left.** At the end there is no flight, no byte and no task.
+//!
+//! **I9, few probes.** A node asks another for a sign of life once a second at most, but for a
+//! member that has left its list and returned.
 
 use std::{collections::HashMap, fmt};
 
@@ -76,6 +79,7 @@ pub fn check(plan: &Plan, log: &[Entry], facts: &Facts) -> Vec<Violation> {
     check.nothing_expired(&mut violations);
     check.agreement(&mut violations);
     nothing_left(log, &mut violations);
+    check.few_probes(log, &mut violations);
     violations
 }
 
@@ -301,6 +305,36 @@ impl Check<'_> {
                 });
             }
             self.nothing_undelivered(read, violations);
+        }
+    }
+
+    fn few_probes(&self, log: &[Entry], violations: &mut Vec<Violation>) {
+        const BETWEEN_MS: u64 = 1_000;
+        let old_list_ms = self.plan.attempt_ms(0).max(self.plan.attempt_ms(1));
+        let mut latest: HashMap<(u8, u8), u64> = HashMap::new();
+        let mut listed: HashMap<u8, u64> = HashMap::new();
+        for (seq, entry) in log.iter().enumerate() {
+            match entry.event {
+                // A node knows nothing of what it did before it was stopped.
+                Event::Up { node } => latest.retain(|(from, _), _| *from != node),
+                // Nor of a member that left its list and has returned. What it asks under the old
+                // list knows nothing of the new one.
+                Event::Ring { node, .. } => drop(listed.insert(node, entry.ms)),
+                Event::Probed { from, to } => {
+                    let Some(before) = latest.insert((from, to), entry.ms) else { continue };
+                    let is_new = listed.get(&from).is_some_and(|listed| entry.ms <= listed + old_list_ms);
+                    if entry.ms < before + BETWEEN_MS && !is_new {
+                        violations.push(Violation {
+                            invariant: "I9",
+                            what: format!("node {from} probes node {to} twice within a second"),
+                            item: None,
+                            from: Moment { ms: before, seq: 0 },
+                            to: Moment { ms: entry.ms, seq },
+                        });
+                    }
+                }
+                _ => {}
+            }
         }
     }
 

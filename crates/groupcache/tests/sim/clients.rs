@@ -60,7 +60,9 @@ pub async fn clear_all(world: &World) {
 impl Client {
     async fn run(mut self) {
         while !self.world.over() {
-            sleep(Duration::from_millis(self.rng.between(1, 60))).await;
+            // A repair takes long to wear off: most of that time is only waited for.
+            let longest_ms = if self.world.gentle() && !self.world.is_calm() { 500 } else { 60 };
+            sleep(Duration::from_millis(self.rng.between(1, longest_ms))).await;
             let Some(node) = self.world.node(self.node) else { continue };
             let what = self.what(&node);
             let patience = self.patience(&what);

@@ -12,7 +12,7 @@ pub struct Counts {
     kinds: [u64; KINDS.len()],
 }
 
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 20] = [
     "gets answered",
     "origin loads",
     "changes acknowledged",
@@ -32,6 +32,7 @@ const KINDS: [&str; 19] = [
     "loads in calm",
     "sets sent twice",
     "updates during a decoding",
+    "probes",
 ];
 
 impl Counts {
@@ -62,6 +63,7 @@ impl Counts {
             facts.loads.iter().filter(|load| facts.calm_at(load.begun).is_some()).count(),
             events(|event| matches!(event, Event::Repeated { .. })),
             events(|event| matches!(event, Event::SlowDecode { .. })),
+            events(|event| matches!(event, Event::Probed { .. })),
         ];
         Counts { kinds: kinds.map(|count| count as u64) }
     }

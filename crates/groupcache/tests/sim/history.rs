@@ -92,6 +92,11 @@ pub enum Event {
         from: u8,
         to: u8,
     },
+    /// A node asked another for a sign of life.
+    Probed {
+        from: u8,
+        to: u8,
+    },
     /// A message was lost.
     Dropped {
         from: u8,

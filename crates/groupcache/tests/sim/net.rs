@@ -400,6 +400,21 @@ impl Peer for Link {
         tokio::spawn(pending.run(sent, heard));
     }
 
+    fn probe(&self, timeout_after: Duration, reply: Reply<()>) {
+        let (parts, mut heard) = unbounded_channel();
+        let sent = self.request(Kind::Get, {
+            let (net, here, there, parts) = (self.net.clone(), self.from, self.there(), parts.clone());
+            move |_| net.answer(there, here, &parts, ())
+        });
+        self.net.history.note(Event::Probed { from: self.from.node, to: self.to });
+        tokio::spawn(async move {
+            // Keeps the channel open, so that a lost message is silence.
+            let _parts = parts;
+            let heard = if sent { timeout(timeout_after, heard.recv()).await.ok().flatten() } else { None };
+            reply.send(heard.ok_or_else(|| unheard(sent)));
+        });
+    }
+
     fn update(&self, update: PeerUpdate, timeout_after: Duration, reply: Reply<Ack>) {
         let (parts, mut heard) = unbounded_channel();
         let kind = if matches!(update.change, Change::Set(_)) { Kind::Set } else { Kind::Remove };
@@ -433,7 +448,7 @@ impl Peer for Link {
             let _parts = parts;
             // Longer than the sender waits: the engine keeps to the timeout, not the transport.
             let acked = if sent { timeout(4 * timeout_after, heard.recv()).await.ok().flatten() } else { None };
-            reply.send(acked.unwrap_or_else(|| Err(PeerError::failed("no acknowledgement"))));
+            reply.send(acked.unwrap_or_else(|| Err(unheard(sent))));
         });
     }
 }
@@ -494,6 +509,11 @@ impl Net {
     }
 }
 
+/// The failure of a request that brought no answer.
+fn unheard(sent: bool) -> PeerError {
+    if sent { PeerError::Silent("silence".into()) } else { PeerError::Unreachable("refused".into()) }
+}
+
 /// The asker's end of a get.
 struct PendingGet {
     silence: Duration,
@@ -521,6 +541,6 @@ impl PendingGet {
                 reply.send(answer);
             }
         }
-        replies.into_iter().flatten().for_each(|reply| reply.send(Err(PeerError::failed("silence"))));
+        replies.into_iter().flatten().for_each(|reply| reply.send(Err(unheard(sent))));
     }
 }

@@ -85,13 +85,17 @@ const GET_ATTEMPTS: u64 = 16 + 1;
 /// one.
 const RETRY_MS: u64 = 1_000 + 1_000;
 
+/// The longest time after which a member that answers again is asked again: the probe that fails at
+/// the end, a pause, the longest probation, and a pause.
+const RETURN_MS: u64 = 1_000 + 1_500 + 10_000 + 1_500;
+
 /// Longest time that a failed load is remembered.
 pub const MAX_BACKOFF_MS: u64 = 400;
 
 impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::of(seed, "plan");
-        let nodes = rng.between(2, 5) as usize;
+        let nodes = rng.between(3, 7) as usize;
         let groups = [GroupPlan::everlasting(&mut rng), GroupPlan::expiring(&mut rng)];
         let mut plan = Plan {
             seed,
@@ -111,10 +115,10 @@ impl Plan {
     }
 
     /// Longest get that no change disturbs: the owner is silent, or the answer of its queued load
-    /// is lost, and then this node queues and loads.
+    /// is lost, and so is the next in line, and then this node queues and loads.
     pub fn attempt_ms(&self, group: u8) -> u64 {
         let load_ms = self.groups[usize::from(group)].load_timeout_ms;
-        self.fetch_ms(load_ms) + 2 * load_ms + TICK_MS
+        2 * self.fetch_ms(load_ms) + 2 * load_ms + TICK_MS
     }
 
     /// The time that the transport waits for an answer.
@@ -141,7 +145,7 @@ impl Plan {
     /// Time after the last fault until all that it started is over.
     pub fn wears_off_ms(&self) -> u64 {
         let of = |group| self.attempt_ms(group).max(self.update_ms(group));
-        of(0).max(of(1)) + RETRY_MS + DELAY_MS
+        of(0).max(of(1)) + RETRY_MS.max(RETURN_MS) + DELAY_MS
     }
 
     /// Time after the last fault until all nodes agree.

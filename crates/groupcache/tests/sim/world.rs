@@ -30,6 +30,7 @@ pub struct World {
     origins: [Origin; 2],
     slots: Vec<Mutex<Slot>>,
     gentle: AtomicBool,
+    calm: AtomicBool,
     /// True once clients are to stop.
     over: AtomicBool,
 }
@@ -65,6 +66,7 @@ impl World {
                 .map(|_| Mutex::new(Slot { node: None, ring, frozen: false, time: NodeTime::new() }))
                 .collect(),
             gentle: AtomicBool::new(false),
+            calm: AtomicBool::new(false),
             over: AtomicBool::new(false),
             plan,
             history,
@@ -99,6 +101,11 @@ impl World {
     /// Whether clients make few changes, and see the end of each.
     pub fn gentle(&self) -> bool {
         self.gentle.load(SeqCst)
+    }
+
+    /// Whether earlier faults have no effect any more.
+    pub fn is_calm(&self) -> bool {
+        self.calm.load(SeqCst)
     }
 
     pub fn items(&self) -> impl Iterator<Item = Item> {
@@ -142,6 +149,7 @@ impl World {
 
     fn set_conditions(&self, gentle: bool, mode: Mode, event: Event) {
         self.gentle.store(gentle, SeqCst);
+        self.calm.store(event == Event::Calm, SeqCst);
         self.origins.iter().for_each(|origin| origin.set_mode(mode));
         self.history.note(event);
     }

@@ -113,6 +113,14 @@ impl Cluster {
         names.iter().for_each(|name| self[name].members.set(list.to_vec()).unwrap());
     }
 
+    /// A key of which `line` are the first in line.
+    pub fn key_in_line(&self, line: &[&str]) -> String {
+        let names: Vec<&str> = self.nodes.keys().map(String::as_str).collect();
+        let table = peercache_consistenthash::Table::new(names).unwrap();
+        let mut keys = (0..).map(|nth| format!("key-{nth}"));
+        keys.find(|key| table.owners(key.as_bytes(), line.len()) == line).unwrap()
+    }
+
     /// A key that `owner` owns.
     pub fn key_of(&self, owner: &str) -> String {
         self.keys_of(owner, 1).remove(0)

@@ -46,6 +46,8 @@ pub struct Net {
 struct State {
     nodes: HashMap<String, Groups>,
     cut: HashSet<(String, Kind)>,
+    /// Members whose ports are closed.
+    gone: HashSet<String>,
     /// Links that are cut, from one member to another.
     cut_links: HashSet<(String, String)>,
     without_updates: HashSet<String>,
@@ -82,6 +84,12 @@ impl Net {
         self.cut_kinds(name, &REQUESTS);
     }
 
+    /// Closes the port of `name`: who asks it is told so at once.
+    pub fn close(&self, name: &str) {
+        self.cut(name);
+        self.shared.change(|state| state.gone.insert(name.to_owned()));
+    }
+
     /// Cuts off `name` for messages of these kinds alone.
     pub fn cut_kinds(&self, name: &str, kinds: &[Kind]) {
         self.shared.change(|state| state.cut.extend(kinds.iter().map(|kind| (name.to_owned(), *kind))));
@@ -95,6 +103,7 @@ impl Net {
     /// Has all requests reach `name` again.
     pub fn mend(&self, name: &str) {
         self.shared.change(|state| {
+            state.gone.remove(name);
             state.cut.retain(|(cut, _)| cut != name);
             state.cut_links.retain(|(_, to)| to != name);
         });
@@ -226,7 +235,7 @@ impl Peer for Link {
             sent.requests.extend_from_slice(&requests);
         });
         if self.is_cut(Gets) {
-            return replies.into_iter().for_each(|reply| reply.send(Err(unreachable())));
+            return replies.into_iter().for_each(|reply| reply.send(Err(self.unreachable())));
         }
         let not_held = self.net.shared.change(|state| match state.held_requests.get_mut(&self.to) {
             Some(held) => {
@@ -240,6 +249,11 @@ impl Peer for Link {
         self.net.pass(&self.to, Gets, move || link.deliver_gets(&requests, replies));
     }
 
+    fn probe(&self, _: Duration, reply: Reply<()>) {
+        let answer = if self.is_cut(Gets) { Err(self.unreachable()) } else { Ok(()) };
+        reply.send(answer);
+    }
+
     fn update(&self, update: PeerUpdate, _: Duration, reply: Reply<Ack>) {
         self.net.log(&self.to, |sent| sent.updates.push(update.clone()));
         let kind = if matches!(update.change, Change::Set(_)) { Sets } else { Removes };
@@ -247,7 +261,7 @@ impl Peer for Link {
             return reply.send(Err(PeerError::NotCarried));
         }
         if self.is_cut(kind) {
-            return reply.send(Err(unreachable()));
+            return reply.send(Err(self.unreachable()));
         }
         let link = self.clone();
         self.net.pass(&self.to, kind, move || link.deliver_update(update, reply));
@@ -297,8 +311,15 @@ impl Link {
     }
 }
 
-fn unreachable() -> PeerError {
-    PeerError::failed("no way to the peer")
+impl Link {
+    /// The failure of a request that is not delivered.
+    fn unreachable(&self) -> PeerError {
+        if self.net.shared.read(|state| state.gone.contains(&self.to)) {
+            PeerError::Unreachable("its port is closed".into())
+        } else {
+            PeerError::failed("no way to the peer")
+        }
+    }
 }
 
 /// The facts that an owner sends beside a value.

@@ -151,7 +151,7 @@ impl Batch {
                 Ok(reply)
             }
             Ok(Err(error)) => Err(PeerError::Answered(error)),
-            Err(failure) => Err(PeerError::failed(self.peer.failure(failure))),
+            Err(failure) => Err(self.peer.failed(failure)),
         });
         true
     }

@@ -59,7 +59,7 @@ impl Connector for HyperConnector {
 impl HyperConnector {
     async fn connect(&self, address: &str) -> Result<Open, Failure> {
         let opened = timeout(self.connect_timeout, self.open(address)).await;
-        opened.unwrap_or_else(|_| Err(Failure::Connect("the connection took too long".into())))
+        opened.unwrap_or_else(|_| Err(Failure::ConnectTooLong))
     }
 
     async fn open(&self, address: &str) -> Result<Open, Failure> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use peercache_groupcache::{BoxError, Error, ErrorKind};
+use peercache_groupcache::{BoxError, Error, ErrorKind, PeerError};
 
 use crate::auth::credentials::Impostor;
 
@@ -41,11 +41,16 @@ pub(super) enum Failure {
     GivenUp,
     #[error("was silent for {0:?}")]
     Silent(Duration),
+    /// One connection of several stood still.
+    #[error("stalled for {0:?} on one connection, and was heard on others")]
+    Stalled(Duration),
     #[error("was silent or out of reach to others while this one waited its turn")]
     SilentMeanwhile,
     /// There is no connection, for a reason on its side or on the way there.
     #[error("cannot be reached: {0}")]
     Connect(#[source] BoxError),
+    #[error("cannot be reached: the connection took too long")]
+    ConnectTooLong,
     #[error("cannot be asked: {0}")]
     Send(#[source] BoxError),
     /// The connection was open and ended before an answer began: a stale one, or a server that
@@ -76,6 +81,16 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// The kind of failure that it is to the engine: whether the peer is not there, or silent, or
+    /// the failure concerns one request.
+    pub(super) fn kind(&self) -> fn(BoxError) -> PeerError {
+        match self {
+            Failure::Connect(_) | Failure::Impostor(_) => PeerError::Unreachable,
+            Failure::Silent(_) | Failure::SilentMeanwhile | Failure::ConnectTooLong => PeerError::Silent,
+            _ => PeerError::Failed,
+        }
+    }
+
     pub(super) fn garbage(what: impl Into<BoxError>) -> Self {
         Failure::Garbage(what.into())
     }

@@ -13,6 +13,7 @@ use crate::client::{
     failure::{Failure, RequestError},
     open_files::IdleConnections,
     peer_state::PeerState,
+    probe,
     queue_state::PendingUpdate,
     runtime_queues::RuntimeQueues,
     worker,
@@ -67,6 +68,16 @@ impl Peer for HttpPeer {
     fn connect_ahead(&self) {
         if let Ok(runtime) = Handle::try_current() {
             self.queues.of(&runtime).connect_ahead(&runtime);
+        }
+    }
+
+    fn probe(&self, timeout: Duration, reply: Reply<()>) {
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let peer = self.queues.peer().clone();
+                runtime.spawn(async move { reply.send(probe::probe_health(&peer, timeout).await) });
+            }
+            Err(_) => reply.send(Err(self.no_runtime())),
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use peercache_groupcache::{Member, PeerError, PeerRequest};
+use tokio::time::Instant;
 
 use crate::{
     auth::credentials::{Impostor, Session},
@@ -32,6 +33,9 @@ pub(super) struct PeerState {
     pub(super) protocol: ProtocolState,
     /// The number of times that it was heard.
     heard: AtomicU64,
+    /// The time at which it was last heard, in milliseconds after `began`.
+    heard_ms: AtomicU64,
+    began: Instant,
     /// The reasons why its answers are not believed.
     impostor_log: LogLimit<Discriminant<Impostor>>,
 }
@@ -46,6 +50,8 @@ impl PeerState {
             config,
             protocol,
             heard: AtomicU64::new(0),
+            heard_ms: AtomicU64::new(0),
+            began: Instant::now(),
             impostor_log: LogLimit::default(),
         }
     }
@@ -53,6 +59,16 @@ impl PeerState {
     /// Records that the peer was heard: the head of an answer came, or a piece of it.
     pub(super) fn hear(&self) {
         self.heard.fetch_add(1, Ordering::Relaxed);
+        self.heard_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether it was heard, on any connection, since an exchange that has been silent for this
+    /// long was last heard.
+    pub(super) fn was_heard_during(&self, silence: Duration) -> bool {
+        /// Times are whole milliseconds.
+        const ROUNDING: Duration = Duration::from_millis(2);
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        self.heard() > 0 && heard + silence > self.began.elapsed() + ROUNDING
     }
 
     /// The number of times that the peer was heard, on any connection. While it stays the same the
@@ -69,10 +85,16 @@ impl PeerState {
     /// The error that the engine gets.
     pub(super) fn error(&self, error: RequestError) -> PeerError {
         match error {
-            RequestError::Failed(failure) => PeerError::failed(self.failure(failure)),
+            RequestError::Failed(failure) => self.failed(failure),
             RequestError::NotCarried => PeerError::NotCarried,
             RequestError::Answered(error) => PeerError::Answered(error),
         }
+    }
+
+    /// A failure as the engine gets it, which wants to know what it says of the peer's health.
+    pub(super) fn failed(&self, failure: Failure) -> PeerError {
+        let kind = failure.kind();
+        kind(Box::new(self.failure(failure)))
     }
 
     /// The failure with this peer's name. An answer that is not believed is counted, and logged

@@ -142,8 +142,9 @@ pub(super) fn fail_all(peer: &PeerState, pending: Vec<Pending>, error: RequestEr
         RequestError::NotCarried => replies.for_each(|reply| reply.send(Err(PeerError::NotCarried))),
         RequestError::Answered(error) => replies.for_each(|reply| reply.send(Err(PeerError::Answered(error.clone())))),
         RequestError::Failed(failure) => {
+            let kind = failure.kind();
             let failure = Arc::new(peer.failure(failure));
-            replies.for_each(|reply| reply.send(Err(PeerError::failed(failure.clone()))));
+            replies.for_each(|reply| reply.send(Err(kind(Box::new(failure.clone())))));
         }
     }
 }

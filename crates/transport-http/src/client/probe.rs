@@ -1,7 +1,13 @@
-//! A probe: a request that tells, in a Go dialect, whether a peer is one of ours, and makes it do
-//! nothing.
+//! Probes: requests that make a peer do nothing. One tells whether it is there, the other, in a Go
+//! dialect, whether it is one of ours.
+
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use http::StatusCode;
+use peercache_groupcache::PeerError;
+use tokio::time::timeout;
 
 use crate::{
     auth::credentials::Impostor,
@@ -9,12 +15,34 @@ use crate::{
     client::failure::Failure,
     client::get_http::is_go_error,
     client::peer_state::PeerState,
+    client::protocol_state::Protocol,
     client::request::Request,
     client::response_body::{self, ResponseBody},
+    wire::paths::HEALTH_PATH,
 };
 
 /// The refusal of golang's server, for a path without a key.
 const GO_REFUSAL: &[u8] = b"bad request\n";
+
+/// Asks the peer for a sign of life, on a connection of its own: those that there are may be stuck.
+///
+/// # Errors
+/// The reason why there was none.
+pub(super) async fn probe_health(peer: &PeerState, within: Duration) -> Result<(), PeerError> {
+    let mut connection = peer.config.connector.connection(&peer.address);
+    let asked = async {
+        if peer.protocol.protocol() == Protocol::Http {
+            return probe(peer, &mut *connection).await.map(drop);
+        }
+        let answer = Request::post(HEALTH_PATH, Bytes::new()).send(peer, &mut *connection).await?;
+        // Whatever it says: a member that does not know the path says so.
+        answer.believed().map(drop)
+    };
+    match timeout(within, asked).await {
+        Ok(answered) => answered.map_err(|failure| peer.failed(failure)),
+        Err(_) => Err(peer.failed(Failure::Silent(within))),
+    }
+}
 
 /// Whether the peer is one of ours; `false` for a Go process.
 ///

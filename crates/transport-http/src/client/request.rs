@@ -280,7 +280,7 @@ mod tests {
         peer.get(PeerRequest::new(group, "k"), Reply::new(move |answer| drop(tx.send(answer))));
         match rx.await.unwrap() {
             Ok(reply) => format!("{:?}", reply.value.unwrap()),
-            Err(error @ PeerError::Failed(_)) => error.to_string(),
+            Err(error @ (PeerError::Failed(_) | PeerError::Unreachable(_) | PeerError::Silent(_))) => error.to_string(),
             Err(error) => panic!("{error:?}"),
         }
     }

@@ -35,7 +35,7 @@ impl RuntimeQueues {
         RuntimeQueues { peer, start_worker, queues: RwLock::default() }
     }
 
-    pub(super) fn peer(&self) -> &PeerState {
+    pub(super) fn peer(&self) -> &Arc<PeerState> {
         &self.peer
     }
 

@@ -145,11 +145,17 @@ async fn fetch(
         Err(error) => {
             let (is_kept, scope) = (!matches!(error, RequestError::Failed(_)), Scope::of(&error, &in_flight));
             let received = batch.received();
-            batch.fail(error);
             // If the peer was heard meanwhile, on another connection, it is neither silent nor out
             // of reach: the failure is one of this exchange.
+            let was_heard = peer.heard() != heard;
+            batch.fail(match error {
+                RequestError::Failed(Failure::Silent(silence)) if peer.was_heard_during(silence) => {
+                    Failure::Stalled(silence).into()
+                }
+                error => error,
+            });
             match scope {
-                _ if peer.heard() != heard => {}
+                _ if was_heard => {}
                 Scope::Peer => queue.fail_waiting(),
                 Scope::Group => in_flight.fail_waiting_of_group(),
                 Scope::Exchange => {}
@@ -173,7 +179,7 @@ enum Scope {
 impl Scope {
     fn of(error: &RequestError, in_flight: &InFlight) -> Self {
         match error {
-            RequestError::Failed(Failure::Connect(_)) => Scope::Peer,
+            RequestError::Failed(Failure::Connect(_) | Failure::ConnectTooLong) => Scope::Peer,
             RequestError::Failed(Failure::Silent(_)) if in_flight.blocks_group() => Scope::Group,
             _ => Scope::Exchange,
         }

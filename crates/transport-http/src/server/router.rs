@@ -25,9 +25,9 @@ use crate::{
     server::response_budget::ResponseBudget,
     server::settings::MAX_TIMEOUT,
     server::state::ServerState,
-    server::{get_http, get_native, receive_update},
+    server::{get_http, get_native, health, receive_update},
     wire::base_path::{self, DEFAULT_BASE_PATH},
-    wire::paths::{GET_PATH, UPDATE_PATH},
+    wire::paths::{GET_PATH, HEALTH_PATH, UPDATE_PATH},
 };
 
 /// The bytes of request bodies that arrive at once: as many as may be on their way out.
@@ -197,6 +197,7 @@ impl PeerServer {
         Router::new()
             .route(GET_PATH, native(Action::Get))
             .route(UPDATE_PATH, native(Action::Update))
+            .route(HEALTH_PATH, native(Action::Health))
             .route("/_peercache/", native(Action::Unknown))
             .route("/_peercache/{*rest}", native(Action::Unknown))
             // A catch-all does not match an empty rest.
@@ -234,6 +235,7 @@ async fn http_get(State(state): State<Arc<ServerState>>, request: Request) -> Re
 enum Action {
     Get,
     Update,
+    Health,
     /// One that may mean something to a later release.
     Unknown,
 }
@@ -241,7 +243,7 @@ enum Action {
 async fn answer_native(State(state): State<Arc<ServerState>>, request: Request, action: Action) -> Response {
     let (head, body) = request.into_parts();
     let repeats = match action {
-        Action::Get | Action::Unknown => Repeats::Allowed,
+        Action::Get | Action::Health | Action::Unknown => Repeats::Allowed,
         Action::Update => Repeats::Refused,
     };
     let admitted = match state.access.admit(&head, repeats).await {
@@ -250,10 +252,11 @@ async fn answer_native(State(state): State<Arc<ServerState>>, request: Request, 
     };
     let answer = match action {
         Action::Unknown => text(StatusCode::NOT_FOUND, "no such path\n"),
-        Action::Get | Action::Update if head.method != Method::POST => wrong_method("POST"),
+        Action::Get | Action::Update | Action::Health if head.method != Method::POST => wrong_method("POST"),
         // A signature does not cover it.
         _ if head.uri.query().is_some() => text(StatusCode::BAD_REQUEST, "no query is understood\n"),
         Action::Get => get_native::answer(&state, &head, &admitted, body).await,
+        Action::Health => health::answer(&state, &head).await,
         Action::Update => receive_update::answer(&state, &head, &admitted, body).await,
     };
     state.access.identified(answer, admitted.provable())

@@ -235,7 +235,9 @@ pub fn words_of(answer: Result<PeerReply, PeerError>) -> String {
         Ok(PeerReply { value: Some(value), .. }) => format!("value {value:?}"),
         Ok(_) => "not found for a while".to_owned(),
         Err(PeerError::Answered(error)) => format!("answered {:?}", error.kind()),
-        Err(error @ PeerError::Failed(_)) => format!("failed: {error}"),
+        Err(error @ (PeerError::Failed(_) | PeerError::Unreachable(_) | PeerError::Silent(_))) => {
+            format!("failed: {error}")
+        }
         Err(PeerError::NotCarried) => "key not carried".to_owned(),
         Err(error) => format!("{error:?}"),
     }
