@@ -14,6 +14,7 @@ use peercache::{BuildError, Node};
 use crate::{
     config, form,
     phase::{Phase, Phases},
+    status,
 };
 
 /// The longest member list that is read: ten thousand names of a hundred letters.
@@ -26,10 +27,13 @@ const LIST_EXPECTED: &str = "the body must be a JSON array of URLs, such as [\"h
 pub fn router(node: Node, phases: Phases) -> Router {
     Router::new()
         .route("/healthz", get("ok\n"))
-        .route("/readyz", get(ready).with_state(phases))
+        .route("/readyz", get(ready).with_state(phases.clone()))
         .route("/owner", get(owner).with_state(node.clone()))
-        .route("/peers", get(peers).put(set_members).with_state(node))
-        .fallback(async || (StatusCode::NOT_FOUND, "ask for /healthz, /readyz, /owner?key=KEY or /peers\n"))
+        .route("/peers", get(peers).put(set_members).with_state(node.clone()))
+        .route("/status.json", get(status::show).with_state((node, phases)))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "ask for /healthz, /readyz, /owner?key=KEY, /peers or /status.json\n")
+        })
 }
 
 async fn ready(State(phases): State<Phases>) -> (StatusCode, &'static str) {

@@ -16,6 +16,7 @@ mod refusal;
 mod request;
 mod service;
 mod signals;
+mod status;
 mod text;
 mod trust;
 mod update;

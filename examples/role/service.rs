@@ -127,6 +127,8 @@ impl Service {
             admin_stop,
             linger: config.linger_ms,
         };
+        // Those that this node was down for ask it again from now on.
+        service.node.announce().await;
         service.phases.enter(Phase::Ready);
         Ok(service)
     }

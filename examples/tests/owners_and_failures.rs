@@ -145,15 +145,19 @@ async fn a_killed_node_is_not_missed_and_is_used_again_when_it_is_back() {
     cluster.nodes[1].process.kill().await;
     for key in &keys {
         for node in [0, 2] {
-            assert_eq!(cluster.nodes[node].raw(key).await.brief(), "200 origin", "{key}");
+            assert_eq!(cluster.nodes[node].raw(key).await.status, 200, "{key}");
         }
-        assert_eq!(origin.loads(key), 2, "{key}: once at each who is left");
     }
+    let loads: usize = keys.iter().map(|key| origin.loads(key)).sum();
+    assert!(loads <= keys.len() + 2, "each is loaded once, but for those that found it out: {loads}");
     cluster.restart(1).await;
-    eventually("the node being asked again", async || {
-        (cluster.nodes[0].raw(&keys[0]).await.brief() == "200 peer").then_some(())
+    eventually("the node being seen as up", async || {
+        (cluster.nodes[0].status().await["members"][1]["state"] == "up").then_some(())
     })
     .await;
+    let key = cluster.key_of(1, "asked again").await;
+    assert_eq!(cluster.nodes[0].raw(&key).await.brief(), "200 peer");
+    assert_eq!(cluster.nodes[1].raw(&key).await.brief(), "200 main");
 }
 
 #[cfg(unix)]
@@ -165,9 +169,14 @@ async fn a_frozen_node_costs_no_more_than_its_silence() {
     let keys = cluster.keys_of(1, "k", 3).await;
     cluster.nodes[1].process.signal(Signal::STOP);
     for key in &keys {
-        assert_eq!(cluster.nodes[0].raw(key).await.brief(), "200 origin", "{key}");
+        assert_eq!(cluster.nodes[0].raw(key).await.status, 200, "{key}");
     }
+    assert_eq!(cluster.nodes[0].status().await["members"][1]["state"], "down");
     cluster.nodes[1].process.signal(Signal::CONT);
+    eventually("the node being seen as up", async || {
+        (cluster.nodes[0].status().await["members"][1]["state"] == "up").then_some(())
+    })
+    .await;
 }
 
 #[cfg(unix)]
@@ -262,4 +271,32 @@ async fn a_key_without_an_owner_to_ask_for_is_refused() {
     assert_eq!(answer.status(), 400);
     let answer = client().get(format!("{}/healthz", cluster.nodes[0].admin)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_node_that_dies_is_loaded_for_once_and_shown_as_down() {
+    let (mut cluster, origin) = three_with(&[]).await;
+    let mut keys = Vec::new();
+    for nth in 0..30 {
+        keys.push(cluster.key_of(1, &format!("{nth} of the dead ")).await);
+    }
+    cluster.nodes[1].process.kill().await;
+    for node in [0, 2] {
+        for key in &keys {
+            assert_eq!(cluster.nodes[node].raw(key).await.body, format!("the {key}").as_bytes(), "{key}");
+        }
+    }
+    let loads: usize = keys.iter().map(|key| origin.loads(key)).sum();
+    assert!(loads <= keys.len() + 2, "each is loaded once, but for those that found it out: {loads}");
+    for node in [0, 2] {
+        let status = cluster.nodes[node].status().await;
+        assert_eq!(status["node"], cluster.nodes[node].peer.as_str());
+        assert_eq!(status["state"], "serving");
+        let members = status["members"].as_array().unwrap();
+        let shown: Vec<_> = members.iter().map(|member| (member["me"] == true, member["state"].as_str())).collect();
+        assert_eq!(shown, [0, 1, 2].map(|other| (other == node, Some(if other == 1 { "down" } else { "up" }))));
+        assert!(members[1]["why"].as_str().unwrap().contains("cannot be reached"), "{status}");
+        let shares: f64 = members.iter().map(|member| member["share"].as_f64().unwrap()).sum();
+        assert!((shares - 1.0).abs() < 1e-6, "{status}");
+    }
 }

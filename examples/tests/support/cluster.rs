@@ -155,6 +155,12 @@ impl Node {
         self.client.get(format!("{}/peers", self.admin)).send().await.unwrap().text().await.unwrap()
     }
 
+    /// The state of the node and its members, as it shows them.
+    pub async fn status(&self) -> serde_json::Value {
+        let answer = self.client.get(format!("{}/status.json", self.admin)).send().await.unwrap();
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    }
+
     /// Sets the member list, and returns the status and the text.
     pub async fn set_members(&self, body: impl Into<String>) -> (u16, String) {
         let url = format!("{}/peers", self.admin);
