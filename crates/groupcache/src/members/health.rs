@@ -50,8 +50,9 @@ pub(crate) struct Health {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Up {
-        /// The probation that it has passed. It counts if it falls soon.
-        passed: Duration,
+        /// The probation that it has passed, which counts if it falls soon; `None` if it has never
+        /// been down.
+        passed: Option<Duration>,
     },
     Down {
         /// Whether it is only known to be silent: that may be our own fault.
@@ -70,7 +71,7 @@ const LONGEST_PROBATION: Duration = Duration::from_secs(10);
 impl Health {
     /// The health of a member of which nothing is known: it is up.
     pub(crate) fn new(now: Instant) -> Self {
-        Health { state: State::Up { passed: Duration::ZERO }, since: now, answered: None }
+        Health { state: State::Up { passed: None }, since: now, answered: None }
     }
 
     pub(crate) fn state(&self) -> PeerState {
@@ -90,6 +91,13 @@ impl Health {
         matches!(self.state, State::Down { is_silent: true, .. })
     }
 
+    /// Records that the member says that it has started: it need not answer for long to be up.
+    pub(crate) fn has_started(&mut self) {
+        if let State::Down { probation, .. } = &mut self.state {
+            *probation = Duration::ZERO;
+        }
+    }
+
     /// Records how an exchange ended that began then. Returns the new state, if that has changed.
     pub(crate) fn observe(&mut self, evidence: Evidence, began: Instant, now: Instant) -> Option<PeerState> {
         let is_silent = evidence == Evidence::Silent;
@@ -102,18 +110,18 @@ impl Health {
         let next = match (self.state, evidence) {
             (State::Up { .. }, Evidence::Answered) => return None,
             (State::Up { passed }, _) => {
-                let is_steady = self.since + STEADY_AFTER <= now || self.answered.is_none();
                 let probation = match passed {
-                    _ if is_steady => Duration::ZERO,
-                    Duration::ZERO => FIRST_PROBATION,
-                    passed => (passed * 2).min(LONGEST_PROBATION),
+                    _ if self.since + STEADY_AFTER <= now => Duration::ZERO,
+                    None => Duration::ZERO,
+                    Some(Duration::ZERO) => FIRST_PROBATION,
+                    Some(passed) => (passed * 2).min(LONGEST_PROBATION),
                 };
                 State::Down { is_silent, probation, good_since: None }
             }
             (State::Down { probation, good_since, .. }, Evidence::Answered)
                 if now.duration_since(good_since.unwrap_or(now)) >= probation =>
             {
-                State::Up { passed: probation }
+                State::Up { passed: Some(probation) }
             }
             (State::Down { is_silent, probation, good_since }, Evidence::Answered) => {
                 let good_since = Some(good_since.unwrap_or(now));
@@ -175,9 +183,7 @@ mod tests {
                     Some((returned, _)) if now - returned >= 10_000 => 0,
                     Some((_, 0)) => 2_000,
                     Some((_, probation)) => (probation * 2).min(10_000),
-                    // It has been there since the beginning, of which nothing is known.
-                    None if now >= 10_000 || !self.seen.iter().any(|seen| is_answer(&seen)) => 0,
-                    None => 2_000,
+                    None => 0,
                 };
                 self.falls.push((now, probation));
             }
@@ -229,6 +235,9 @@ mod tests {
         now += Duration::from_secs(10);
         assert_eq!(health.observe(Evidence::Unreachable, now, now), Some(PeerState::Down));
         assert_eq!(health.observe(Evidence::Answered, now, now), Some(PeerState::Up), "it was steady before");
+        health.observe(Evidence::Unreachable, now, now);
+        health.has_started();
+        assert_eq!(health.observe(Evidence::Answered, now, now), Some(PeerState::Up), "it says that it is new");
     }
 
     #[test]

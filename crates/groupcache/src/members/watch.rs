@@ -203,13 +203,19 @@ impl Watch {
         // a time.
         if self.is_down() && !self.is_announced.swap(true, SeqCst) {
             let _announced = Announced(self);
+            self.lock().health.has_started();
             self.probe(None).await;
         }
     }
 
-    /// Tells the member that this node is there, by a probe.
+    /// Tells the member that this node is there, by a probe. One that does not answer may be about
+    /// to start itself, and is not down for that.
     pub(crate) async fn announce(self: &Arc<Self>) {
-        self.probe(Handle::try_current().ok().as_ref()).await;
+        let began = Instant::now();
+        let answered = self.ask().await;
+        if answered.is_ok() {
+            self.observe(&answered, began, None);
+        }
     }
 
     /// Whether no probe was sent within the last second; then one counts as sent.
@@ -225,16 +231,21 @@ impl Watch {
     /// Sends a probe, and records how it ends.
     async fn probe(self: &Arc<Self>, runtime: Option<&Handle>) {
         let began = Instant::now();
+        let ended = self.ask().await;
+        self.observe(&ended, began, runtime);
+    }
+
+    /// Asks the member for a sign of life.
+    async fn ask(&self) -> Result<(), PeerError> {
         let (sender, receiver) = oneshot::channel();
         self.peer.probe(PROBE_TIMEOUT, Reply::new(move |answer| drop(sender.send(answer))));
-        let ended = match timeout(PROBE_TIMEOUT, receiver).await {
+        match timeout(PROBE_TIMEOUT, receiver).await {
             // A member that knows no probes is up until the next request finds out.
             Ok(Ok(Err(PeerError::NotCarried))) => Ok(()),
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => return,
+            Ok(Err(_)) => Err(PeerError::failed("the transport dropped the probe")),
             Err(_) => Err(PeerError::Silent(format!("did not answer a probe within {PROBE_TIMEOUT:?}").into())),
-        };
-        self.observe(&ended, began, runtime);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
