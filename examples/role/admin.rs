@@ -1,5 +1,5 @@
 //! The admin port, which operators ask: health, owners and the member list.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::{
     Router,
@@ -30,7 +30,7 @@ pub fn router(node: Node, phases: Phases) -> Router {
         .route("/readyz", get(ready).with_state(phases.clone()))
         .route("/owner", get(owner).with_state(node.clone()))
         .route("/peers", get(peers).put(set_members).with_state(node.clone()))
-        .route("/status.json", get(status::show).with_state((node, phases)))
+        .route("/status.json", get(status::show).with_state((node, phases, Instant::now())))
         .fallback(async || {
             (StatusCode::NOT_FOUND, "ask for /healthz, /readyz, /owner?key=KEY, /peers or /status.json\n")
         })

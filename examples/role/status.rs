@@ -1,5 +1,7 @@
 //! The state of the node and of its members, as JSON.
 
+use std::time::Instant;
+
 use axum::{
     extract::State,
     http::header::CONTENT_TYPE,
@@ -10,17 +12,18 @@ use serde_json::{Value, json};
 
 use crate::phase::{Phase, Phases};
 
-pub async fn show(State((node, phases)): State<(Node, Phases)>) -> Response {
+/// Shows them. `began` is when this node did.
+pub async fn show(State((node, phases, began)): State<(Node, Phases, Instant)>) -> Response {
     let state = match phases.now() {
         Phase::Starting | Phase::Ready => "serving",
         Phase::Draining => "draining",
     };
-    let shown = json!({ "node": node.members().self_name(), "state": state, "members": members(&node, state) });
+    let shown = json!({ "node": node.members().self_name(), "state": state, "members": members(&node, state, began) });
     ([(CONTENT_TYPE, "application/json")], shown.to_string()).into_response()
 }
 
 /// All members, in the order of the list.
-fn members(node: &Node, state: &str) -> Vec<Value> {
+fn members(node: &Node, state: &str, began: Instant) -> Vec<Value> {
     let (view, peers) = (node.members().view(), node.peers());
     let shares = view.shares();
     let member = |(position, name): (usize, &String)| {
@@ -34,7 +37,7 @@ fn members(node: &Node, state: &str) -> Vec<Value> {
             "name": name,
             "me": peer.is_none(),
             "state": state,
-            "since_ms": peer.map_or(0, |peer| peer.since.as_millis() as u64),
+            "since_ms": peer.map_or_else(|| began.elapsed(), |peer| peer.since).as_millis() as u64,
             "share": shares.get(position),
             "why": peer.and_then(|peer| peer.why.as_deref()),
             "head_ms": null,

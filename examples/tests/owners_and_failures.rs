@@ -296,6 +296,7 @@ async fn a_node_that_dies_is_loaded_for_once_and_shown_as_down() {
         let shown: Vec<_> = members.iter().map(|member| (member["me"] == true, member["state"].as_str())).collect();
         assert_eq!(shown, [0, 1, 2].map(|other| (other == node, Some(if other == 1 { "down" } else { "up" }))));
         assert!(members[1]["why"].as_str().unwrap().contains("cannot be reached"), "{status}");
+        assert!(members.iter().all(|member| member["since_ms"].as_u64().unwrap() > 0), "{status}");
         let shares: f64 = members.iter().map(|member| member["share"].as_f64().unwrap()).sum();
         assert!((shares - 1.0).abs() < 1e-6, "{status}");
     }

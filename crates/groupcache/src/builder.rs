@@ -73,8 +73,9 @@ impl<V: Value> GroupBuilder<V> {
     }
 
     /// The time for which a value is kept that was loaded here for a key of another member: because
-    /// its owner could not be asked, or because members disagree about the owner. At most
-    /// `hot_ttl`. Defaults to 5 s.
+    /// neither its owner nor a stand-in could be asked, or because members disagree about the
+    /// owner. At most `hot_ttl`. A node that acts for an owner that is down keeps the value for its
+    /// full time to live, until the owner is back. Defaults to 5 s.
     pub fn fallback_ttl(mut self, ttl: Duration) -> Self {
         self.settings.fallback_ttl = ttl;
         self

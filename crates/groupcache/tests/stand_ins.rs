@@ -4,10 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use peercache_groupcache::{PeerState, Source};
+use peercache_groupcache::{PeerError, PeerState, Source};
 use support::{
     cluster::{ABC, Cluster},
-    net::UPDATES,
+    net::{Net, UPDATES},
 };
 use tokio::time::sleep;
 
@@ -121,4 +121,39 @@ async fn a_peer_says_why_it_is_down_and_what_it_has_missed() {
     assert_eq!(a.why.as_deref(), Some("its port is closed"));
     assert!(a.since >= Duration::from_secs(5) && a.since < Duration::from_secs(6));
     assert_eq!((c.state, c.why, c.undelivered), (PeerState::Up, None, 0));
+}
+
+/// More than half of the members say nothing: then the fault is probably here, and what is loaded
+/// is kept only briefly. Closed ports are another matter.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hears_nobody_acts_for_nobody() {
+    for (fault, acts) in [(Net::silence as fn(&Net, &str), false), (Net::close, true)] {
+        let cluster = Cluster::new(ABCDE);
+        let key = cluster.key_in_line(&["a", "e"]);
+        for other in ["a", "b", "c"] {
+            fault(&cluster.net, other);
+            cluster["e"].read(&cluster.key_in_line(&[other, "d"])).await;
+            assert_eq!(state_of(&cluster, "e", other), PeerState::Down);
+        }
+        cluster["e"].read(&key).await;
+        let kept = cluster["e"].group.peek(&key).map(|answer| answer.source);
+        assert_eq!(kept, Some(if acts { Source::Main } else { Source::Hot }));
+    }
+}
+
+/// A member that falls silent must not have the next in line asked for all that waits at it.
+#[tokio::test(start_paused = true)]
+async fn of_what_waits_at_a_silent_owner_few_are_asked_of_the_next_in_line() {
+    let cluster = Cluster::new(ABC);
+    let keys = cluster.keys_in_line(&["a", "b"], 40);
+    cluster.net.hold_requests("a");
+    let callers: Vec<_> = keys.iter().map(|key| cluster["c"].caller(key)).collect();
+    cluster["c"].until_missed(40).await;
+    cluster.net.answer_held("a", || Err(PeerError::Silent("it says nothing".into())));
+    for (caller, key) in callers.into_iter().zip(&keys) {
+        assert_eq!(caller.await.unwrap(), cluster["b"].read(key).await);
+    }
+    let loads = cluster.origin.call_log();
+    let first: Vec<_> = keys.iter().filter_map(|key| loads.iter().find(|call| call.key == key.as_bytes())).collect();
+    assert_eq!(first.iter().filter(|call| &*call.node == "b").count(), 16, "the others are loaded where they wait");
 }

@@ -282,9 +282,9 @@ impl<V: Value> Fetch<V> {
         let (state, member) = (self.state(), &self.remote.name);
         let (group, key) = (&state.name, state.logged(self.publisher.key()));
         if self.remote.failures.failed(state.clock.coarse_ms()) {
-            tracing::warn!(%member, %group, %key, %cause, "a peer failed, loading here");
+            tracing::warn!(%member, %group, %key, %cause, "a peer failed");
         } else {
-            tracing::debug!(%member, %group, %key, %cause, "a peer failed, loading here");
+            tracing::debug!(%member, %group, %key, %cause, "a peer failed");
         }
     }
 

@@ -5,6 +5,7 @@
 //! Answered            Up                       Up, if its probation is over
 //! Unreachable         Down                     Down, its probation begins again
 //! Silent              Down                     Down, its probation begins again
+//! it has started      Up                       Down, without a probation
 //! ```
 //!
 //! The probation is the time for which a member has to answer probes before it is up. It is zero
@@ -159,6 +160,14 @@ mod tests {
             self.falls.len() > self.returns.len()
         }
 
+        fn has_started(&mut self) {
+            if self.is_down()
+                && let Some((_, probation)) = self.falls.last_mut()
+            {
+                *probation = 0;
+            }
+        }
+
         fn observe(&mut self, evidence: Evidence, began: u64, now: u64) {
             let is_answer = |seen: &&(Evidence, u64, u64)| seen.0 == Evidence::Answered;
             if evidence != Evidence::Answered && self.seen.iter().filter(is_answer).any(|seen| seen.2 > began) {
@@ -195,7 +204,7 @@ mod tests {
 
         #[test]
         fn it_is_as_a_slow_model_says(
-            steps in prop::collection::vec((0..3_u8, 0..4_000_u64, 0..3_000_u64), 1..80),
+            steps in prop::collection::vec((0..4_u8, 0..4_000_u64, 0..3_000_u64), 1..80),
         ) {
             let start = Instant::now();
             let at = |ms: u64| start + Duration::from_millis(ms);
@@ -203,6 +212,11 @@ mod tests {
             for (kind, takes_ms, pause_ms) in steps {
                 // No two things happen at one time.
                 now += pause_ms + 1;
+                if kind == 3 {
+                    health.has_started();
+                    model.has_started();
+                    continue;
+                }
                 let evidence = [Evidence::Answered, Evidence::Unreachable, Evidence::Silent][usize::from(kind)];
                 let began = now.saturating_sub(takes_ms);
                 let before = health.state();

@@ -115,10 +115,15 @@ impl Cluster {
 
     /// A key of which `line` are the first in line.
     pub fn key_in_line(&self, line: &[&str]) -> String {
+        self.keys_in_line(line, 1).remove(0)
+    }
+
+    /// Keys of which `line` are the first in line.
+    pub fn keys_in_line(&self, line: &[&str], count: usize) -> Vec<String> {
         let names: Vec<&str> = self.nodes.keys().map(String::as_str).collect();
         let table = peercache_consistenthash::Table::new(names).unwrap();
-        let mut keys = (0..).map(|nth| format!("key-{nth}"));
-        keys.find(|key| table.owners(key.as_bytes(), line.len()) == line).unwrap()
+        let keys = (0..).map(|nth| format!("key-{nth}"));
+        keys.filter(|key| table.owners(key.as_bytes(), line.len()) == line).take(count).collect()
     }
 
     /// A key that `owner` owns.

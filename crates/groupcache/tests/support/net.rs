@@ -48,6 +48,8 @@ struct State {
     cut: HashSet<(String, Kind)>,
     /// Members whose ports are closed.
     gone: HashSet<String>,
+    /// Members that say nothing.
+    silent: HashSet<String>,
     /// Links that are cut, from one member to another.
     cut_links: HashSet<(String, String)>,
     without_updates: HashSet<String>,
@@ -90,6 +92,12 @@ impl Net {
         self.shared.change(|state| state.gone.insert(name.to_owned()));
     }
 
+    /// Makes `name` silent: who asks it has waited in vain.
+    pub fn silence(&self, name: &str) {
+        self.cut(name);
+        self.shared.change(|state| state.silent.insert(name.to_owned()));
+    }
+
     /// Cuts off `name` for messages of these kinds alone.
     pub fn cut_kinds(&self, name: &str, kinds: &[Kind]) {
         self.shared.change(|state| state.cut.extend(kinds.iter().map(|kind| (name.to_owned(), *kind))));
@@ -104,6 +112,7 @@ impl Net {
     pub fn mend(&self, name: &str) {
         self.shared.change(|state| {
             state.gone.remove(name);
+            state.silent.remove(name);
             state.cut.retain(|(cut, _)| cut != name);
             state.cut_links.retain(|(_, to)| to != name);
         });
@@ -316,6 +325,8 @@ impl Link {
     fn unreachable(&self) -> PeerError {
         if self.net.shared.read(|state| state.gone.contains(&self.to)) {
             PeerError::Unreachable("its port is closed".into())
+        } else if self.net.shared.read(|state| state.silent.contains(&self.to)) {
+            PeerError::Silent("it says nothing".into())
         } else {
             PeerError::failed("no way to the peer")
         }

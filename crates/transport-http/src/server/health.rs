@@ -1,4 +1,4 @@
-//! A probe, as it is answered: it is a announcement, too.
+//! A probe, as it is answered. Who sends one is there: so it is an announcement, too.
 
 use axum::response::Response;
 use http::{StatusCode, request::Parts};
